@@ -1,0 +1,312 @@
+"""Which utterances go together, in which order, and how they become tensors.
+
+Lengths fall into a few fixed bands. Every batch of a band has the band's padded shape, so that shapes repeat from batch
+to batch (a compiled or captured graph is made once per band) and little is padded. The order depends only on
+(lengths, settings, seed, epoch): a run that stops in the middle of an epoch goes on with exactly the remaining batches,
+whatever the number of loader processes.
+"""
+
+import hashlib
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from errors import UserError
+from features import Feature, MelStats, read_mel
+
+MAX_BANDS = 16  # 4.4 % padding on 1032 utterances of 0.8 to 6.5 s in batches of 16; 8 bands give 7.7 %, 32 give 2.8 %
+TEXT_MULTIPLE = 4  # tokens; fewer distinct text shapes at under 2 tokens a text
+LEAST_FRAME_MULTIPLE = 4  # frames, with bands
+MAX_AUTO_WORKERS = 8
+FEW_CORES = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance before padding: text int64 [T_text], mel float32 log-mel [n_mels, n_frames]."""
+
+    index: int
+    utterance_id: str
+    text: Tensor
+    mel: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded utterances, in the order of the plan (not sorted by length).
+
+    text [B, T_text] int64, padded with 0; text_lengths [B] int64; mel [B, n_mels, T_mel] float32, standardised, padded
+    with standardised silence; mel_lengths [B] int64, true frames; gate [B, T_mel / r] float32, 1 from the last valid
+    decoder step on; n_frames: sum of mel_lengths, known on the host.
+    """
+
+    text: Tensor
+    text_lengths: Tensor
+    mel: Tensor
+    mel_lengths: Tensor
+    gate: Tensor
+    utterance_ids: tuple[str, ...]
+    n_frames: int = -1
+
+    def __post_init__(self) -> None:
+        if self.n_frames < 0:
+            object.__setattr__(self, "n_frames", int(self.mel_lengths.sum()))
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch with all tensors on `device`."""
+        return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in self._tensors()})
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; called by the loader."""
+        return replace(self, **{name: value.pin_memory() for name, value in self._tensors()})
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name in ("text", "text_lengths", "mel", "mel_lengths", "gate"):
+            yield name, getattr(self, name)
+
+
+def collate(items: Sequence[Item], *, r: int, stats: MelStats, pad_to: tuple[int, int] | None = None) -> Batch:
+    """Pads items into one batch of shape (T_text, T_mel) = pad_to, or of their maxima, T_mel up to a multiple of r."""
+    if pad_to is None:
+        longest = max(item.mel.shape[1] for item in items)
+        pad_to = max(len(item.text) for item in items), round_up(longest, r)
+    n_tokens, n_frames = pad_to
+    assert n_frames % r == 0, f"T_mel={n_frames} is no multiple of r={r}"
+    n_mels = items[0].mel.shape[0]
+    text = torch.zeros(len(items), n_tokens, dtype=torch.int64)
+    mel = torch.full((len(items), n_mels, n_frames), stats.padding_value)
+    gate = torch.zeros(len(items), n_frames // r)
+    for b, item in enumerate(items):
+        length = item.mel.shape[1]
+        assert len(item.text) <= n_tokens and length <= n_frames, f"{item.utterance_id} is longer than {pad_to}"
+        text[b, : len(item.text)] = item.text
+        mel[b, :, :length] = (item.mel - stats.mean) / stats.std
+        gate[b, math.ceil(length / r) - 1 :] = 1.0
+    return Batch(
+        text=text,
+        text_lengths=torch.tensor([len(item.text) for item in items]),
+        mel=mel,
+        mel_lengths=torch.tensor([item.mel.shape[1] for item in items]),
+        gate=gate,
+        utterance_ids=tuple(item.utterance_id for item in items),
+    )
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def item_seed(seed: int, epoch: int, index: int) -> int:
+    """A seed in [0, 2^63) for the randomness of one utterance in one epoch, the same in any process."""
+    digest = hashlib.sha256(f"{seed},{epoch},{index}".encode("ascii")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class MelDataset(Dataset[Item]):
+    """Utterances as items; mels are read from their files on demand. Small enough to send to loader processes."""
+
+    def __init__(self, features: Sequence[Feature], texts: Sequence[Sequence[int]], *, stats: MelStats) -> None:
+        """texts: symbol ids of each feature."""
+        assert len(texts) == len(features), "one text for each feature"
+        self.features = tuple(features)
+        self.stats = stats
+        self._texts = tuple(np.asarray(text, dtype=np.int64) for text in texts)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> Item:
+        feature = self.features[index]
+        return Item(
+            index=index,
+            utterance_id=feature.utterance.utterance_id,
+            text=torch.from_numpy(self._texts[index].copy()),
+            mel=torch.from_numpy(np.array(read_mel(feature.mel_path))),
+        )
+
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        """(T_text, T_mel) of each utterance."""
+        return [(len(text), feature.n_frames) for text, feature in zip(self._texts, self.features, strict=True)]
+
+
+# ---- order
+
+
+def band_edges(mel_lengths: Sequence[int], *, n_bands: int, multiple: int) -> list[int]:
+    """The at most n_bands padded lengths, ascending, that pad the fewest frames if each mel takes the next one up.
+
+    Exact, by dynamic programming over the distinct lengths, rounded up to `multiple`; quantiles pad half as much again.
+    """
+    lengths, counts = np.unique([round_up(length, multiple) for length in mel_lengths], return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])  # utterances shorter than lengths[j]
+    cost = np.full(len(lengths) + 1, np.inf)  # frames of the first j lengths, in the bands so far
+    cost[0] = 0
+    starts: list[list[int]] = []  # starts[k][j]: first length of the last of k + 1 bands over the first j lengths
+    for _ in range(min(n_bands, len(lengths))):
+        wider, start = np.full_like(cost, np.inf), [0] * len(cost)
+        for j in range(1, len(cost)):
+            candidates = cost[:j] + lengths[j - 1] * (below[j] - below[:j])
+            start[j] = int(candidates.argmin())
+            wider[j] = candidates[start[j]]
+        starts.append(start)
+        cost = wider
+    edges: list[int] = []
+    end = len(lengths)
+    for start in reversed(starts):
+        edges.append(int(lengths[end - 1]))
+        end = start[end]
+    return edges[::-1]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of every epoch as indices into `lengths`, a pure function of these fields and the epoch.
+
+    lengths: (T_text, T_mel) of each utterance. max_batch_frames > 0 bounds B * T_mel, padding included, in place of
+    batch_size. frame_multiple divides every T_mel. use_bands=False: any lengths together, each batch padded to its own
+    maximum. shuffle=False: the same batches every epoch, for validation. The last batches may hold fewer utterances;
+    none is ever left out.
+
+    Raises UserError if an utterance alone is over max_batch_frames.
+    """
+
+    lengths: Sequence[tuple[int, int]]
+    batch_size: int
+    seed: int
+    frame_multiple: int = 1
+    max_batch_frames: int = 0
+    use_bands: bool = True
+    shuffle: bool = True
+    n_bands: int = MAX_BANDS
+
+    def __post_init__(self) -> None:
+        longest = round_up(max(n_frames for _, n_frames in self.lengths), self.frame_multiple)
+        if 0 < self.max_batch_frames < longest:
+            raise UserError(
+                f"max_batch_frames={self.max_batch_frames} is less than the longest utterance ({longest} frames with "
+                f"padding); set it to at least {longest}, or drop long utterances from the filelist"
+            )
+
+    @cached_property
+    def bands(self) -> list[tuple[int, int]]:
+        """(T_text, T_mel) of each band, both ascending; one band of everything is (longest text, longest mel)."""
+        n_bands = max(1, min(self.n_bands, len(self.lengths) // self.batch_size))
+        edges = band_edges([mel for _, mel in self.lengths], n_bands=n_bands, multiple=self.frame_multiple)
+        bands = []
+        for edge in edges:
+            # over all shorter mels too, as a batch may take left-overs of the bands below
+            longest_text = max(text for text, mel in self.lengths if mel <= edge)
+            bands.append((round_up(longest_text, TEXT_MULTIPLE), edge))
+        return bands
+
+    def shape(self, batch: Sequence[int]) -> tuple[int, int]:
+        """(T_text, T_mel) that a batch is padded to: the smallest band that holds it, or its own maxima."""
+        n_tokens = max(self.lengths[i][0] for i in batch)
+        n_frames = max(self.lengths[i][1] for i in batch)
+        if self.use_bands:
+            return next(band for band in self.bands if band[1] >= n_frames)
+        return n_tokens, round_up(n_frames, self.frame_multiple)
+
+    def epoch(self, epoch: int) -> list[tuple[int, ...]]:
+        """The batches of one epoch in order; every utterance exactly once."""
+        generator = np.random.default_rng([self.seed, epoch if self.shuffle else 0])
+        batches = self._banded(generator) if self.use_bands else self._plain(generator)
+        if self.shuffle:
+            order = generator.permutation(len(batches))
+            batches = [batches[i] for i in order]
+        return batches
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """Padded frames / all frames of an epoch."""
+        padded = sum(len(batch) * self.shape(batch)[1] for batch in self.epoch(epoch))
+        return 1.0 - sum(mel for _, mel in self.lengths) / padded
+
+    def _ordered(self, indices: np.ndarray, generator: np.random.Generator) -> list[int]:
+        return (generator.permutation(indices) if self.shuffle else indices).tolist()
+
+    def _banded(self, generator: np.random.Generator) -> list[tuple[int, ...]]:
+        """Full batches of each band; what is left over goes up into the next band's."""
+        edges = np.array([edge for _, edge in self.bands])
+        band_of = np.searchsorted(edges, [mel for _, mel in self.lengths])
+        batches: list[tuple[int, ...]] = []
+        left: list[int] = []
+        for band, edge in enumerate(edges.tolist()):
+            left += self._ordered(np.flatnonzero(band_of == band), generator)
+            size = self.max_batch_frames // edge if self.max_batch_frames else self.batch_size
+            while len(left) >= size:
+                batches.append(tuple(left[:size]))
+                left = left[size:]
+        return [*batches, tuple(left)] if left else batches
+
+    def _plain(self, generator: np.random.Generator) -> list[tuple[int, ...]]:
+        batches: list[tuple[int, ...]] = []
+        current: list[int] = []
+        for i in self._ordered(np.arange(len(self.lengths)), generator):
+            if current and not self._fits([*current, i]):
+                batches.append(tuple(current))
+                current = []
+            current.append(i)
+        return [*batches, tuple(current)]
+
+    def _fits(self, batch: Sequence[int]) -> bool:
+        if self.max_batch_frames:
+            return len(batch) * self.shape(batch)[1] <= self.max_batch_frames
+        return len(batch) <= self.batch_size
+
+
+# ---- loading
+
+
+def _collate_planned(items: Sequence[Item], *, plan: BatchPlan, stats: MelStats, r: int) -> Batch:
+    return collate(items, r=r, stats=stats, pad_to=plan.shape([item.index for item in items]))
+
+
+def make_loader(
+    dataset: MelDataset,
+    plan: BatchPlan,
+    *,
+    epoch: int,
+    first_batch: int = 0,
+    r: int = 1,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """The batches of one epoch from `first_batch` on, the same for any number of workers.
+
+    Iterating draws nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
+    """
+    assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
+    return DataLoader(
+        dataset,
+        batch_sampler=plan.epoch(epoch)[first_batch:],
+        collate_fn=partial(_collate_planned, plan=plan, stats=dataset.stats, r=r),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        multiprocessing_context=_worker_context() if num_workers else None,
+        generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
+    )
+
+
+def _worker_context() -> str:
+    # fork copies locks that the trackers' threads or CUDA may hold at that moment
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def loader_workers(setting: int | str, *, n_cores: int | None = None) -> int:
+    """`num_workers` as a number; "auto" is 0 on up to 4 cores (mels come from the cache: the model needs them more)."""
+    if setting != "auto":
+        return int(setting)
+    cores = n_cores or os.cpu_count() or 1
+    return 0 if cores <= FEW_CORES else min(MAX_AUTO_WORKERS, cores // 2)

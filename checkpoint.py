@@ -1,0 +1,294 @@
+"""Checkpoints: written so that a crash at any moment leaves a good one, read without running foreign code.
+
+Layout of `<run>/checkpoints/`: `step_00001000.pt` (tensors and plain types), beside each a manifest
+`step_00001000.json` with its sha256, and the pointers `last.json` and `best.json`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from errors import NothingToRecover, UserError
+from run_log import LOG, write_atomic
+
+FORMAT = 1
+NAME = re.compile(r"step_(\d{8})\.pt")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What speaking needs beside the weights; kept in every checkpoint."""
+
+    hparams: Mapping[str, Any]  # canonical
+    symbols: Sequence[str]
+    mel_fingerprint: Mapping[str, Any]
+    mel_mean: float
+    mel_std: float
+    frames_per_symbol: float  # a text's length budget, from the training corpus
+    budget_offset: int
+
+
+@dataclass
+class Checkpoint:
+    """One moment of a run. `training` holds optimiser, progress and random states; None where it was stripped."""
+
+    step: int
+    model: dict[str, Tensor]
+    voice: Voice
+    training: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / f"step_{step:08d}.pt"
+
+
+def save(checkpoint: Checkpoint, directory: Path) -> Path:
+    """Writes `step_<step>.pt` and makes it `last`. Non-finite weights are refused (AssertionError): never call with them.
+
+    Temp file in the same directory -> fsync -> manifest with sha256 -> rename -> fsync of the directory -> pointer.
+    Raises OSError (disk full and the like) with the older checkpoints untouched.
+    """
+    assert all_finite(checkpoint.model), "a checkpoint with non-finite weights would poison every restart"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = checkpoint_path(directory, checkpoint.step)
+    content = {"format": FORMAT, **{name: getattr(checkpoint, name) for name in ("step", "model", "training")}}
+    content["voice"] = dict(vars(checkpoint.voice))
+    handle, name = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as f:
+            torch.save(content, f)
+            f.flush()
+            os.fsync(f.fileno())
+        manifest = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size, "step": checkpoint.step}
+        write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _fsync_directory(directory)
+    point(directory, "last", path)
+    return path
+
+
+def all_finite(tensors: Mapping[str, Tensor]) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point())
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def point(directory: Path, pointer: str, path: Path, **more: Any) -> None:
+    """Makes `last` or `best` name a checkpoint."""
+    write_atomic(directory / f"{pointer}.json", json.dumps({"file": path.name, **more}) + "\n")
+
+
+def pointed(directory: Path, pointer: str) -> Path | None:
+    """The file a pointer names, if both exist."""
+    try:
+        content = json.loads((directory / f"{pointer}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    path = directory / str(content.get("file", ""))
+    return path if path.is_file() else None
+
+
+def all_checkpoints(directory: Path) -> list[Path]:
+    """By step, newest first."""
+    if not directory.is_dir():
+        return []
+    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), reverse=True)
+
+
+def problem_of(path: Path) -> str | None:
+    """Why a checkpoint can't be trusted, by its manifest; None if it is whole."""
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "has no manifest"
+    except json.JSONDecodeError:
+        return "has an unreadable manifest"
+    if path.stat().st_size != manifest.get("bytes"):
+        return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
+    if sha256_of(path) != manifest.get("sha256"):
+        return "differs from its manifest's sha256"
+    return None
+
+
+def newest_good(directory: Path) -> Path | None:
+    """The newest checkpoint that its manifest confirms. Others are passed over with a warning, never deleted."""
+    for path in all_checkpoints(directory):
+        problem = problem_of(path)
+        if problem is None:
+            return path
+        LOG.warning("%s %s; falling back to an older checkpoint", path, problem)
+    return None
+
+
+def prune(directory: Path, *, keep_last: int, milestone_every: int) -> list[Path]:
+    """Deletes all but the newest `keep_last` (never fewer than two), the best, and milestones. -> what went."""
+    paths = all_checkpoints(directory)
+    kept = set(paths[: max(keep_last, 2)]) | {pointed(directory, "best"), pointed(directory, "last")}
+    doomed = [p for p in paths if p not in kept and not _is_milestone(p, milestone_every)]
+    for path in doomed:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+    return doomed
+
+
+def _is_milestone(path: Path, every: int) -> bool:
+    match = NAME.fullmatch(path.name)
+    return bool(every and match and int(match[1]) % every == 0)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Tensors and plain types of a .pt file. A file that would run code is refused. UserError if unreadable."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        if type(error).__name__ == "UnpicklingError":
+            raise UserError(
+                f"{path} holds more than tensors and plain types and was refused, as loading it could run foreign code. "
+                "Save its state_dict alone where you trust it, and load that."
+            ) from None
+        raise
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def load(path: Path) -> Checkpoint:
+    """A checkpoint of ours, verified against its manifest where there is one."""
+    if path.with_suffix(".json").exists() and (problem := problem_of(path)):
+        raise UserError(f"{path} {problem}: it is damaged; use an older one of {path.parent}")
+    content = read(path)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this trainer (format {content.get('format')!r}, not {FORMAT})")
+    return Checkpoint(content["step"], content["model"], Voice(**content["voice"]), content["training"])
+
+
+def resolve(run_or_checkpoint: Path) -> Path:
+    """A .pt file as it is; of a run directory its best checkpoint, else the last good one."""
+    if not run_or_checkpoint.is_dir():
+        return run_or_checkpoint
+    directory = run_or_checkpoint / "checkpoints"
+    directory = directory if directory.is_dir() else run_or_checkpoint
+    best = pointed(directory, "best")
+    if best is not None and problem_of(best) is None:
+        return best
+    newest = newest_good(directory)
+    if newest is None:
+        raise NothingToRecover(f"{run_or_checkpoint}: no usable checkpoint in it; train first, or name a .pt file")
+    return newest
+
+
+def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict in a checkpoint of ours or NVIDIA's (also its DeepLearningExamples), or a bare one."""
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    # data-parallel wrappers leave their name in front of every key
+    return {re.sub(r"^(module\.)(1\.)?", "", k): v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a warm start did with each tensor."""
+
+    loaded: list[str]
+    ignored: list[str]  # by `ignore_layers`
+    missing: list[str]  # kept at their initial value
+    reshaped: list[str]  # other shape there than here; kept at their initial value
+    unknown: list[str]  # in the file, not in this model
+    embedding_rows: int = 0  # copied by symbol
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for name in ("ignored", "missing", "reshaped", "unknown"):
+            keys = getattr(self, name)
+            if keys:
+                parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})")
+        if self.embedding_rows:
+            parts.append(f"{self.embedding_rows} embedding rows copied by symbol")
+        return "; ".join(parts)
+
+
+def warm_start(
+    model: nn.Module, content: Mapping[str, Any], *, ignore: Sequence[str], symbols: Sequence[str]
+) -> WarmStart:
+    """Copies every weight that fits. Embedding rows come over by symbol where the file names its symbols."""
+    theirs, ours = weights_of(content), model.state_dict()
+    chosen, reshaped = {}, []
+    for key, tensor in theirs.items():
+        if key in ignore or key not in ours:
+            continue
+        if tensor.shape == ours[key].shape:
+            chosen[key] = tensor
+        else:
+            reshaped.append(key)
+    model.load_state_dict({**ours, **chosen})
+    rows = _copy_embedding(model, theirs, content, symbols) if "embedding.weight" not in chosen else 0
+    return WarmStart(
+        loaded=sorted(chosen),
+        ignored=sorted(k for k in theirs if k in ignore and k in ours),
+        missing=sorted(k for k in ours if k not in theirs),
+        reshaped=sorted(reshaped),
+        unknown=sorted(k for k in theirs if k not in ours),
+        embedding_rows=rows,
+    )
+
+
+def _copy_embedding(
+    model: nn.Module, theirs: Mapping[str, Tensor], content: Mapping[str, Any], symbols: Sequence[str]
+) -> int:
+    voice = content.get("voice")
+    table, source = model.get_parameter("embedding.weight"), theirs.get("embedding.weight")
+    if not isinstance(voice, dict) or source is None or source.size(1) != table.size(1):
+        return 0
+    their_rows = {symbol: i for i, symbol in enumerate(voice["symbols"])}
+    common = [(i, their_rows[s]) for i, s in enumerate(symbols) if s in their_rows]
+    with torch.no_grad():
+        for i, j in common:
+            table[i] = source[j]
+    return len(common)
+
+
+def load_exactly(model: nn.Module, content: Mapping[str, Any], *, path: Path) -> None:
+    """All weights, or a UserError that names what does not fit and the way on."""
+    theirs, ours = weights_of(content), model.state_dict()
+    problems = [f"missing: {k}" for k in ours if k not in theirs]
+    problems += [f"not in this model: {k}" for k in theirs if k not in ours]
+    problems += [
+        f"{k} is {tuple(theirs[k].shape)} there, {tuple(v.shape)} here"
+        for k, v in ours.items() if k in theirs and theirs[k].shape != v.shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        raise UserError(
+            f"{path} does not fit this model in {len(problems)} places:\n  {shown}\n"
+            "Give the hyperparameters it was trained with, or --warm-start to take over what fits."
+        )
+    model.load_state_dict(theirs)

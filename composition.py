@@ -1,0 +1,190 @@
+"""Puts a run together: directory, corpus, model, what a checkpoint brings, who watches; then trains it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import checkpoint as ckpt
+import run_setup
+from audio import MelFingerprint
+from console import ConsoleObserver, configure_logging, counted_progress
+from data_utils import Corpus, load_corpus
+from demo.corpus import ensure_demo_corpus
+from errors import UserError
+from hparams import HParams, Resolved
+from model import Tacotron2
+from run_log import LOG, Event, Observer, Queued, RunInfo, RunLog
+from sample_files import SampleFiles
+from text.symbols import symbols
+from trainer import Limits, Outcome, Trainer
+
+
+@dataclass(frozen=True)
+class Options:
+    """The switches of train.py that are not hyperparameters."""
+
+    output: Path | None = None
+    logs: Path | None = None
+    checkpoint: Path | None = None
+    warm_start: bool = False
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    fresh: bool = False
+    resume_with_changes: bool = False
+    skip_bad_data: bool = False
+
+
+def train(settings: Resolved, options: Options) -> int:
+    """One launch of a run, from the first look at its directory to the exit code."""
+    hp = settings.hparams
+    configure_logging()
+    paths = run_setup.run_paths(options.output, options.logs, hp)
+    configure_logging(paths.log_directory)
+    run_setup.start_fresh_if_asked(paths.directory, asked=options.fresh or hp.force_model_reinit)
+    torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
+    is_demo = run_setup.is_demo_wanted(settings, paths.directory)
+    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
+    trainer, attempt_log = build(hp, corpus, paths, options, data=run_setup.DEMO if is_demo else hp.training_files)
+    try:
+        return fit(trainer, paths, attempt_log)
+    finally:
+        attempt_log.close()
+
+
+def with_demo_files(hp: HParams) -> HParams:
+    """The embedded demo corpus in place of files that nobody named and that don't exist."""
+    corpus = ensure_demo_corpus(progress=counted_progress("speaking the demo corpus"))
+    LOG.warning("no dataset is configured: training on the embedded demo corpus in %s", corpus.root)
+    return hp.model_copy(
+        update={
+            "training_files": str(corpus.training_files), "validation_files": str(corpus.validation_files),
+            "dataset_path": str(corpus.root),
+        }
+    )
+
+
+def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
+    corpus = load_corpus(
+        hp, skip_bad=options.skip_bad_data, progress=counted_progress("mel features"), origins=settings.origins
+    )
+    if corpus.problems:
+        LOG.warning("--skip-bad-data left out %d lines or recordings, the first: %s", len(corpus.problems), corpus.problems[0].message)
+    return corpus
+
+
+def build(
+    hp: HParams, corpus: Corpus, paths: run_setup.RunPaths, options: Options, *, data: str
+) -> tuple[Trainer, RunLog]:
+    """The trainer, restored where the directory or -c holds something to go on from."""
+    directory = paths.directory
+    saved = saved_state(directory, hp, corpus, options)
+    attempt = run_setup.write_run_info(
+        directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
+    )
+    torch.manual_seed(hp.seed)
+    model = Tacotron2(hp)
+    log = RunLog(directory, attempt=attempt)
+    trainer = Trainer(
+        hp, model, corpus, directory=directory, log=log, observers=observers(hp),
+        limits=Limits(options.max_steps, options.max_minutes), device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    if saved is not None:
+        trainer.restore(saved)
+        log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
+        LOG.info("going on from step %d", saved.step)
+    elif options.checkpoint is not None:
+        start_from(options.checkpoint, model, trainer, corpus, warm=options.warm_start)
+    return trainer, log
+
+
+def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
+    """The run's own newest good checkpoint, if its settings allow to go on; it beats -c."""
+    path = ckpt.newest_good(directory / "checkpoints")
+    if path is None:
+        return None
+    if options.checkpoint is not None:
+        LOG.warning("%s has its own checkpoint %s; -c is not used (--fresh would start anew)", directory, path.name)
+    saved = ckpt.load(path)
+    if saved.training is None:
+        raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
+    run_setup.check_resumable(
+        hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,
+        with_changes=options.resume_with_changes, where=directory,
+    )
+    return saved
+
+
+def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, *, warm: bool) -> None:
+    """What -c asks for: with --warm-start the weights that fit; else a checkpoint of ours goes on, NVIDIA's loads exactly."""
+    path = ckpt.resolve(path)
+    content = ckpt.read(path)
+    if warm:
+        LOG.info("warm start from %s: %s", path, ckpt.warm_start(model, content, ignore=trainer.hp.ignore_layers, symbols=symbols))
+        return
+    is_ours = content.get("format") == ckpt.FORMAT
+    if is_ours and content["training"] is not None:
+        saved = ckpt.load(path)
+        differs = content["training"]["corpus"] != corpus.fingerprint
+        run_setup.check_resumable(trainer.hp, saved.voice.hparams, corpus_differs=differs, with_changes=False, where=path)
+        trainer.restore(saved)
+        LOG.info("going on from %s at step %d", path, saved.step)
+        return
+    if not is_ours and trainer.hp.normalize_mel:
+        raise UserError(
+            f"{path} has no mel mean and deviation, so it speaks raw log-mels (as NVIDIA's weights do), and normalize_mel=True "
+            "expects standardised ones; add --preset nvidia, or --warm-start to take the weights as a beginning only"
+        )
+    ckpt.load_exactly(model, content, path=path)
+    LOG.info("loaded all weights of %s; training starts at step 0", path)
+
+
+def observers(hp: HParams) -> list[Observer]:
+    """Who watches this run. All but the console sit behind queues."""
+    watching: list[Observer] = [ConsoleObserver()]
+    if hp.save_attention_plots:
+        watching.append(Queued(SampleFiles(plot_every=hp.attention_plot_frequency)))
+    if hp.tensorboard_logging:
+        from smart_tuner.monitors.tensorboard import TensorBoardObserver
+
+        watching.append(
+            Queued(TensorBoardObserver(images=hp.log_attention_weights, alignment_scalars=hp.log_alignment_metrics))
+        )
+    return watching
+
+
+def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
+    """Trains, tells the observers, and turns the outcome into the exit code."""
+    info = RunInfo(
+        paths.directory, paths.log_directory, trainer.hp.canonical(), trainer.total_steps, trainer.progress.step,
+        " ".join(sys.argv),
+    )
+    for observer in trainer.observers:
+        observer.on_start(info)
+    trainer.emit(Event(trainer.progress.step, "started", describe(trainer)))
+    try:
+        outcome = trainer.fit()
+        trainer.emit(Event(outcome.step, "ended", outcome.reason))
+    finally:
+        for observer in trainer.observers:
+            observer.close()
+    LOG.info("%s", farewell(outcome, paths, trainer))
+    return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def describe(trainer: Trainer) -> str:
+    n = sum(p.numel() for p in trainer.model.parameters())
+    corpus, device = trainer.corpus, trainer.device
+    return (
+        f"{n / 1e6:.2f} M parameters on {device}, {len(corpus.train)} training and {len(corpus.validation)} validation "
+        f"utterances, {trainer.batches_in_epoch(0)} batches an epoch"
+    )
+
+
+def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer) -> str:
+    best = trainer.progress
+    lines = [f"ended at step {outcome.step} ({outcome.reason}); best score {best.best_score:.3f} at step {best.best_step}"]
+    lines.append(f"pictures: {paths.directory}/alignments  sounds: {paths.directory}/samples  curves: tensorboard --logdir {paths.log_directory}")
+    lines.append(f'speak: python synthesize.py -c {paths.directory} "Hello." -o hello.wav')
+    return "\n".join(lines)

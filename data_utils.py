@@ -1,0 +1,139 @@
+"""A corpus ready to train on: filelists, features and batches behind one call.
+
+`load_corpus(hp)` reads both filelists, makes or finds every mel and reports all that is wrong at once; `plan_batches`
+and `make_loader` turn it into the batches of an epoch.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batching import LEAST_FRAME_MULTIPLE, Batch, BatchPlan, Item, MelDataset, collate, item_seed, loader_workers
+from batching import make_loader as make_loader
+from errors import DataError
+from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
+from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
+from hparams import HParams
+from text import text_to_sequence
+
+__all__ = [
+    "Batch", "BatchPlan", "Corpus", "Item", "MelDataset", "MelStats", "Problem", "Utterance", "collate",
+    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_loader", "plan_batches", "read_filelist",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Training and validation data.
+
+    stats: of the training mels, 0 and 1 without normalize_mel. fingerprint: hex of all recordings and texts. problems:
+    the lines that were skipped, empty unless asked for.
+    """
+
+    train: MelDataset
+    validation: MelDataset
+    stats: MelStats
+    fingerprint: str
+    problems: tuple[Problem, ...] = ()
+
+
+def load_corpus(
+    hp: HParams,
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> Corpus:
+    """Both sets of `hp`, checked line by line, with every mel in the cache.
+
+    skip_bad: leave out what cannot be used and list it in `problems`; otherwise DataError names all of it.
+    progress(done, total) counts recordings of both sets. origins: which layer set each hyperparameter, for messages.
+    DataError too if a filelist is missing, or nothing is left of one.
+    """
+    lists = _read_filelists(hp, origins or {})
+    utterances = [utterance for filelist in lists for utterance in filelist.utterances]
+    made = build_features(utterances, hp, progress=progress)
+    problems = [problem for filelist in lists for problem in filelist.problems]
+    problems += made.problems
+    if problems and not skip_bad:
+        raise data_error(problems)
+    train, validation = (_features_of(filelist, made) for filelist in lists)
+    _warn_about_leaks(train, validation)
+    stats = training_stats(train, hp) if hp.normalize_mel else IDENTITY
+    return Corpus(
+        train=_dataset(train, hp, stats),
+        validation=_dataset(validation, hp, stats),
+        stats=stats,
+        fingerprint=corpus_fingerprint([*train, *validation]),
+        problems=tuple(problems),
+    )
+
+
+def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, ...]:
+    """The training and the validation list; what is missing of both in one DataError."""
+    missing = [
+        f"{name}={path} is no file (set by: {origins.get(name, 'hyperparameters')}); write the filelist there, or pass "
+        f'--hparams "{name}=PATH,dataset_path=FOLDER"'
+        for name, path in (("training_files", hp.training_files), ("validation_files", hp.validation_files))
+        if not Path(path).is_file()
+    ]
+    if missing:
+        raise DataError("\n".join(missing))
+    return tuple(
+        read_filelist(
+            Path(path),
+            dataset_path=Path(hp.dataset_path),
+            data_roots=[Path(root) for root in hp.data_roots],
+            cleaner_names=hp.text_cleaners,
+        )
+        for path in (hp.training_files, hp.validation_files)
+    )
+
+
+def _features_of(filelist: Filelist, made: FeatureSet) -> list[Feature]:
+    kept = [feature for feature in made.features if feature.utterance.source == filelist.path]
+    if not kept:
+        problems = [*filelist.problems, *(p for p in made.problems if p.message.startswith(f"{filelist.path}:"))]
+        found = counts_by_kind(problems) or "the file has no lines"
+        raise DataError(f"{filelist.path}: no usable utterance ({found}); correct the filelist")
+    return kept
+
+
+def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -> None:
+    """Validating on what was trained on says nothing; it is legal, as in a smoke test."""
+    shared = {feature.sha256 for feature in train} & {feature.sha256 for feature in validation}
+    if shared:
+        logger.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
+
+
+def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats) -> MelDataset:
+    texts = [text_to_sequence(feature.utterance.text, hp.text_cleaners) for feature in features]
+    return MelDataset(features, texts, stats=stats)
+
+
+def corpus_fingerprint(features: Iterable[Feature]) -> str:
+    """64 hex digits that change with any recording's content, any text or speaker, or the order; not with paths."""
+    digest = hashlib.sha256()
+    for feature in features:
+        fields = (feature.sha256, feature.utterance.text, feature.utterance.speaker or "")
+        digest.update("\0".join(fields).encode("utf-8") + b"\n")
+    return digest.hexdigest()
+
+
+def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False) -> BatchPlan:
+    """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training."""
+    r = hp.n_frames_per_step
+    return BatchPlan(
+        lengths=dataset.lengths,
+        batch_size=hp.batch_size,
+        seed=hp.seed,
+        frame_multiple=math.lcm(r, LEAST_FRAME_MULTIPLE) if hp.use_bucket_batching else r,
+        max_batch_frames=hp.max_batch_frames,
+        use_bands=hp.use_bucket_batching,
+        shuffle=not is_validation,
+    )

@@ -1,0 +1,315 @@
+"""Every hyperparameter, declared once: type, default, unit, range, aliases, and what changing it touches.
+
+Everything else derives from these declarations: `--hparams` conversion, `--show-params`, the tables of the
+documentation, and whether a run may be resumed after a change. Help texts are in `hparams_help.yaml`.
+A function takes the section that it needs (`AudioParams`); `HParams` is all sections in one flat, frozen object.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from text.symbols import symbols
+from tools import (
+    Assignment,
+    Check,
+    FieldSpec,
+    Layer,
+    failed_checks,
+    field_specs,
+    merge_layers,
+    overrides_layer,
+    read_yaml_layer,
+)
+
+PRESETS = Path(__file__).parent / "presets"
+HELP_FILE = Path(__file__).parent / "hparams_help.yaml"
+DEFAULT = "default"  # the origin of a value that no layer set
+HASH_DIGITS = 8
+
+Affects = Literal["arch", "features", "run"]
+TextList = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+
+
+def hp_field(default: Any, *, unit: str = "", ge: float | None = None, gt: float | None = None,
+             le: float | None = None, lt: float | None = None, parity: Literal["odd", "even", ""] = "",
+             aliases: tuple[str, ...] = (), affects: Affects = "run", mutable: bool = False) -> Any:
+    """One declaration.
+
+    affects: "arch" changes the state dict, "features" the mels or ids, "run" the rest.
+    mutable: the value may change when a run is resumed.
+    """
+    extra: dict[str, Any] = {"unit": unit, "parity": parity, "aliases": list(aliases),
+                             "affects": affects, "mutable": mutable}
+    return Field(default, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+
+
+def _share(default: float, *, mutable: bool = False) -> Any:
+    return hp_field(default, ge=0, le=1, mutable=mutable)
+
+
+def _dropout(default: float) -> Any:
+    return hp_field(default, ge=0, lt=1)  # 1 would leave nothing to scale up
+
+
+def _width(default: int, *, parity: Literal["odd", "even", ""] = "") -> Any:
+    return hp_field(default, ge=1, parity=parity, affects="arch")
+
+
+class Section(BaseModel):
+    """A frozen group of hyperparameters: no unknown names, no True for 1, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    checks: ClassVar[tuple[Check, ...]] = ()  # rules over several fields; see failed_checks
+
+    @model_validator(mode="after")
+    def _obeys_the_checks(self) -> Self:
+        problems = failed_checks(type(self), dict(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class MelShape(Section):
+    """What the audio side and the model must agree on."""
+
+    n_mel_channels: int = _width(80)
+
+
+class AudioParams(MelShape):
+    """How a recording becomes a mel spectrogram."""
+
+    max_wav_value: float = hp_field(32768.0, gt=0, affects="features")
+    sampling_rate: int = hp_field(22050, unit="Hz", ge=1, affects="features")
+    resample: bool = hp_field(True, mutable=True)
+    filter_length: int = hp_field(1024, unit="samples", ge=2, affects="features")
+    hop_length: int = hp_field(256, unit="samples", ge=1, affects="features")
+    win_length: int = hp_field(1024, unit="samples", ge=1, affects="features")
+    mel_fmin: float = hp_field(0.0, unit="Hz", ge=0, affects="features")
+    mel_fmax: float = hp_field(8000.0, unit="Hz", gt=0, affects="features")
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(("mel_fmax", "sampling_rate"), lambda fmax, rate: fmax <= rate / 2,
+              "mel_fmax must be at most half of sampling_rate"),
+        Check(("mel_fmin", "mel_fmax"), lambda fmin, fmax: fmin < fmax, "mel_fmin must be below mel_fmax"),
+        Check(("win_length", "filter_length"), lambda window, fft: window <= fft,
+              "win_length must be at most filter_length"),
+    )
+
+
+class TextParams(Section):
+    """How a text becomes symbol ids."""
+
+    text_cleaners: TextList = hp_field(("english_cleaners",), affects="features")
+
+
+class DataParams(Section):
+    """Where utterances come from and how they form batches."""
+
+    dataset_path: str = hp_field("data/")
+    training_files: str = hp_field("data/dataset/train.csv")
+    validation_files: str = hp_field("data/dataset/val.csv")
+    data_roots: TextList = hp_field((), mutable=True)
+    normalize_mel: bool = hp_field(True, affects="features")
+    batch_size: int = hp_field(48, unit="utterances", ge=1)
+    use_bucket_batching: bool = hp_field(True)
+    max_batch_frames: int = hp_field(0, unit="frames", ge=0)
+    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = hp_field("auto", unit="processes", mutable=True)
+
+
+class ModelParams(MelShape):
+    """Layers, their widths and dropouts, and decoding."""
+
+    n_symbols: int = _width(len(symbols))
+    symbols_embedding_dim: int = _width(512)
+    encoder_kernel_size: int = _width(5, parity="odd")
+    encoder_n_convolutions: int = _width(3)
+    encoder_embedding_dim: int = _width(512, parity="even")  # two directions of one LSTM
+    encoder_dropout_rate: float = _dropout(0.05)
+    n_frames_per_step: int = hp_field(1, unit="frames", ge=1, affects="arch")
+    decoder_rnn_dim: int = _width(1024)
+    prenet_dim: int = _width(256)
+    dropout_rate: float = _dropout(0.3)
+    max_decoder_steps: int = hp_field(2500, unit="decoder steps", ge=1, mutable=True)
+    gate_threshold: float = _share(0.5, mutable=True)
+    p_attention_dropout: float = _dropout(0.1)
+    p_decoder_dropout: float = _dropout(0.1)
+    attention_rnn_dim: int = _width(1024)
+    attention_dim: int = _width(128)
+    attention_location_n_filters: int = _width(32)
+    attention_location_kernel_size: int = _width(31, parity="odd")
+    postnet_embedding_dim: int = _width(512)
+    postnet_kernel_size: int = _width(5, parity="odd")
+    postnet_n_convolutions: int = hp_field(5, ge=2, affects="arch")  # the first widens, the last narrows again
+    postnet_dropout_rate: float = _dropout(0.1)
+    mask_padding: bool = hp_field(True)
+    xavier_init: bool = hp_field(True)
+    decoder_backend: Literal["auto", "plain", "fast"] = hp_field("auto", mutable=True)
+
+
+class LossParams(Section):
+    """Guided attention: its weight over the steps, and its width."""
+
+    use_guided_attn: bool = hp_field(True, aliases=("guided_attention_enabled",))
+    no_dga: bool = hp_field(False)
+    guide_loss_weight: float = hp_field(1.0, ge=0)
+    guide_sigma: float = hp_field(0.2, gt=0)
+    use_dynamic_guide_loss: bool = hp_field(True)
+    guide_loss_initial_weight: float = hp_field(1.0, ge=0)
+    guide_loss_final_weight: float = hp_field(0.0, ge=0)
+    guide_loss_decay_start: int = hp_field(3000, unit="steps", ge=0)
+    guide_loss_decay_steps: int = hp_field(30000, unit="steps", ge=0)
+
+
+class OptimisationParams(Section):
+    """Learning rate, clipping and accumulation."""
+
+    learning_rate: float = hp_field(1e-3, gt=0, le=1)
+    warmup_steps: int = hp_field(2000, unit="steps", ge=0)
+    learning_rate_decay: float = hp_field(0.5, gt=0, le=1)
+    learning_rate_decay_patience: int = hp_field(2000, unit="steps", ge=1)
+    learning_rate_min: float = hp_field(1e-5, ge=0)
+    anneal_start: int = hp_field(0, unit="steps", ge=0)
+    anneal_steps: int = hp_field(0, unit="steps", ge=0)
+    use_saved_learning_rate: bool = hp_field(False, mutable=True)
+    weight_decay: float = hp_field(1e-6, ge=0)
+    grad_clip_thresh: float = hp_field(1.0, gt=0, aliases=("max_grad_norm",))
+    gradient_accumulation_steps: int = hp_field(1, unit="micro-batches", ge=1)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(("learning_rate_min", "learning_rate"), lambda floor, peak: floor <= peak,
+              "learning_rate_min must be at most learning_rate"),
+    )
+
+
+class RunParams(Section):
+    """How long a run lasts, what it saves, and how it starts."""
+
+    epochs: int = hp_field(500000, unit="epochs", ge=1, mutable=True)
+    iters_per_checkpoint: int = hp_field(1000, unit="steps", ge=1, mutable=True)
+    save_interval: int = hp_field(10000, unit="steps", ge=0, mutable=True)
+    validate_interval: int = hp_field(200, unit="steps", ge=1, mutable=True)
+    keep_checkpoints: int = hp_field(3, unit="checkpoints", ge=2, mutable=True)  # the last two are never pruned
+    seed: int = hp_field(1234, ge=0, le=2**32 - 1)  # NumPy's generators take 32 bits
+    ignore_layers: TextList = hp_field(("embedding.weight",))
+    force_model_reinit: bool = hp_field(False, mutable=True)
+    early_stopping: bool = hp_field(True, mutable=True)
+    early_stopping_patience: int = hp_field(15, unit="validations", ge=1, mutable=True)
+    early_stopping_min_delta: float = hp_field(0.0005, ge=0, mutable=True)
+    cudnn_enabled: bool = hp_field(True, mutable=True)
+    cudnn_benchmark: bool = hp_field(False, mutable=True)
+
+
+class MonitorParams(Section):
+    """What is measured and shown beside the losses."""
+
+    validation_attention_analysis: bool = hp_field(True, mutable=True)
+    alignment_diagonal_threshold: float = _share(0.5)  # gates the plateau decay, hence not mutable
+    log_attention_weights: bool = hp_field(True, mutable=True)
+    log_alignment_metrics: bool = hp_field(True, mutable=True)
+    save_attention_plots: bool = hp_field(True, mutable=True)
+    attention_plot_frequency: int = hp_field(1000, unit="steps", ge=1, mutable=True)
+    tensorboard_logging: bool = hp_field(True, mutable=True)
+
+
+class HParams(MonitorParams, RunParams, OptimisationParams, LossParams, ModelParams, DataParams, TextParams,
+              AudioParams):  # the last base comes first in tables
+    """All hyperparameters under flat names."""
+
+    wrong_names: ClassVar[Mapping[str, str]] = {
+        "attention_dropout": "p_attention_dropout",
+        "prenet_dropout": "dropout_rate",
+        "postnet_dropout": "postnet_dropout_rate",
+    }
+
+    def canonical(self) -> dict[str, Any]:
+        """Canonical names and plain types (lists for tuples), in declaration order."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self}
+
+    def to_yaml(self) -> str:
+        """A file that `--hparams-file` reads back to exactly these values."""
+        return yaml.safe_dump(self.canonical(), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Hyperparameters, the layer that each came from, and the search ranges that presets and files narrowed."""
+
+    hparams: HParams
+    origins: dict[str, str]  # "default", "preset demo", "file x.yaml", "--hparams", "trial"
+    search: dict[str, object]
+
+
+@cache
+def _specs() -> dict[str, FieldSpec]:
+    return field_specs(HParams)
+
+
+def field_info(name: str) -> FieldSpec:
+    """What the field declares: `.affects`, `.mutable`, `.aliases`, `.unit`, `.range`, ... KeyError if unknown."""
+    return _specs()[name]
+
+
+def field_names() -> tuple[str, ...]:
+    """Canonical names, in declaration order."""
+    return tuple(_specs())
+
+
+def read_help() -> dict[str, dict[str, str]]:
+    """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
+    return yaml.safe_load(HELP_FILE.read_text(encoding="utf-8"))
+
+
+def hparams_hash(hp: HParams) -> str:
+    """8 hex digits that name these values: any difference gives another name."""
+    text = json.dumps(hp.canonical(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _preset_layer(name: str) -> Layer:
+    label = f"preset {name}"
+    if name not in preset_names():  # also keeps paths out
+        return Layer(label, problems=(f"--preset {name}: no such preset; there are {', '.join(preset_names())}",))
+    return read_yaml_layer(PRESETS / f"{name}.yaml", label=label)
+
+
+def resolve_hparams(*, preset: str | None = None, hparams_file: Path | None = None, overrides: str | None = None,
+                    trial: Mapping[str, object] | None = None, n_symbols: int | None = None) -> Resolved:
+    """defaults < preset < file < --hparams < trial. Raises one UserError with all problems of all layers.
+
+    n_symbols: the embedding rows of a checkpoint that brings its own symbols; without one, n_symbols must be ours.
+    """
+    layers = [] if n_symbols is None else [Layer("checkpoint", (Assignment("n_symbols", n_symbols),))]
+    if preset is not None:
+        layers.append(_preset_layer(preset))
+    if hparams_file is not None:
+        layers.append(read_yaml_layer(hparams_file, label=f"file {hparams_file}"))
+    if overrides is not None:
+        layers.append(overrides_layer(overrides))
+    if trial is not None:
+        layers.append(Layer("trial", tuple(Assignment(name, value) for name, value in trial.items())))
+    rows = len(symbols) if n_symbols is None else n_symbols
+    owner = "text/symbols.py" if n_symbols is None else "the checkpoint"
+    requirement = f"must be {rows}, as many as {owner} has; leave it out"
+    merged = merge_layers(HParams, layers, extra_checks=(Check(("n_symbols",), lambda n: n == rows, requirement),))
+    origins = {name: merged.origins.get(name, DEFAULT) for name in field_names()}
+    return Resolved(HParams.model_validate(merged.values), origins, merged.search)
+
+
+def create_hparams(hparams_string: str | None = None, verbose: bool = False) -> HParams:
+    """The defaults with the overrides of `hparams_string`; verbose prints them all. Raises UserError."""
+    hp = resolve_hparams(overrides=hparams_string).hparams
+    if verbose:
+        print(hp.to_yaml(), end="")
+    return hp

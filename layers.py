@@ -1,0 +1,128 @@
+"""Leaf modules of Tacotron 2, with the names of the NVIDIA layout so that its checkpoints load.
+
+Symbols of shape comments: B batch, T_text tokens, T_mel frames, T_dec decoder steps (T_mel / r),
+n_mels mel channels, E encoder width, A attention width, D hidden width of an LSTM.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LinearNorm(nn.Module):
+    """A linear layer under the key `linear_layer`, Xavier-initialised for the activation that follows it."""
+
+    def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, gain: str = "linear", xavier: bool = True) -> None:
+        super().__init__()
+        self.linear_layer = nn.Linear(in_dim, out_dim, bias=bias)
+        if xavier:
+            nn.init.xavier_uniform_(self.linear_layer.weight, gain=nn.init.calculate_gain(gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_layer(x)
+
+
+class ConvNorm(nn.Module):
+    """A length-preserving 1-d convolution under the key `conv`, Xavier-initialised."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, gain: str = "linear",
+        xavier: bool = True,
+    ) -> None:
+        super().__init__()
+        assert kernel_size % 2 == 1, "an even kernel would shift the sequence"
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+        if xavier:
+            nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def conv_block(in_channels: int, out_channels: int, kernel_size: int, *, gain: str, xavier: bool) -> nn.Sequential:
+    """Convolution and batch normalisation; the caller applies activation and dropout."""
+    return nn.Sequential(
+        ConvNorm(in_channels, out_channels, kernel_size, gain=gain, xavier=xavier), nn.BatchNorm1d(out_channels)
+    )
+
+
+def dropout_mask(
+    shape: tuple[int, ...], rate: float, *, like: Tensor, generator: torch.Generator | None = None
+) -> Tensor | None:
+    """Scaled keep mask, 0 or 1 / (1 - rate); None where nothing is dropped.
+
+    Explicit masks let two implementations of a decoder share their randomness, and let synthesis be seeded.
+    """
+    if rate == 0.0:
+        return None
+    mask = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return mask.bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
+
+
+class Prenet(nn.Module):
+    """Two ReLU layers whose dropout stays on when speaking: without it the decoder ignores the text."""
+
+    def __init__(self, in_dim: int, dim: int, *, dropout: float, xavier: bool) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.layers = nn.ModuleList(
+            [LinearNorm(in_dim, dim, bias=False, xavier=xavier), LinearNorm(dim, dim, bias=False, xavier=xavier)]
+        )
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        for layer in self.layers:
+            x = F.relu(layer(x))
+            mask = dropout_mask(tuple(x.shape), self.dropout, like=x, generator=generator)
+            x = x if mask is None else x * mask
+        return x  # [..., prenet_dim]
+
+
+class LocationLayer(nn.Module):
+    """Features of where attention has been, from the previous and the summed weights (arXiv 1506.07503)."""
+
+    def __init__(self, n_filters: int, kernel_size: int, attention_dim: int, *, xavier: bool) -> None:
+        super().__init__()
+        self.location_conv = ConvNorm(2, n_filters, kernel_size, bias=False, xavier=xavier)
+        self.location_dense = LinearNorm(n_filters, attention_dim, bias=False, gain="tanh", xavier=xavier)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        features = self.location_conv(weights)  # [B, n_filters, T_text]
+        return self.location_dense(features.transpose(1, 2))  # [B, T_text, A]
+
+    def folded_kernel(self) -> Tensor:
+        """Convolution and projection are both linear: one kernel [A, 2, kernel_size] equals the pair."""
+        conv, dense = self.location_conv.conv.weight, self.location_dense.linear_layer.weight
+        return torch.einsum("af,fck->ack", dense, conv)
+
+
+class Attention(nn.Module):
+    """Location-sensitive attention: e[t, n] = v . tanh(W s_t + V h_n + U f[t, n]), softmax over n."""
+
+    def __init__(
+        self, rnn_dim: int, memory_dim: int, attention_dim: int, n_filters: int, kernel_size: int, *, xavier: bool
+    ) -> None:
+        super().__init__()
+        self.query_layer = LinearNorm(rnn_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
+        self.memory_layer = LinearNorm(memory_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
+        self.v = LinearNorm(attention_dim, 1, bias=False, xavier=xavier)
+        self.location_layer = LocationLayer(n_filters, kernel_size, attention_dim, xavier=xavier)
+
+    def forward(
+        self, query: Tensor, memory: Tensor, processed_memory: Tensor, previous: Tensor, padding: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One decoder step.
+
+        query [B, D], memory [B, T_text, E], processed_memory [B, T_text, A], previous [B, 2, T_text] (last and
+        summed weights), padding [B, T_text] True behind the text  ->  context [B, E], weights [B, T_text].
+        """
+        location = self.location_layer(previous)
+        hidden = torch.tanh(self.query_layer(query).unsqueeze(1) + location + processed_memory)  # [B, T_text, A]
+        energies = self.v(hidden).squeeze(2).float().masked_fill(padding, float("-inf"))
+        weights = torch.softmax(energies, dim=1)  # [B, T_text]
+        context = torch.bmm(weights.to(memory.dtype).unsqueeze(1), memory).squeeze(1)  # [B, E]
+        return context, weights
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """True where a position lies behind the sequence: lengths [B] -> [B, size]."""
+    return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]

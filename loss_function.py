@@ -1,0 +1,111 @@
+"""Losses: pure functions of outputs and targets. Padding never counts, whatever the batch looks like."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hparams import LossParams
+from layers import padding_mask
+from model import Outputs, decoder_steps
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Each part by name, unweighted, and what is minimised."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+def guide_weight(step: int, hp: LossParams) -> float:
+    """Effective weight of guided attention: `guide_loss_weight` times a multiplier m(step).
+
+    m stays at its initial value until `guide_loss_decay_start`, then falls linearly to the final one.
+    """
+    if hp.no_dga or not hp.use_guided_attn:
+        return 0.0
+    if not hp.use_dynamic_guide_loss:
+        return hp.guide_loss_weight
+    passed = (step - hp.guide_loss_decay_start) / max(hp.guide_loss_decay_steps, 1)
+    done = min(max(passed, 0.0), 1.0)
+    first, last = hp.guide_loss_initial_weight, hp.guide_loss_final_weight
+    return hp.guide_loss_weight * (first + (last - first) * done)
+
+
+def masked_mean(values: Tensor, behind: Tensor) -> Tensor:
+    """Mean over the positions in front of the padding. `behind` is True in the padding and broadcasts."""
+    valid = (~behind).expand_as(values)
+    return values.masked_fill(~valid, 0.0).sum() / valid.sum()
+
+
+def mel_loss(predicted: Tensor, target: Tensor, behind: Tensor) -> Tensor:
+    """Mean squared error. predicted, target [B, n_mels, T_mel], behind [B, T_mel]."""
+    return masked_mean((predicted - target).square(), behind.unsqueeze(1))
+
+
+def gate_loss(logits: Tensor, target: Tensor, behind: Tensor) -> Tensor:
+    """Binary cross-entropy of the stop decision. All [B, T_dec]."""
+    return masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), behind)
+
+
+def guided_attention_weights(text_lengths: Tensor, steps: Tensor, shape: tuple[int, int], sigma: float) -> Tensor:
+    """Cost of attending off the diagonal: 0 on it, near 1 far from it; 0 in padding.
+
+    W[t, n] = 1 - exp(-(n / N - t / T)^2 / (2 sigma^2)), each utterance with its own N and T (in decoder steps);
+    arXiv 1710.08969. text_lengths [B], steps [B], shape (T_dec, T_text) -> [B, T_dec, T_text].
+    """
+    T_dec, T_text = shape
+    device = text_lengths.device
+    t = torch.arange(T_dec, device=device)[None, :, None] / steps[:, None, None]
+    n = torch.arange(T_text, device=device)[None, None, :] / text_lengths[:, None, None]
+    weights = 1.0 - torch.exp(-((n - t) ** 2) / (2.0 * sigma**2))
+    outside = padding_mask(steps, T_dec)[:, :, None] | padding_mask(text_lengths, T_text)[:, None, :]
+    return weights.masked_fill(outside, 0.0)
+
+
+def guided_attention_loss(alignments: Tensor, text_lengths: Tensor, steps: Tensor, sigma: float) -> Tensor:
+    """Mean over valid decoder steps of the cost of that step's attention, so it doesn't depend on text length.
+
+    alignments [B, T_dec, T_text], text_lengths [B], steps [B] -> scalar in [0, 1).
+    """
+    weights = guided_attention_weights(text_lengths, steps, (alignments.size(1), alignments.size(2)), sigma)
+    return (alignments * weights).sum() / steps.sum()
+
+
+def tacotron2_loss(
+    outputs: Outputs, mel: Tensor, gate: Tensor, *, text_lengths: Tensor, mel_lengths: Tensor, hp: LossParams,
+    r: int, mask_padding: bool, guide: float,
+) -> LossTerms:
+    """Mel before and after the postnet, gate, and guided attention with the weight `guide`.
+
+    mel [B, n_mels, T_mel] and gate [B, T_dec] are targets; with r frames a step, the silence that fills an
+    utterance's last group counts as speech. Without `mask_padding` the means run over the padding too.
+    """
+    steps = decoder_steps(mel_lengths, r)
+    behind = padding_mask(steps, gate.size(1)) & mask_padding  # [B, T_dec]
+    behind_mel = behind.repeat_interleave(r, 1)  # [B, T_mel]
+    parts = {
+        "mel": mel_loss(outputs.mel, mel, behind_mel),
+        "mel_post": mel_loss(outputs.mel_post, mel, behind_mel),
+        "gate": gate_loss(outputs.gate_logits, gate, behind),
+    }
+    total = parts["mel"] + parts["mel_post"] + parts["gate"]
+    if guide > 0.0:
+        parts["guided_attention"] = guided_attention_loss(outputs.alignments, text_lengths, steps, hp.guide_sigma)
+        total = total + guide * parts["guided_attention"]
+    return LossTerms(total, parts)
+
+
+def unmasked_nvidia_loss(outputs: Outputs, mel: Tensor, gate: Tensor, std: float) -> Tensor:
+    """The ancestor's loss, for comparison with its published curves: means over the padded tensors, log-mel units.
+
+    Its value depends on how much padding a batch has. `outputs` come masked, `mel` [B, n_mels, T_mel] holds
+    standardised silence behind each utterance, where the error counts as 0.
+    """
+    behind = (outputs.gate_logits > 500.0).repeat_interleave(mel.size(2) // gate.size(1), 1).unsqueeze(1)
+    mel = mel.masked_fill(behind, 0.0)
+    squared = F.mse_loss(outputs.mel, mel) + F.mse_loss(outputs.mel_post, mel)
+    return squared * std**2 + F.binary_cross_entropy_with_logits(outputs.gate_logits, gate)

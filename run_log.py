@@ -1,0 +1,239 @@
+"""The run directory and the truth about a run: `metrics.jsonl`, `events.jsonl`, and who may watch.
+
+Trainer and tuner speak in three records. `RunLog` writes them to disk; observers (console, TensorBoard, ...)
+get the same records and can neither slow nor stop training: see `Queued`.
+
+Symbols used throughout: B batch, T_text tokens, T_mel frames, T_dec decoder steps (T_mel / r), n_mels mel
+channels, D hidden width, L audio samples.
+"""
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+LOG = logging.getLogger("tacotron2")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Training, averaged over the steps since the last record."""
+
+    step: int
+    epoch: float
+    losses: Mapping[str, float]  # by name; "total" is what was minimised, "mel" and "mel_post" are in log-mel units
+    grad_norm: float  # before clipping
+    learning_rate: float
+    frames_per_s: float
+    step_s: float
+    data_wait: float  # share of the step spent waiting for data
+    padding: float  # share of the frames that are padding
+    skipped: int = 0  # steps not taken because loss or gradient was not finite
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One validation text spoken freely, beside the recording."""
+
+    text: str
+    symbols: Sequence[str]  # T_text, what the model read
+    alignment: np.ndarray  # [T_dec, T_text]
+    gate: np.ndarray  # [T_dec]
+    mel: np.ndarray  # [n_mels, T_mel] log-mel
+    target_mel: np.ndarray | None  # [n_mels, T_target]
+    stop_reason: str
+    wav: np.ndarray | None  # [L] float32, where a vocoder ran
+    sampling_rate: int
+    frame_s: float
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """Validation: teacher-forced losses, and what the model does on its own."""
+
+    step: int
+    epoch: float
+    losses: Mapping[str, float]
+    free_running: Mapping[str, float]  # see metrics.summarise
+    score: float  # metrics.composite_score, lower is better
+    is_best: bool
+    duration_s: float
+    samples: Sequence[Sample] = field(default=(), repr=False)  # not in metrics.jsonl
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person should be able to find later: started, resumed, saved, skipped, rewound, stopped."""
+
+    step: int
+    kind: str
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record = StepRecord | EvalRecord | Event
+
+
+class Observer(Protocol):
+    """Watches a run. Called from one thread at a time, in order; `close` comes last."""
+
+    def on_start(self, run: "RunInfo") -> None: ...
+    def on_record(self, record: Record) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What an observer may want to know at the start."""
+
+    directory: Path
+    log_directory: Path
+    hparams: Mapping[str, Any]
+    total_steps: int | None
+    first_step: int
+    command: str
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """The file has the old content or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+class RunLog:
+    """Appends records to `metrics.jsonl` and `events.jsonl` of a run directory.
+
+    Each line carries the attempt: the number of this launch. After a restore, `rewind` says which steps are
+    superseded; `read_metrics` drops them, so the truth has each step once.
+    """
+
+    def __init__(self, directory: Path, *, attempt: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.attempt = directory, attempt
+        self._files = {name: _open_for_append(directory / name) for name in ("metrics.jsonl", "events.jsonl")}
+
+    def write(self, record: Record) -> None:
+        content = asdict(record)
+        content.pop("samples", None)
+        name = "events.jsonl" if isinstance(record, Event) else "metrics.jsonl"
+        self._append(name, {"type": _type_name(record), **content})
+
+    def rewind(self, to_step: int) -> None:
+        """Says that whatever was recorded after `to_step` will be done again."""
+        self._append("metrics.jsonl", {"type": "rewind", "to_step": to_step})
+
+    def _append(self, name: str, content: dict[str, Any]) -> None:
+        line = {"time": round(time.time(), 3), "attempt": self.attempt, **content}
+        self._files[name].write(json.dumps(line, ensure_ascii=False, allow_nan=True) + "\n")
+        self._files[name].flush()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _type_name(record: Record) -> str:
+    return {StepRecord: "step", EvalRecord: "eval", Event: "event"}[type(record)]
+
+
+def _open_for_append(path: Path) -> Any:
+    """Opens at a line's start even if a kill left half a line behind."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as f:
+            content = f.read()
+            if not content.endswith(b"\n"):
+                f.truncate(content.rfind(b"\n") + 1)
+    return path.open("a", encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line; a half-written last line (a kill) is passed over."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as f:
+        for line in f:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The run's step and eval records with each step once: what a rewind superseded is gone."""
+    kept: list[dict[str, Any]] = []
+    for line in read_jsonl(directory / "metrics.jsonl"):
+        if line["type"] == "rewind":
+            kept = [old for old in kept if old["step"] <= line["to_step"]]
+        else:
+            kept.append(line)
+    return kept
+
+
+class Queued:
+    """Runs an observer in its own thread behind a bounded queue.
+
+    Training never waits: when the queue is full the oldest record is dropped and counted. An observer that
+    raises is switched off, once, with a warning; training goes on.
+    """
+
+    def __init__(self, observer: Observer, *, size: int = 256) -> None:
+        self.observer, self.dropped = observer, 0
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=size)
+        self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
+        self._thread.start()
+
+    def on_start(self, run: RunInfo) -> None:
+        self._put(("on_start", run))
+
+    def on_record(self, record: Record) -> None:
+        self._put(("on_record", record))
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Lets the thread finish what is queued, for at most `timeout_s`."""
+        self._put(("close", None))
+        self._thread.join(timeout_s)
+        if self.dropped:
+            LOG.warning("%s missed %d records: it was too slow", type(self.observer).__name__, self.dropped)
+
+    def _put(self, item: tuple[str, Any]) -> None:
+        while True:
+            try:
+                self._queue.put_nowait(item)
+                return
+            except queue.Full:
+                try:
+                    self._queue.get_nowait()
+                    self.dropped += 1
+                except queue.Empty:  # the thread took it in between: there is room now
+                    continue
+
+    def _work(self) -> None:
+        while True:
+            method, argument = self._queue.get()
+            try:
+                if method == "close":
+                    self.observer.close()
+                    return
+                getattr(self.observer, method)(argument)
+            except Exception as error:  # noqa: BLE001 - the border: whatever a tracker does, training goes on
+                LOG.warning(
+                    "%s is off for the rest of this run: %s: %s",
+                    type(self.observer).__name__, type(error).__name__, error,
+                )
+                self._drain()
+                return
+
+    def _drain(self) -> None:
+        while self._queue.get()[0] != "close":
+            pass

@@ -1,0 +1,146 @@
+"""The run directory before training starts: where it is, what it already holds, and whether that may go on."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from errors import UserError
+from hparams import HParams, Resolved, field_info, hparams_hash
+from run_log import LOG, write_atomic
+
+OWN_FILES = (
+    "hparams.yaml", "run.json", "metrics.jsonl", "events.jsonl", "checkpoints", "samples", "alignments", "debug", "report.html",
+)
+DEMO = "demo corpus"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    directory: Path
+    log_directory: Path
+    is_chosen: bool  # by -o; else derived from the hyperparameters
+
+
+def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
+    """As given, or one directory for each setting of the hyperparameters, so that the same command resumes it."""
+    name = f"run-{hparams_hash(hp)}"
+    paths = RunPaths(output or Path("output") / name, logs or Path("logs") / name, output is not None)
+    if output is None or logs is None:
+        LOG.warning("no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory)
+    return paths
+
+
+def launch_id() -> str:
+    """The same for every automatic restart of one launch, another for each time a person starts the command."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.setdefault("TACOTRON2_LAUNCH_ID", uuid.uuid4().hex)
+
+
+def read_run_info(directory: Path) -> dict[str, Any]:
+    """The content of run.json, {} where there is none."""
+    try:
+        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{directory / 'run.json'} is damaged ({error}); move it away to start anew") from None
+    assert isinstance(content, dict)
+    return content
+
+
+def move_aside(directory: Path) -> Path | None:
+    """What an earlier run left goes to `previous/<time>/`, never deleted. -> where, or None if there was nothing."""
+    found = [directory / name for name in OWN_FILES if (directory / name).exists()]
+    if not found:
+        return None
+    aside = directory / "previous" / time.strftime("%Y%m%d-%H%M%S")
+    aside.mkdir(parents=True)
+    for path in found:
+        path.rename(aside / path.name)
+    return aside
+
+
+def start_fresh_if_asked(directory: Path, *, asked: bool) -> None:
+    """--fresh and force_model_reinit act once a launch: an automatic restart finds its own launch id and goes on."""
+    if asked and read_run_info(directory).get("launch_id") != launch_id():
+        aside = move_aside(directory)
+        if aside:
+            LOG.warning("starting anew; the old run is kept in %s", aside)
+
+
+def is_demo_wanted(resolved: Resolved, directory: Path) -> bool:
+    """Whether the embedded demo corpus stands in: nothing names data, no default file exists, no other data before."""
+    if any(resolved.origins[name] != "default" for name in ("training_files", "validation_files")):
+        return False
+    hp = resolved.hparams
+    if Path(hp.training_files).exists() or Path(hp.validation_files).exists():
+        return False
+    return read_run_info(directory).get("data", DEMO) == DEMO
+
+
+def differences(hp: HParams, saved: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What differs from a saved run, by what it affects: arch, features, run. Fields that may change are left out."""
+    found: dict[str, list[str]] = {"arch": [], "features": [], "run": []}
+    for name, value in hp.canonical().items():
+        if name in saved and saved[name] != value and not field_info(name).mutable:
+            found[field_info(name).affects].append(f"{name}: {saved[name]} there, {value} here")
+    return found
+
+
+def check_resumable(hp: HParams, saved: Mapping[str, Any], *, corpus_differs: bool, with_changes: bool, where: Path) -> None:
+    """Refuses to go on with another setting than the saved one, naming every difference and the ways on."""
+    found = differences(hp, saved)
+    lines = [line for group in found.values() for line in group]
+    if corpus_differs:
+        lines.append("the training data: other recordings or texts than before")
+    if not lines:
+        return
+    listed = "\n  ".join(lines)
+    if found["arch"]:
+        raise UserError(
+            f"{where} holds a model of another shape:\n  {listed}\n"
+            "Ways on: --fresh (the old run is moved aside), another -o, or there -c with --warm-start to take over what fits."
+        )
+    if not with_changes:
+        raise UserError(
+            f"{where} was trained with other settings:\n  {listed}\n"
+            "Ways on: --resume-with-changes (go on with the new ones), --fresh (the old run is moved aside), or another -o."
+        )
+    LOG.warning("going on with changed settings:\n  %s", listed)
+
+
+def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str, mel: Mapping[str, Any]) -> int:
+    """Writes hparams.yaml and run.json. -> the number of this attempt, from 1."""
+    import torch
+
+    attempt = int(read_run_info(directory).get("attempt", 0)) + 1
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
+    info = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "attempt": attempt, "launch_id": launch_id(), "data": data, "data_fingerprint": fingerprint,
+        "mel_fingerprint": dict(mel), "git_revision": git_revision(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+    return attempt
+
+
+def git_revision() -> str | None:
+    """Of the trainer's own checkout; None where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,61 @@
+"""TensorBoard: scalars of every record, and alignments, mels and audio of every validation."""
+
+import plots
+from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
+from sample_files import figure_of
+
+LOGGED_SAMPLES = 3
+
+
+class TensorBoardObserver:
+    """Writes event files into the log directory. The writer is made in the thread that uses it."""
+
+    def __init__(self, *, images: bool, alignment_scalars: bool) -> None:
+        self.images, self.alignment_scalars = images, alignment_scalars
+
+    def on_start(self, run: RunInfo) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # what an earlier attempt wrote beyond the restored step will be written again
+        self._writer = SummaryWriter(str(run.log_directory), purge_step=run.first_step + 1 if run.first_step else None)
+        lines = [f"| {name} | `{value}` |" for name, value in run.hparams.items()]
+        self._writer.add_text("hparams", "\n".join(["| name | value |", "|---|---|", *lines]), run.first_step)
+
+    def on_record(self, record: Record) -> None:
+        if isinstance(record, StepRecord):
+            self._on_step(record)
+        elif isinstance(record, EvalRecord):
+            self._on_eval(record)
+        else:
+            self._on_event(record)
+
+    def _scalars(self, prefix: str, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def _on_step(self, record: StepRecord) -> None:
+        self._scalars("train", dict(record.losses), record.step)
+        names = ("grad_norm", "learning_rate", "frames_per_s", "step_s", "data_wait", "padding", "skipped", "epoch")
+        self._scalars("progress", {name: getattr(record, name) for name in names}, record.step)
+
+    def _on_eval(self, record: EvalRecord) -> None:
+        self._scalars("validation", {**record.losses, "score": record.score}, record.step)
+        if self.alignment_scalars:
+            self._scalars("free_running", dict(record.free_running), record.step)
+        for i, sample in enumerate(record.samples[:LOGGED_SAMPLES]):
+            if self.images:
+                figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=sample.text)
+                self._image(f"alignment/{i}", figure, record.step)
+            self._image(f"sample/{i}", figure_of(sample), record.step)
+            if sample.wav is not None:
+                self._writer.add_audio(f"audio/{i}", sample.wav[None], record.step, sample_rate=sample.sampling_rate)
+        self._writer.flush()
+
+    def _image(self, tag: str, figure: plots.Figure, step: int) -> None:
+        self._writer.add_image(tag, plots.figure_to_array(figure), step, dataformats="HWC")
+
+    def _on_event(self, event: Event) -> None:
+        self._writer.add_text(f"event/{event.kind}", event.message, event.step)
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,84 @@
+"""Trains a Tacotron 2 voice: `python train.py -o output -l logs --hparams "batch_size=32"`; see README.md."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from errors import UserError
+from hparams import Resolved, preset_names, resolve_hparams
+
+EXAMPLES = """examples:
+  python train.py --preset demo -o output -l logs
+  python train.py -o output -l logs --hparams "learning_rate=1e-3,batch_size=32,use_guided_attn=True"
+  python train.py --show-params md
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = p.add_argument
+    add("-o", "--output-directory", type=Path, metavar="DIR", help="the run: checkpoints, samples, metrics")
+    add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
+    add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
+    add("--warm-start", action="store_true", help="with -c: take over the weights that fit, begin at step 0")
+    add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
+    add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
+    add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
+    add("--show-params", nargs="?", const="text", choices=("text", "md", "json"), help="print all hyperparameters and exit")
+    add("--max-steps", type=int, metavar="N", help="end the run at step N, resumes included")
+    add("--max-minutes", type=float, metavar="M", help="end this launch after M minutes, saved")
+    add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
+    add("--resume-with-changes", action="store_true", help="go on although hyperparameters or data have changed")
+    add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
+    add("--no-dga", action="store_true", help="no guided attention")
+    return p
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Underscores work for dashes in every switch."""
+    spelled = [a if not a.startswith("--") else _dashed(a) for a in argv]
+    return parser().parse_args(spelled)
+
+
+def _dashed(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def resolved(args: argparse.Namespace) -> Resolved:
+    overrides = ",".join(filter(None, [args.hparams.strip(), "no_dga=True" if args.no_dga else ""]))
+    return resolve_hparams(preset=args.preset, hparams_file=args.hparams_file, overrides=overrides)
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = resolved(args)
+    if args.show_params:
+        from params_view import show_params
+
+        print(show_params(settings, args.show_params))
+        return 0
+    if args.warm_start and args.checkpoint_path is None:
+        raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
+    from composition import Options, train  # imports torch, which takes seconds
+
+    options = Options(
+        output=args.output_directory, logs=args.log_directory, checkpoint=args.checkpoint_path,
+        warm_start=args.warm_start, max_steps=args.max_steps, max_minutes=args.max_minutes, fresh=args.fresh,
+        resume_with_changes=args.resume_with_changes, skip_bad_data=args.skip_bad_data,
+    )
+    return train(settings, options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        return run(arguments(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

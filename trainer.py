@@ -1,0 +1,373 @@
+"""`Trainer.fit()`: the step, the loop, when to validate, when to save, when to stop."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from math import ceil, isfinite
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import checkpoint as ckpt
+from audio import MelFingerprint
+from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
+from hparams import HParams
+from loss_function import guide_weight, tacotron2_loss
+from model import DecodeLimits, Tacotron2, decoder_steps
+from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
+from schedule import Progress, learning_rate
+from text.symbols import symbols
+from validation import FREE_RUNNING_TEXTS, Reference, to_log_mel_units, validate
+
+LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends besides epochs and early stopping. None = no such limit."""
+
+    max_steps: int | None = None
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why `fit` returned. `signal` is the number of the one that interrupted it, or None."""
+
+    reason: str
+    step: int
+    signal: int | None = None
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a request that the loop honours after the step; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._old[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = number
+        LOG.warning("signal %d: finishing the step, then saving; once more ends at once", number)
+
+
+@dataclass
+class Interval:
+    """What has gathered since the last record. Losses stay on the device until then."""
+
+    losses: list[dict[str, Tensor]] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+    frames: int = 0
+    padded_frames: int = 0
+    waited_s: float = 0.0
+    skipped: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+
+class Trainer:
+    """Trains one model on one corpus into one run directory."""
+
+    def __init__(
+        self, hp: HParams, model: Tacotron2, corpus: Corpus, *, directory: Path, log: RunLog,
+        observers: Sequence[Observer] = (), limits: Limits | None = None, device: torch.device,
+    ) -> None:
+        self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
+        self.directory, self.log, self.observers = directory, log, observers
+        self.limits = limits or Limits()
+        self.base_rate = hp.learning_rate
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True)
+        self.progress = Progress()
+        self.interval = Interval()
+        self.plan = plan_batches(corpus.train, hp)
+        self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
+        self.decode_limits = decode_limits(hp, corpus)
+        self.references = references_of(corpus)
+        self._validated_at = self._saved_at = -1
+
+    # -- the loop ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> Outcome:
+        """Trains until a limit, early stopping, or a signal; the last step is validated and saved."""
+        deadline = time.monotonic() + 60 * self.limits.max_minutes if self.limits.max_minutes else None
+        self.model.train()
+        with StopRequest() as stop:
+            reason = self._reason_to_stop(stop, deadline)
+            if reason:
+                return Outcome(reason, self.progress.step)
+            for micro_batches, waited_s in self._batches():
+                self._step(micro_batches, waited_s)
+                self._after_step()
+                reason = self._reason_to_stop(stop, deadline)
+                if reason:
+                    break
+            self._finish(interrupted=stop.signal is not None)
+        return Outcome(reason or "epochs", self.progress.step, stop.signal)
+
+    def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
+        progress = self.progress
+        if stop.signal is not None:
+            return "signal"
+        if self.limits.max_steps is not None and progress.step >= self.limits.max_steps:
+            return "max_steps"
+        if progress.epoch >= self.hp.epochs:
+            return "epochs"
+        if deadline is not None and time.monotonic() >= deadline:
+            return "max_minutes"
+        return "early_stopping" if progress.should_stop_early(self.hp) else None
+
+    def _batches(self) -> Iterator[tuple[list[Batch], float]]:
+        """The micro-batches of each optimiser step, from where the run stands, and how long they were waited for."""
+        progress, k = self.progress, self.hp.gradient_accumulation_steps
+        while progress.epoch < self.hp.epochs:
+            loader = iter(
+                make_loader(
+                    self.corpus.train, self.plan, epoch=progress.epoch, first_batch=progress.batch_in_epoch,
+                    num_workers=loader_workers(self.hp.num_workers), pin_memory=self.device.type == "cuda",
+                )
+            )
+            while True:
+                began = time.perf_counter()
+                micro_batches = list(islice(loader, k))
+                waited_s = time.perf_counter() - began
+                if not micro_batches:
+                    break
+                progress.batch_in_epoch += len(micro_batches)
+                if progress.batch_in_epoch >= self.batches_in_epoch(progress.epoch):
+                    progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
+                    yield micro_batches, waited_s
+                    break
+                yield micro_batches, waited_s
+
+    def batches_in_epoch(self, epoch: int) -> int:
+        return len(self.plan.epoch(epoch))
+
+    @property
+    def total_steps(self) -> int | None:
+        """Where the run ends if nothing stops it early: by epochs, or by `max_steps`."""
+        by_epochs = self.hp.epochs * ceil(self.batches_in_epoch(0) / self.hp.gradient_accumulation_steps)
+        return min(by_epochs, self.limits.max_steps or by_epochs)
+
+    # -- one step ---------------------------------------------------------------------------------------------
+
+    def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
+        """Forward, backward, clip, update. A step whose gradient is not finite is not taken."""
+        step = self.progress.step + 1
+        rate = learning_rate(
+            step, self.hp.model_copy(update={"learning_rate": self.base_rate}), scale=self.progress.learning_rate_scale
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._accumulate(micro_batches, guide_weight(step, self.hp))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.interval.losses.append(losses)
+            self.interval.norms.append(norm)
+        else:
+            self.interval.skipped += 1
+            self.emit(Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches)))
+        self.progress.step = step
+        self.interval.waited_s += waited_s
+        for batch in micro_batches:
+            self.interval.frames += batch.n_frames
+            self.interval.padded_frames += batch.mel.size(0) * batch.mel.size(2)
+
+    def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps."""
+        r = self.hp.n_frames_per_step
+        steps = [decoder_steps(batch.mel_lengths, r).sum() for batch in micro_batches]
+        all_steps = torch.stack(steps).sum()
+        sums: dict[str, Tensor] = {}
+        for batch, n in zip(micro_batches, steps, strict=True):
+            share = (n / all_steps).to(self.device)
+            batch = batch.to(self.device, non_blocking=True)
+            outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
+            terms = tacotron2_loss(
+                outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths,
+                hp=self.hp, r=r, mask_padding=self.hp.mask_padding, guide=guide,
+            )
+            (terms.total * share).backward()
+            for name, value in {"total": terms.total, **terms.parts}.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() * share
+        return sums
+
+    # -- between steps ----------------------------------------------------------------------------------------
+
+    def _after_step(self) -> None:
+        step, hp = self.progress.step, self.hp
+        if step % LOG_EVERY == 0:
+            self._record_interval()
+        if step % hp.validate_interval == 0:
+            self.run_validation()
+        due = hp.save_interval and step % hp.save_interval == 0
+        if due or step % hp.iters_per_checkpoint == 0 or self.progress.best_step == step:
+            self.save()
+
+    def _finish(self, *, interrupted: bool) -> None:
+        self._record_interval()
+        if not interrupted and self._validated_at != self.progress.step:
+            self.run_validation()
+        if self._saved_at != self.progress.step:
+            self.save()
+
+    def _record_interval(self) -> None:
+        """One record for the steps since the last one: the only place where training waits for the device."""
+        gathered, self.interval = self.interval, Interval()
+        n = len(gathered.losses)
+        if n + gathered.skipped == 0:
+            return
+        elapsed = time.perf_counter() - gathered.began
+        names = {name for losses in gathered.losses for name in losses}
+        means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
+        self.emit(
+            StepRecord(
+                step=self.progress.step, epoch=self.epoch_now,
+                losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
+                grad_norm=torch.stack(gathered.norms).mean().item() if n else float("nan"),
+                learning_rate=self.optimizer.param_groups[0]["lr"], frames_per_s=gathered.frames / elapsed,
+                step_s=elapsed / (n + gathered.skipped), data_wait=gathered.waited_s / elapsed,
+                padding=1.0 - gathered.frames / gathered.padded_frames, skipped=gathered.skipped,
+            )
+        )
+
+    @property
+    def epoch_now(self) -> float:
+        return self.progress.epoch + self.progress.batch_in_epoch / max(self.batches_in_epoch(self.progress.epoch), 1)
+
+    def run_validation(self) -> EvalRecord:
+        """Judges the model, moves plateau and early-stopping counters, tells everybody."""
+        progress, began = self.progress, time.perf_counter()
+        batches = make_loader(
+            self.corpus.validation, self.validation_plan, epoch=0, first_batch=0, num_workers=0, pin_memory=False
+        )
+        result = validate(
+            self.model, batches, self.references, self.hp, self.corpus.stats, self.decode_limits, self.device
+        )
+        alignment = result.free_running.get("alignment", 0.0)
+        is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
+        record = EvalRecord(
+            progress.step, self.epoch_now, result.losses, result.free_running, result.score, is_best,
+            result.duration_s, result.samples,
+        )
+        self.emit(record)
+        self._alert_on_alignment(alignment)
+        if progress.plateau_reached(result.score, self.hp):
+            message = f"no better score for {self.hp.learning_rate_decay_patience} steps"
+            self.emit(Event(progress.step, "learning_rate_cut", message, {"scale": progress.learning_rate_scale}))
+        self._validated_at = progress.step
+        self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
+        return record
+
+    def _alert_on_alignment(self, alignment: float) -> None:
+        hp, step = self.hp, self.progress.step
+        if hp.validation_attention_analysis and step > hp.guide_loss_decay_start and alignment < hp.alignment_diagonal_threshold:
+            message = (
+                f"free-running alignment is {alignment:.2f}, under alignment_diagonal_threshold="
+                f"{hp.alignment_diagonal_threshold}, after the alignment phase; see alignments/"
+            )
+            self.emit(Event(step, "alignment_alert", message, {"alignment": alignment}))
+
+    def emit(self, record: Record) -> None:
+        """To disk first, then to whoever watches."""
+        self.log.write(record)
+        for observer in self.observers:
+            observer.on_record(record)
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """A checkpoint of this step. A full disk or failing one is an event, not the end of the run."""
+        began, directory = time.perf_counter(), self.directory / "checkpoints"
+        if not ckpt.all_finite(self.model.state_dict()):
+            self.emit(Event(self.progress.step, "not_saved", "the weights are not finite; the last good checkpoint stays"))
+            return
+        try:
+            path = ckpt.save(self.state(), directory)
+            if self.progress.best_step == self.progress.step:
+                ckpt.point(directory, "best", path, score=self.progress.best_score)
+            ckpt.prune(directory, keep_last=self.hp.keep_checkpoints, milestone_every=self.hp.save_interval)
+        except OSError as error:
+            self.emit(Event(self.progress.step, "save_failed", f"{error}; older checkpoints are untouched, training goes on"))
+            return
+        self._saved_at = self.progress.step
+        spent = time.perf_counter() - began
+        self.interval.began += spent
+        self.emit(Event(self.progress.step, "saved", path.name, {"seconds": round(spent, 3)}))
+
+    def state(self) -> ckpt.Checkpoint:
+        training = {
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "learning_rate": self.base_rate,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "corpus": self.corpus.fingerprint,
+        }
+        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus), training)
+
+    def restore(self, saved: ckpt.Checkpoint) -> None:
+        """Goes on exactly where the checkpoint was taken."""
+        assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
+        self.model.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(saved.training["optimizer"])
+        self.progress = Progress(**saved.training["progress"])
+        if self.hp.use_saved_learning_rate:
+            self.base_rate = saved.training["learning_rate"]
+        torch.set_rng_state(saved.training["torch_rng"])
+        if self.device.type == "cuda" and saved.training["cuda_rng"]:
+            torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
+        self._saved_at = self.progress.step
+        self.log.rewind(self.progress.step)
+
+
+def _ids(batches: Sequence[Batch]) -> dict[str, list[str]]:
+    return {"utterances": [name for batch in batches for name in batch.utterance_ids]}
+
+
+def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
+    limits = decode_limits(hp, corpus)
+    return ckpt.Voice(
+        hparams=hp.canonical(), symbols=list(symbols), mel_fingerprint=MelFingerprint.of(hp).to_dict(),
+        mel_mean=corpus.stats.mean, mel_std=corpus.stats.std, frames_per_symbol=limits.frames_per_symbol,
+        budget_offset=limits.budget_offset,
+    )
+
+
+def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
+    """A text may take half again as long as the slowest training utterance of its length would, plus a little."""
+    return DecodeLimits(
+        max_frames=hp.max_decoder_steps * hp.n_frames_per_step, gate_threshold=hp.gate_threshold,
+        frames_per_symbol=round(1.5 * slowest_frames_per_symbol(corpus.train), 3),
+    )
+
+
+def references_of(corpus: Corpus) -> list[Reference]:
+    """The first validation texts: the same ones at every validation of every run on this corpus."""
+    dataset = corpus.validation
+    chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
+    return [Reference(text, item.text.tolist(), item.mel.numpy()) for text, item in chosen]
+
+
+def slowest_frames_per_symbol(dataset: MelDataset) -> float:
+    """What 99.5 % of the utterances stay under, so that one odd recording doesn't set everybody's budget."""
+    return float(np.quantile([frames / symbols for symbols, frames in dataset.lengths], 0.995))

@@ -1,0 +1,142 @@
+"""Validation: teacher-forced losses, and fixed texts spoken freely and compared with their recordings."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import metrics
+from audio import griffin_lim
+from data_utils import Batch, MelStats
+from hparams import HParams
+from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
+from model import DecodeLimits, Decoded, Tacotron2, decoder_steps, pad_texts
+from run_log import Sample
+from text import sequence_to_text
+
+FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
+VOCODED_TEXTS = 3  # as many as a person listens to
+SAMPLE_ITERATIONS = 30  # of Griffin-Lim: samples are for judging progress, synthesize.py uses more
+NO_SYMBOL_NEEDED = frozenset(" _-!'(),.:;?")  # attention may pass over these without harm
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A text to speak and the recording to compare with."""
+
+    text: str
+    ids: Sequence[int]
+    mel: np.ndarray  # [n_mels, T_mel] log-mel
+
+
+@torch.no_grad()
+def teacher_forced_losses(
+    model: Tacotron2, batches: Iterable[Batch], hp: HParams, stats: MelStats, device: torch.device
+) -> dict[str, float]:
+    """Masked losses over the validation set in log-mel units, and the ancestor's unmasked loss for comparison."""
+    sums: dict[str, float] = defaultdict(float)
+    total_steps = 0
+    for batch in batches:
+        batch = batch.to(device)
+        outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
+        steps = decoder_steps(batch.mel_lengths, hp.n_frames_per_step)
+        terms = tacotron2_loss(
+            outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths,
+            hp=hp, r=hp.n_frames_per_step, mask_padding=True, guide=0.0,
+        )
+        n = int(steps.sum())
+        total_steps += n
+        for name, value in terms.parts.items():
+            sums[name] += n * to_log_mel_units(name, float(value), stats)
+        guided = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)
+        sums["guided_attention"] += n * float(guided)
+        if hp.mask_padding:
+            sums["nvidia_unmasked"] += n * float(unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std))
+    return {name: value / max(total_steps, 1) for name, value in sums.items()}
+
+
+def to_log_mel_units(name: str, value: float, stats: MelStats) -> float:
+    """Mean squared errors of standardised mels, as they are in log-mel."""
+    return value * stats.std**2 if name.startswith("mel") else value
+
+
+def speak(
+    model: Tacotron2, texts: Sequence[Sequence[int]], limits: DecodeLimits, *, seed: int, device: torch.device
+) -> list[Decoded]:
+    """Free-running decoding in one batch, reproducible by `seed`; training's random state is left alone."""
+    generator = torch.Generator(device=device).manual_seed(seed)
+    text, lengths = pad_texts(texts)
+    return model.infer(text.to(device), lengths.to(device), limits, generator=generator)
+
+
+def ignored_symbols(ids: Sequence[int]) -> np.ndarray:
+    """True where a symbol needs no attention of its own: spaces and punctuation. [T_text]"""
+    return np.array([sequence_to_text([i]) in NO_SYMBOL_NEEDED for i in ids])
+
+
+def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
+    return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
+
+
+def assess(
+    spoken: Sequence[Decoded], references: Sequence[Reference], stats: MelStats
+) -> list[metrics.FreeRunning]:
+    return [
+        metrics.assess(
+            decoded.alignment.float().cpu().numpy(), predicted_mel=log_mel(decoded.mel, stats),
+            reference_mel=reference.mel, std=stats.std, stop_reason=decoded.stop_reason,
+            ignore=ignored_symbols(reference.ids),
+        )
+        for decoded, reference in zip(spoken, references, strict=True)
+    ]
+
+
+def samples_of(
+    spoken: Sequence[Decoded], references: Sequence[Reference], hp: HParams, stats: MelStats, *, vocoded: int
+) -> list[Sample]:
+    samples = []
+    for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True)):
+        mel = log_mel(decoded.mel, stats)
+        wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=SAMPLE_ITERATIONS).numpy() if i < vocoded else None
+        samples.append(
+            Sample(
+                reference.text, [sequence_to_text([i]) for i in reference.ids], decoded.alignment.float().cpu().numpy(), decoded.gate.float().cpu().numpy(), mel,
+                reference.mel, decoded.stop_reason, wav, hp.sampling_rate, hp.hop_length / hp.sampling_rate,
+            )
+        )
+    return samples
+
+
+@dataclass(frozen=True)
+class Validated:
+    losses: dict[str, float]
+    free_running: dict[str, float]
+    score: float
+    samples: list[Sample]
+    duration_s: float
+
+
+def validate(
+    model: Tacotron2, batches: Iterable[Batch], references: Sequence[Reference], hp: HParams, stats: MelStats,
+    limits: DecodeLimits, device: torch.device,
+) -> Validated:
+    """One validation. Leaves the model in training mode and every random state as it was."""
+    started = time.perf_counter()
+    model.eval()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(hp.seed)
+        losses = teacher_forced_losses(model, batches, hp, stats, device)
+    summary: dict[str, float] = {}
+    samples: list[Sample] = []
+    if hp.validation_attention_analysis:
+        spoken = speak(model, [r.ids for r in references], limits, seed=hp.seed, device=device)
+        summary = metrics.summarise(assess(spoken, references, stats))
+        samples = samples_of(spoken, references, hp, stats, vocoded=VOCODED_TEXTS)
+    model.train()
+    # without the free-running analysis there is only the loss to go by, which the user chose
+    score = metrics.composite_score(summary) if summary else losses["mel_post"]
+    return Validated(losses, summary, score, samples, time.perf_counter() - started)
