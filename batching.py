@@ -10,7 +10,7 @@ import hashlib
 import math
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -65,15 +65,21 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch with all tensors on `device`."""
-        return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in self._tensors()})
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; called by the loader."""
-        return replace(self, **{name: value.pin_memory() for name, value in self._tensors()})
+        return self._mapped(Tensor.pin_memory)
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name in ("text", "text_lengths", "mel", "mel_lengths", "gate"):
-            yield name, getattr(self, name)
+    def _mapped(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            text=move(self.text),
+            text_lengths=move(self.text_lengths),
+            mel=move(self.mel),
+            mel_lengths=move(self.mel_lengths),
+            gate=move(self.gate),
+        )
 
 
 def collate(items: Sequence[Item], *, r: int, stats: MelStats, pad_to: tuple[int, int] | None = None) -> Batch:
@@ -278,11 +284,11 @@ def make_loader(
     plan: BatchPlan,
     *,
     epoch: int,
+    r: int,
     first_batch: int = 0,
-    r: int = 1,
     num_workers: int = 0,
     pin_memory: bool = False,
-) -> DataLoader[Batch]:
+) -> Iterable[Batch]:
     """The batches of one epoch from `first_batch` on, the same for any number of workers.
 
     Iterating draws nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
@@ -290,7 +296,7 @@ def make_loader(
     assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
     return DataLoader(
         dataset,
-        batch_sampler=plan.epoch(epoch)[first_batch:],
+        batch_sampler=[list(batch) for batch in plan.epoch(epoch)[first_batch:]],
         collate_fn=partial(_collate_planned, plan=plan, stats=dataset.stats, r=r),
         num_workers=num_workers,
         pin_memory=pin_memory,

@@ -11,8 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batching import LEAST_FRAME_MULTIPLE, Batch, BatchPlan, Item, MelDataset, collate, item_seed, loader_workers
-from batching import make_loader as make_loader
+from batching import (
+    LEAST_FRAME_MULTIPLE,
+    Batch,
+    BatchPlan,
+    Item,
+    MelDataset,
+    collate,
+    item_seed,
+    loader_workers,
+    make_loader,
+)
 from errors import DataError
 from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
@@ -56,9 +65,10 @@ def load_corpus(
     DataError too if a filelist is missing, or nothing is left of one.
     """
     lists = _read_filelists(hp, origins or {})
-    utterances = [utterance for filelist in lists for utterance in filelist.utterances]
+    # one list may serve as both sets: each of its lines counts once
+    utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))
     made = build_features(utterances, hp, progress=progress)
-    problems = [problem for filelist in lists for problem in filelist.problems]
+    problems = list(dict.fromkeys(problem for filelist in lists for problem in filelist.problems))
     problems += made.problems
     if problems and not skip_bad:
         raise data_error(problems)

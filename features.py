@@ -250,18 +250,19 @@ def _write_atomically(path: Path, write: Callable[..., object]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot write the feature cache at {path} ({error.strerror}); free space there, or set {CACHE_VARIABLE} "
             "to another folder"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ---- statistics

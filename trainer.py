@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice
 from math import ceil, isfinite
 from pathlib import Path
@@ -140,7 +141,7 @@ class Trainer:
             loader = iter(
                 make_loader(
                     self.corpus.train, self.plan, epoch=progress.epoch, first_batch=progress.batch_in_epoch,
-                    num_workers=loader_workers(self.hp.num_workers), pin_memory=self.device.type == "cuda",
+                    r=self.hp.n_frames_per_step, num_workers=loader_workers(self.hp.num_workers), pin_memory=self.device.type == "cuda",
                 )
             )
             while True:
@@ -156,6 +157,7 @@ class Trainer:
                     break
                 yield micro_batches, waited_s
 
+    @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process
     def batches_in_epoch(self, epoch: int) -> int:
         return len(self.plan.epoch(epoch))
 
@@ -257,7 +259,7 @@ class Trainer:
         """Judges the model, moves plateau and early-stopping counters, tells everybody."""
         progress, began = self.progress, time.perf_counter()
         batches = make_loader(
-            self.corpus.validation, self.validation_plan, epoch=0, first_batch=0, num_workers=0, pin_memory=False
+            self.corpus.validation, self.validation_plan, epoch=0, r=self.hp.n_frames_per_step
         )
         result = validate(
             self.model, batches, self.references, self.hp, self.corpus.stats, self.decode_limits, self.device

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from cache import CACHE_VARIABLE, cache_directory
+from cache import CACHE_VARIABLE
+from cache import cache_directory as default_cache_directory
 from demo import speak
 from demo.sentences import DemoSentences, demo_sentences
 from errors import UserError
@@ -82,12 +83,12 @@ def demo_fingerprint(sentences: DemoSentences | None = None) -> str:
 
 
 def ensure_demo_corpus(
-    cache_folder: Path | None = None,
+    cache_directory: Path | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
     sentences: DemoSentences | None = None,
 ) -> DemoCorpus:
-    """The demo corpus, from the cache or made now (seconds); cache_folder defaults to cache.cache_directory().
+    """The demo corpus, from the cache or made now (seconds); the cache defaults to cache.cache_directory().
 
     progress is called with (sentences done, sentences in all) while the corpus is made, and not at all when it is
     reused. Several processes may call this at once: the first to finish wins and the others use its folder.
@@ -95,7 +96,7 @@ def ensure_demo_corpus(
     Raises UserError if the synthesiser is missing or fails, or if the cache cannot be written.
     """
     said = sentences or demo_sentences()
-    corpus = _corpus_at(cache_folder or cache_directory(), digest=demo_fingerprint(said))
+    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said))
     if _is_complete(corpus):
         return corpus
     try:

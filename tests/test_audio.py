@@ -75,9 +75,6 @@ def voice_like(seconds: float = 1.0) -> torch.Tensor:
     return torch.from_numpy((wav + 0.003 * np.random.RandomState(1).uniform(-1, 1, len(t))).astype(np.float32))
 
 
-# the mel
-
-
 @pytest.mark.parametrize(("name", "params"), [("default", DEFAULT), ("narrow", NARROW)])
 def test_log_mel_equals_the_reference_implementation(name: str, params: AudioParams) -> None:
     # golden: TacotronSTFT of NVIDIA/tacotron2 (June 2020) on the same signal, run on librosa 0.11
@@ -144,9 +141,6 @@ def test_parameters_that_differ_in_fmax_only_do_not_share_a_filterbank() -> None
     narrow = mel_spectrogram(wav, DEFAULT)
     wide = mel_spectrogram(wav, AudioParams(mel_fmax=11025.0))
     assert (narrow - wide).abs().max() > 0.5
-
-
-# reading
 
 
 @pytest.mark.parametrize(
@@ -289,9 +283,6 @@ def test_a_recording_too_short_to_resample_is_an_error(tmp_path: Path) -> None:
         read_audio(path, DEFAULT)
 
 
-# writing
-
-
 def test_a_16_bit_recording_read_and_written_keeps_every_bit(tmp_path: Path) -> None:
     every_value = np.arange(-32768, 32768, dtype=np.int16)
     soundfile.write(tmp_path / "a.wav", every_value, RATE)
@@ -324,9 +315,6 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-# trimming
-
-
 def test_trimming_keeps_10_ms_before_and_30_ms_after_the_voice() -> None:
     voice = tone(441, seconds=0.5)[: 100 * 110]
     wav = np.concatenate([np.zeros(50 * 110, np.float32), voice, np.zeros(70 * 110, np.float32)])
@@ -348,9 +336,6 @@ def test_trimming_threshold_is_40_db_under_the_loudest_frame(level_db: float, ke
 )
 def test_what_has_no_quiet_ends_is_not_trimmed(wav: np.ndarray) -> None:
     assert np.array_equal(trim_silence(wav, sampling_rate=RATE), wav)
-
-
-# back to sound
 
 
 def spectral_convergence_db(wav: torch.Tensor, magnitude: torch.Tensor) -> float:
@@ -414,8 +399,6 @@ def test_mel_inverse_reproduces_the_mel_and_is_zero_over_fmax() -> None:
     assert not magnitude[basis.shape[1] :].any()
     assert ((basis @ magnitude[: basis.shape[1]]).log() - log_mel).abs().max() < 0.1
 
-
-# the fingerprint
 
 CHANGES = {
     "max_wav_value": 16384.0,
