@@ -283,7 +283,8 @@ def load_exactly(model: nn.Module, content: Mapping[str, Any], *, path: Path) ->
     problems += [f"not in this model: {k}" for k in theirs if k not in ours]
     problems += [
         f"{k} is {tuple(theirs[k].shape)} there, {tuple(v.shape)} here"
-        for k, v in ours.items() if k in theirs and theirs[k].shape != v.shape
+        for k, v in ours.items()
+        if k in theirs and theirs[k].shape != v.shape
     ]
     if problems:
         shown = "\n  ".join(problems[:10])

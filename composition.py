@@ -59,7 +59,8 @@ def with_demo_files(hp: HParams) -> HParams:
     LOG.warning("no dataset is configured: training on the embedded demo corpus in %s", corpus.root)
     return hp.model_copy(
         update={
-            "training_files": str(corpus.training_files), "validation_files": str(corpus.validation_files),
+            "training_files": str(corpus.training_files),
+            "validation_files": str(corpus.validation_files),
             "dataset_path": str(corpus.root),
         }
     )
@@ -70,7 +71,11 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
         hp, skip_bad=options.skip_bad_data, progress=counted_progress("mel features"), origins=settings.origins
     )
     if corpus.problems:
-        LOG.warning("--skip-bad-data left out %d lines or recordings, the first: %s", len(corpus.problems), corpus.problems[0].message)
+        LOG.warning(
+            "--skip-bad-data left out %d lines or recordings, the first: %s",
+            len(corpus.problems),
+            corpus.problems[0].message,
+        )
     return corpus
 
 
@@ -87,8 +92,14 @@ def build(
     model = Tacotron2(hp)
     log = RunLog(directory, attempt=attempt)
     trainer = Trainer(
-        hp, model, corpus, directory=directory, log=log, observers=observers(hp),
-        limits=Limits(options.max_steps, options.max_minutes), device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        hp,
+        model,
+        corpus,
+        directory=directory,
+        log=log,
+        observers=observers(hp),
+        limits=Limits(options.max_steps, options.max_minutes),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
     if saved is not None:
         trainer.restore(saved)
@@ -110,8 +121,11 @@ def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) 
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
     run_setup.check_resumable(
-        hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,
-        with_changes=options.resume_with_changes, where=directory,
+        hp,
+        saved.voice.hparams,
+        corpus_differs=saved.training["corpus"] != corpus.fingerprint,
+        with_changes=options.resume_with_changes,
+        where=directory,
     )
     return saved
 
@@ -121,13 +135,19 @@ def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, *
     path = ckpt.resolve(path)
     content = ckpt.read(path)
     if warm:
-        LOG.info("warm start from %s: %s", path, ckpt.warm_start(model, content, ignore=trainer.hp.ignore_layers, symbols=symbols))
+        LOG.info(
+            "warm start from %s: %s",
+            path,
+            ckpt.warm_start(model, content, ignore=trainer.hp.ignore_layers, symbols=symbols),
+        )
         return
     is_ours = content.get("format") == ckpt.FORMAT
     if is_ours and content["training"] is not None:
         saved = ckpt.load(path)
         differs = content["training"]["corpus"] != corpus.fingerprint
-        run_setup.check_resumable(trainer.hp, saved.voice.hparams, corpus_differs=differs, with_changes=False, where=path)
+        run_setup.check_resumable(
+            trainer.hp, saved.voice.hparams, corpus_differs=differs, with_changes=False, where=path
+        )
         trainer.restore(saved)
         LOG.info("going on from %s at step %d", path, saved.step)
         return
@@ -157,7 +177,11 @@ def observers(hp: HParams) -> list[Observer]:
 def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
     """Trains, tells the observers, and turns the outcome into the exit code."""
     info = RunInfo(
-        paths.directory, paths.log_directory, trainer.hp.canonical(), trainer.total_steps, trainer.progress.step,
+        paths.directory,
+        paths.log_directory,
+        trainer.hp.canonical(),
+        trainer.total_steps,
+        trainer.progress.step,
         " ".join(sys.argv),
     )
     for observer in trainer.observers:
@@ -184,7 +208,11 @@ def describe(trainer: Trainer) -> str:
 
 def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer) -> str:
     best = trainer.progress
-    lines = [f"ended at step {outcome.step} ({outcome.reason}); best score {best.best_score:.3f} at step {best.best_step}"]
-    lines.append(f"pictures: {paths.directory}/alignments  sounds: {paths.directory}/samples  curves: tensorboard --logdir {paths.log_directory}")
+    lines = [
+        f"ended at step {outcome.step} ({outcome.reason}); best score {best.best_score:.3f} at step {best.best_step}"
+    ]
+    lines.append(
+        f"pictures: {paths.directory}/alignments  sounds: {paths.directory}/samples  curves: tensorboard --logdir {paths.log_directory}"
+    )
     lines.append(f'speak: python synthesize.py -c {paths.directory} "Hello." -o hello.wav')
     return "\n".join(lines)

@@ -59,7 +59,9 @@ class Pace:
             self.step, self.time = step, now
 
     def eta(self, total: int | None) -> str:
-        return "?" if total is None or not self.seconds_per_step else duration((total - self.step) * self.seconds_per_step)
+        return (
+            "?" if total is None or not self.seconds_per_step else duration((total - self.step) * self.seconds_per_step)
+        )
 
 
 class ConsoleObserver:
@@ -75,8 +77,12 @@ class ConsoleObserver:
         self._total, self._pace = run.total_steps, Pace(run.first_step)
         if CONSOLE.is_terminal:
             self._bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total}"), BarColumn(), TextColumn("{task.fields[eta]} left"),
-                TextColumn("{task.fields[status]}"), console=CONSOLE, transient=True,
+                TextColumn("step {task.completed:.0f}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.fields[eta]} left"),
+                TextColumn("{task.fields[status]}"),
+                console=CONSOLE,
+                transient=True,
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=run.total_steps, completed=run.first_step, eta="?", status="")
@@ -108,17 +114,28 @@ class ConsoleObserver:
         self._alignment = f"{free['alignment']:.2f}" if "alignment" in free else "-"
         spoken = (
             f"alignment={self._alignment} coverage={free['coverage']:.2f} stops={free['stop_rate']:.2f} "
-            f"mel_distance={free['mel_distance']:.3f} " if free else ""
+            f"mel_distance={free['mel_distance']:.3f} "
+            if free
+            else ""
         )
         LOG.info(
-            "step=%d validation %smel_post=%.3f score=%.3f%s (%.1f s)", record.step, spoken,
-            record.losses.get("mel_post", float("nan")), record.score, " best" if record.is_best else "", record.duration_s,
+            "step=%d validation %smel_post=%.3f score=%.3f%s (%.1f s)",
+            record.step,
+            spoken,
+            record.losses.get("mel_post", float("nan")),
+            record.score,
+            " best" if record.is_best else "",
+            record.duration_s,
         )
 
     def _on_event(self, event: Event) -> None:
         urgent = event.kind in {"alignment_alert", "skipped", "save_failed", "not_saved"}
         LOG.log(
-            logging.WARNING if urgent else logging.INFO, "step=%d %s: %s", event.step, event.kind, event.message,
+            logging.WARNING if urgent else logging.INFO,
+            "step=%d %s: %s",
+            event.step,
+            event.kind,
+            event.message,
             extra={"kind": event.kind},
         )
 
@@ -130,8 +147,12 @@ class ConsoleObserver:
 def counted_progress(label: str) -> Callable[[int, int], None]:
     """A `progress(done, total)` callback that shows a bar with ETA on a terminal, or a line every few seconds."""
     bar = Progress(
-        TextColumn(label), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TextColumn("{task.fields[eta]} left"),
-        console=CONSOLE, transient=True,
+        TextColumn(label),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[eta]} left"),
+        console=CONSOLE,
+        transient=True,
     )
     task = bar.add_task("", total=None, eta="?")
     began, spoke_at = time.monotonic(), [0.0]

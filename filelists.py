@@ -202,7 +202,7 @@ def check_text(text: str, cleaner_names: Sequence[str]) -> None:
     if unknown:
         raise BadLine(
             "unknown characters",
-            f"the symbol set lacks {shown_characters(unknown)}; \"{text[:60]}\"; correct the text or choose "
+            f'the symbol set lacks {shown_characters(unknown)}; "{text[:60]}"; correct the text or choose '
             f"other text_cleaners than {list(cleaner_names)}",
         )
     try:

@@ -38,16 +38,31 @@ Affects = Literal["arch", "features", "run"]
 TextList = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
-def hp_field(default: Any, *, unit: str = "", ge: float | None = None, gt: float | None = None,
-             le: float | None = None, lt: float | None = None, parity: Literal["odd", "even", ""] = "",
-             aliases: tuple[str, ...] = (), affects: Affects = "run", mutable: bool = False) -> Any:
+def hp_field(
+    default: Any,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    parity: Literal["odd", "even", ""] = "",
+    aliases: tuple[str, ...] = (),
+    affects: Affects = "run",
+    mutable: bool = False,
+) -> Any:
     """One declaration.
 
     affects: "arch" changes the state dict, "features" the mels or ids, "run" the rest.
     mutable: the value may change when a run is resumed.
     """
-    extra: dict[str, Any] = {"unit": unit, "parity": parity, "aliases": list(aliases),
-                             "affects": affects, "mutable": mutable}
+    extra: dict[str, Any] = {
+        "unit": unit,
+        "parity": parity,
+        "aliases": list(aliases),
+        "affects": affects,
+        "mutable": mutable,
+    }
     return Field(default, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
 
 
@@ -96,11 +111,17 @@ class AudioParams(MelShape):
     mel_fmax: float = hp_field(8000.0, unit="Hz", gt=0, affects="features")
 
     checks: ClassVar[tuple[Check, ...]] = (
-        Check(("mel_fmax", "sampling_rate"), lambda fmax, rate: fmax <= rate / 2,
-              "mel_fmax must be at most half of sampling_rate"),
+        Check(
+            ("mel_fmax", "sampling_rate"),
+            lambda fmax, rate: fmax <= rate / 2,
+            "mel_fmax must be at most half of sampling_rate",
+        ),
         Check(("mel_fmin", "mel_fmax"), lambda fmin, fmax: fmin < fmax, "mel_fmin must be below mel_fmax"),
-        Check(("win_length", "filter_length"), lambda window, fft: window <= fft,
-              "win_length must be at most filter_length"),
+        Check(
+            ("win_length", "filter_length"),
+            lambda window, fft: window <= fft,
+            "win_length must be at most filter_length",
+        ),
     )
 
 
@@ -184,8 +205,11 @@ class OptimisationParams(Section):
     gradient_accumulation_steps: int = hp_field(1, unit="micro-batches", ge=1)
 
     checks: ClassVar[tuple[Check, ...]] = (
-        Check(("learning_rate_min", "learning_rate"), lambda floor, peak: floor <= peak,
-              "learning_rate_min must be at most learning_rate"),
+        Check(
+            ("learning_rate_min", "learning_rate"),
+            lambda floor, peak: floor <= peak,
+            "learning_rate_min must be at most learning_rate",
+        ),
     )
 
 
@@ -219,8 +243,9 @@ class MonitorParams(Section):
     tensorboard_logging: bool = hp_field(True, mutable=True)
 
 
-class HParams(MonitorParams, RunParams, OptimisationParams, LossParams, ModelParams, DataParams, TextParams,
-              AudioParams):  # the last base comes first in tables
+class HParams(
+    MonitorParams, RunParams, OptimisationParams, LossParams, ModelParams, DataParams, TextParams, AudioParams
+):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 
     wrong_names: ClassVar[Mapping[str, str]] = {
@@ -284,8 +309,14 @@ def _preset_layer(name: str) -> Layer:
     return read_yaml_layer(PRESETS / f"{name}.yaml", label=label)
 
 
-def resolve_hparams(*, preset: str | None = None, hparams_file: Path | None = None, overrides: str | None = None,
-                    trial: Mapping[str, object] | None = None, n_symbols: int | None = None) -> Resolved:
+def resolve_hparams(
+    *,
+    preset: str | None = None,
+    hparams_file: Path | None = None,
+    overrides: str | None = None,
+    trial: Mapping[str, object] | None = None,
+    n_symbols: int | None = None,
+) -> Resolved:
     """defaults < preset < file < --hparams < trial. Raises one UserError with all problems of all layers.
 
     n_symbols: the embedding rows of a checkpoint that brings its own symbols; without one, n_symbols must be ours.

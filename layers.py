@@ -12,7 +12,9 @@ from torch.nn import functional as F
 class LinearNorm(nn.Module):
     """A linear layer under the key `linear_layer`, Xavier-initialised for the activation that follows it."""
 
-    def __init__(self, in_dim: int, out_dim: int, *, bias: bool = True, gain: str = "linear", xavier: bool = True) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, *, bias: bool = True, gain: str = "linear", xavier: bool = True
+    ) -> None:
         super().__init__()
         self.linear_layer = nn.Linear(in_dim, out_dim, bias=bias)
         if xavier:
@@ -26,7 +28,13 @@ class ConvNorm(nn.Module):
     """A length-preserving 1-d convolution under the key `conv`, Xavier-initialised."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, gain: str = "linear",
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        gain: str = "linear",
         xavier: bool = True,
     ) -> None:
         super().__init__()

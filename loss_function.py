@@ -76,8 +76,16 @@ def guided_attention_loss(alignments: Tensor, text_lengths: Tensor, steps: Tenso
 
 
 def tacotron2_loss(
-    outputs: Outputs, mel: Tensor, gate: Tensor, *, text_lengths: Tensor, mel_lengths: Tensor, hp: LossParams,
-    r: int, mask_padding: bool, guide: float,
+    outputs: Outputs,
+    mel: Tensor,
+    gate: Tensor,
+    *,
+    text_lengths: Tensor,
+    mel_lengths: Tensor,
+    hp: LossParams,
+    r: int,
+    mask_padding: bool,
+    guide: float,
 ) -> LossTerms:
     """Mel before and after the postnet, gate, and guided attention with the weight `guide`.
 

@@ -33,6 +33,7 @@ WORST_COMPOSITE = WORST_MEL_DISTANCE + ALIGNMENT_WEIGHT + STOP_WEIGHT + DURATION
 
 # Attention
 
+
 def sharpness(alignment: np.ndarray) -> float:
     """Mean over decoder steps of the largest weight, 1/T_text (uniform) to 1; sharp does not mean right."""
     return float(alignment.max(axis=1).mean())
@@ -90,7 +91,7 @@ def argmax_coverage(alignment: np.ndarray, *, ignore: np.ndarray | None = None) 
     stops = np.concatenate([[-1], path, [alignment.shape[1]]])  # the first and the last hop count too
     for here, there in zip(stops[:-1], stops[1:], strict=True):
         if there - here <= stride:
-            is_read[here + 1:there] = True  # nothing for a retreat
+            is_read[here + 1 : there] = True  # nothing for a retreat
     counted = is_read if ignore is None else is_read[~np.asarray(ignore, dtype=bool)]
     return float(counted.mean()) if len(counted) else 1.0
 
@@ -129,6 +130,7 @@ def _symbols_per_step(alignment: np.ndarray) -> float:
 
 
 # Duration and mel
+
 
 def duration_ratio(n_frames: int, reference_frames: int) -> float:
     """Decoded frames over the recording's: 1 is right, 2 twice too long."""
@@ -176,19 +178,21 @@ def _cheapest_path(cost: np.ndarray) -> tuple[float, int]:
     for k in range(n_rows + n_columns - 1):
         low, high = max(0, k - n_columns + 1), min(k, n_rows - 1)
         rows = np.arange(low, high + 1)
-        ways = np.stack([before[low:high + 1], previous[low + 1:high + 2], previous[low:high + 1]])
-        lengths = np.stack([before_length[low:high + 1], previous_length[low + 1:high + 2],
-                            previous_length[low:high + 1]])
+        ways = np.stack([before[low : high + 1], previous[low + 1 : high + 2], previous[low : high + 1]])
+        lengths = np.stack(
+            [before_length[low : high + 1], previous_length[low + 1 : high + 2], previous_length[low : high + 1]]
+        )
         best = ways.argmin(axis=0)
         columns = np.arange(len(rows))
         current, current_length = np.full(n_rows + 1, np.inf), np.zeros(n_rows + 1, np.int64)
-        current[low + 1:high + 2] = ways[best, columns] + flat[k + rows * (n_columns - 1)]
-        current_length[low + 1:high + 2] = lengths[best, columns] + 1
+        current[low + 1 : high + 2] = ways[best, columns] + flat[k + rows * (n_columns - 1)]
+        current_length[low + 1 : high + 2] = lengths[best, columns] + 1
         before, before_length, previous, previous_length = previous, previous_length, current, current_length
     return float(previous[n_rows]), int(previous_length[n_rows])
 
 
 # One utterance, and all of them
+
 
 @dataclass(frozen=True)
 class FreeRunning:
@@ -212,8 +216,12 @@ class FreeRunning:
 
     @property
     def alignment(self) -> float:
-        return alignment_score(coverage=self.coverage, monotonicity=self.monotonicity, sharpness=self.sharpness,
-                               end_reached=float(self.end_reached))
+        return alignment_score(
+            coverage=self.coverage,
+            monotonicity=self.monotonicity,
+            sharpness=self.sharpness,
+            end_reached=float(self.end_reached),
+        )
 
 
 def assess(
@@ -279,8 +287,12 @@ def composite_score(summary: Mapping[str, float]) -> float:
     stop_rate, error = summary["stop_rate"], summary["duration_error"]
     if not all(math.isfinite(value) for value in (distance, alignment, stop_rate, error)):
         return WORST_COMPOSITE
-    return (_bounded_distance(distance) + ALIGNMENT_WEIGHT * (1 - alignment) + STOP_WEIGHT * (1 - stop_rate)
-            + DURATION_WEIGHT * min(1.0, error))
+    return (
+        _bounded_distance(distance)
+        + ALIGNMENT_WEIGHT * (1 - alignment)
+        + STOP_WEIGHT * (1 - stop_rate)
+        + DURATION_WEIGHT * min(1.0, error)
+    )
 
 
 def _bounded_distance(distance: float) -> float:

@@ -134,8 +134,12 @@ class Decoder(nn.Module):
         self.prenet = Prenet(self.n_mels, hp.prenet_dim, dropout=hp.dropout_rate, xavier=xavier)
         self.attention_rnn = nn.LSTMCell(hp.prenet_dim + memory_dim, hp.attention_rnn_dim)
         self.attention_layer = Attention(
-            hp.attention_rnn_dim, memory_dim, hp.attention_dim, hp.attention_location_n_filters,
-            hp.attention_location_kernel_size, xavier=xavier,
+            hp.attention_rnn_dim,
+            memory_dim,
+            hp.attention_dim,
+            hp.attention_location_n_filters,
+            hp.attention_location_kernel_size,
+            xavier=xavier,
         )
         self.decoder_rnn = nn.LSTMCell(hp.attention_rnn_dim + memory_dim, hp.decoder_rnn_dim)
         features = hp.decoder_rnn_dim + memory_dim

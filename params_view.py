@@ -31,9 +31,16 @@ def describe_params(resolved: Resolved, *, language: Language = "en") -> dict[st
     for name in field_names():
         spec = field_info(name)
         default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
-        described[name] = {"value": values[name], "default": default, "type": spec.type, "unit": spec.unit,
-                           "range": spec.range, "aliases": list(spec.aliases), "origin": resolved.origins[name],
-                           "help": help_texts[name][language]}
+        described[name] = {
+            "value": values[name],
+            "default": default,
+            "type": spec.type,
+            "unit": spec.unit,
+            "range": spec.range,
+            "aliases": list(spec.aliases),
+            "origin": resolved.origins[name],
+            "help": help_texts[name][language],
+        }
     return described
 
 

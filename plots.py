@@ -62,8 +62,11 @@ def sample_figure(
     title: str = "",
 ) -> Figure:
     """One utterance at a glance: alignment on the left; predicted mel, target mel and gate on the right."""
-    mels = {"Predicted mel": predicted_mel} if target_mel is None else {
-        "Predicted mel": predicted_mel, "Target mel": target_mel}
+    mels = (
+        {"Predicted mel": predicted_mel}
+        if target_mel is None
+        else {"Predicted mel": predicted_mel, "Target mel": target_mel}
+    )
     n_rows = len(mels) + (gate is not None)
     figure = _new_figure(width=14.0, height=8.0)
     # Not matplotlib's own wrapping: it reads the pieces as mathematics whatever it is told.
@@ -71,7 +74,7 @@ def sample_figure(
     grid = figure.add_gridspec(n_rows, 2)
     _draw_alignment(figure.add_subplot(grid[:, 0]), alignment, text=text, title="Alignment")
     axes = [figure.add_subplot(grid[row, 1]) for row in range(n_rows)]
-    _draw_mels(axes[:len(mels)], mels, frame_s=frame_s)
+    _draw_mels(axes[: len(mels)], mels, frame_s=frame_s)
     if gate is not None:
         _draw_gate(axes[-1], gate, target=None, threshold=threshold, title="Gate")
     return figure
@@ -138,8 +141,15 @@ def _canvas(figure: Figure) -> FigureCanvasAgg:
 
 def _draw_alignment(axes: Axes, alignment: np.ndarray, *, text: Sequence[str] | None, title: str) -> None:
     # From 0 to the largest weight: blur stays visible early on, and the colour bar tells how strong it is.
-    image = axes.imshow(alignment.T, origin="lower", aspect="auto", interpolation="nearest", cmap="viridis",
-                        vmin=0.0, vmax=_finite_range([alignment])[1])
+    image = axes.imshow(
+        alignment.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="viridis",
+        vmin=0.0,
+        vmax=_finite_range([alignment])[1],
+    )
     axes.figure.colorbar(image, ax=axes, label="attention weight", fraction=0.04, aspect=40, pad=0.02)
     axes.set_xlabel("decoder step")
     axes.set_ylabel("symbol")
@@ -156,8 +166,16 @@ def _draw_mels(axes: Sequence[Axes], mels: Mapping[str, np.ndarray], *, frame_s:
     longest_s = max(mel.shape[1] for mel in mels.values()) * frame_s
     for ax, (title, mel) in zip(axes, mels.items(), strict=True):
         extent = (0.0, mel.shape[1] * frame_s, -0.5, mel.shape[0] - 0.5)
-        image = ax.imshow(mel, origin="lower", aspect="auto", interpolation="nearest", cmap="magma", extent=extent,
-                          vmin=low, vmax=high)
+        image = ax.imshow(
+            mel,
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            cmap="magma",
+            extent=extent,
+            vmin=low,
+            vmax=high,
+        )
         ax.figure.colorbar(image, ax=ax, label="log-mel (ln)", fraction=0.04, pad=0.02)
         ax.set_xlim(0.0, longest_s)
         ax.set_xlabel("time (s)")
@@ -165,9 +183,7 @@ def _draw_mels(axes: Sequence[Axes], mels: Mapping[str, np.ndarray], *, frame_s:
         ax.set_title(title, parse_math=False)
 
 
-def _draw_gate(
-    axes: Axes, gate: np.ndarray, *, target: np.ndarray | None, threshold: float, title: str
-) -> None:
+def _draw_gate(axes: Axes, gate: np.ndarray, *, target: np.ndarray | None, threshold: float, title: str) -> None:
     axes.plot(np.arange(len(gate)), gate, linewidth=1.5, marker=".", markersize=3, label="gate")
     if target is not None:
         axes.plot(np.arange(len(target)), target, linewidth=1.0, linestyle="--", label="target")

@@ -229,7 +229,9 @@ class Queued:
             except Exception as error:  # noqa: BLE001 - the border: whatever a tracker does, training goes on
                 LOG.warning(
                     "%s is off for the rest of this run: %s: %s",
-                    type(self.observer).__name__, type(error).__name__, error,
+                    type(self.observer).__name__,
+                    type(error).__name__,
+                    error,
                 )
                 self._drain()
                 return

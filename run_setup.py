@@ -19,7 +19,15 @@ from hparams import HParams, Resolved, field_info, hparams_hash
 from run_log import LOG, write_atomic
 
 OWN_FILES = (
-    "hparams.yaml", "run.json", "metrics.jsonl", "events.jsonl", "checkpoints", "samples", "alignments", "debug", "report.html",
+    "hparams.yaml",
+    "run.json",
+    "metrics.jsonl",
+    "events.jsonl",
+    "checkpoints",
+    "samples",
+    "alignments",
+    "debug",
+    "report.html",
 )
 DEMO = "demo corpus"
 
@@ -36,7 +44,9 @@ def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
     name = f"run-{hparams_hash(hp)}"
     paths = RunPaths(output or Path("output") / name, logs or Path("logs") / name, output is not None)
     if output is None or logs is None:
-        LOG.warning("no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory)
+        LOG.warning(
+            "no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory
+        )
     return paths
 
 
@@ -96,7 +106,9 @@ def differences(hp: HParams, saved: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def check_resumable(hp: HParams, saved: Mapping[str, Any], *, corpus_differs: bool, with_changes: bool, where: Path) -> None:
+def check_resumable(
+    hp: HParams, saved: Mapping[str, Any], *, corpus_differs: bool, with_changes: bool, where: Path
+) -> None:
     """Refuses to go on with another setting than the saved one, naming every difference and the ways on."""
     found = differences(hp, saved)
     lines = [line for group in found.values() for line in group]
@@ -127,8 +139,12 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "attempt": attempt, "launch_id": launch_id(), "data": data, "data_fingerprint": fingerprint,
-        "mel_fingerprint": dict(mel), "git_revision": git_revision(),
+        "attempt": attempt,
+        "launch_id": launch_id(),
+        "data": data,
+        "data_fingerprint": fingerprint,
+        "mel_fingerprint": dict(mel),
+        "git_revision": git_revision(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")

@@ -12,8 +12,13 @@ DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of differ
 def figure_of(sample: Sample) -> plots.Figure:
     """Alignment, predicted and target mel, and gate of one sample."""
     return plots.sample_figure(
-        sample.alignment, predicted_mel=sample.mel, frame_s=sample.frame_s, target_mel=sample.target_mel,
-        gate=sample.gate, text=sample.symbols, title=f"{sample.text} (stopped by {sample.stop_reason})",
+        sample.alignment,
+        predicted_mel=sample.mel,
+        frame_s=sample.frame_s,
+        target_mel=sample.target_mel,
+        gate=sample.gate,
+        text=sample.symbols,
+        title=f"{sample.text} (stopped by {sample.stop_reason})",
     )
 
 

@@ -294,8 +294,16 @@ def _field_spec(name: str, info: FieldInfo) -> FieldSpec:
     limits = [*_limits(info.annotation), *_bounds(info.metadata), *([parity] if parity else [])]
     meta: dict[str, Any] = {key: extra[key] for key in ("unit", "affects", "mutable")}
     aliases = tuple(str(alias) for alias in extra["aliases"])  # type: ignore[union-attr]
-    return FieldSpec(name=name, annotation=info.annotation, default=info.default, aliases=aliases, parity=parity,
-                     type=_type_text(info.annotation), range=", ".join(limits), **meta)
+    return FieldSpec(
+        name=name,
+        annotation=info.annotation,
+        default=info.default,
+        aliases=aliases,
+        parity=parity,
+        type=_type_text(info.annotation),
+        range=", ".join(limits),
+        **meta,
+    )
 
 
 def _type_text(annotation: Any) -> str:
@@ -353,13 +361,22 @@ def merge_layers(model: type[BaseModel], layers: Sequence[Layer], *, extra_check
     return merged
 
 
-def failed_checks(model: type[BaseModel], values: Mapping[str, object], *, origins: Mapping[str, str] | None = None,
-                  skip: Iterable[str] = (), extra_checks: Sequence[Check] = ()) -> list[str]:
+def failed_checks(
+    model: type[BaseModel],
+    values: Mapping[str, object],
+    *,
+    origins: Mapping[str, str] | None = None,
+    skip: Iterable[str] = (),
+    extra_checks: Sequence[Check] = (),
+) -> list[str]:
     """The cross-field rules (and parities) that `values` over the defaults break, leaving out the fields of `skip`."""
     specs = field_specs(model)
     full = {name: spec.default for name, spec in specs.items()} | dict(values)
-    parities = [Check((name,), lambda value, rest=spec.parity == "odd": value % 2 == rest, f"must be {spec.parity}")
-                for name, spec in specs.items() if spec.parity]
+    parities = [
+        Check((name,), lambda value, rest=spec.parity == "odd": value % 2 == rest, f"must be {spec.parity}")
+        for name, spec in specs.items()
+        if spec.parity
+    ]
     declared = [check for base in model.__mro__ for check in vars(base).get("checks", ())]
     failed = []
     for check in [*parities, *declared, *extra_checks]:
@@ -375,12 +392,16 @@ def _with_origin(name: str, value: object, origins: Mapping[str, str] | None) ->
     return f"{name}={format_value(value)}{source}"
 
 
-def _read_layer(model: type[BaseModel], specs: Mapping[str, FieldSpec],
-                layer: Layer) -> tuple[dict[str, object], set[str], list[str]]:
+def _read_layer(
+    model: type[BaseModel], specs: Mapping[str, FieldSpec], layer: Layer
+) -> tuple[dict[str, object], set[str], list[str]]:
     """The valid values of one layer by canonical name, the names it gives an invalid value, and the problems."""
     canonical_names = _canonical(specs)
-    problems = [_unknown(model, layer.label, name, name, canonical_names)
-                for name in layer.search if name not in canonical_names]
+    problems = [
+        _unknown(model, layer.label, name, name, canonical_names)
+        for name in layer.search
+        if name not in canonical_names
+    ]
     first: dict[str, Assignment] = {}
     spellings: set[str] = set()
     values: dict[str, object] = {}

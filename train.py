@@ -27,7 +27,13 @@ def parser() -> argparse.ArgumentParser:
     add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
-    add("--show-params", nargs="?", const="text", choices=("text", "md", "json"), help="print all hyperparameters and exit")
+    add(
+        "--show-params",
+        nargs="?",
+        const="text",
+        choices=("text", "md", "json"),
+        help="print all hyperparameters and exit",
+    )
     add("--max-steps", type=int, metavar="N", help="end the run at step N, resumes included")
     add("--max-minutes", type=float, metavar="M", help="end this launch after M minutes, saved")
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
@@ -65,9 +71,15 @@ def run(args: argparse.Namespace) -> int:
     from composition import Options, train  # imports torch, which takes seconds
 
     options = Options(
-        output=args.output_directory, logs=args.log_directory, checkpoint=args.checkpoint_path,
-        warm_start=args.warm_start, max_steps=args.max_steps, max_minutes=args.max_minutes, fresh=args.fresh,
-        resume_with_changes=args.resume_with_changes, skip_bad_data=args.skip_bad_data,
+        output=args.output_directory,
+        logs=args.log_directory,
+        checkpoint=args.checkpoint_path,
+        warm_start=args.warm_start,
+        max_steps=args.max_steps,
+        max_minutes=args.max_minutes,
+        fresh=args.fresh,
+        resume_with_changes=args.resume_with_changes,
+        skip_bad_data=args.skip_bad_data,
     )
     return train(settings, options)
 

@@ -87,14 +87,24 @@ class Trainer:
     """Trains one model on one corpus into one run directory."""
 
     def __init__(
-        self, hp: HParams, model: Tacotron2, corpus: Corpus, *, directory: Path, log: RunLog,
-        observers: Sequence[Observer] = (), limits: Limits | None = None, device: torch.device,
+        self,
+        hp: HParams,
+        model: Tacotron2,
+        corpus: Corpus,
+        *,
+        directory: Path,
+        log: RunLog,
+        observers: Sequence[Observer] = (),
+        limits: Limits | None = None,
+        device: torch.device,
     ) -> None:
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
         self.directory, self.log, self.observers = directory, log, observers
         self.limits = limits or Limits()
         self.base_rate = hp.learning_rate
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True)
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
+        )
         self.progress = Progress()
         self.interval = Interval()
         self.plan = plan_batches(corpus.train, hp)
@@ -140,8 +150,13 @@ class Trainer:
         while progress.epoch < self.hp.epochs:
             loader = iter(
                 make_loader(
-                    self.corpus.train, self.plan, epoch=progress.epoch, first_batch=progress.batch_in_epoch,
-                    r=self.hp.n_frames_per_step, num_workers=loader_workers(self.hp.num_workers), pin_memory=self.device.type == "cuda",
+                    self.corpus.train,
+                    self.plan,
+                    epoch=progress.epoch,
+                    first_batch=progress.batch_in_epoch,
+                    r=self.hp.n_frames_per_step,
+                    num_workers=loader_workers(self.hp.num_workers),
+                    pin_memory=self.device.type == "cuda",
                 )
             )
             while True:
@@ -186,7 +201,9 @@ class Trainer:
             self.interval.norms.append(norm)
         else:
             self.interval.skipped += 1
-            self.emit(Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches)))
+            self.emit(
+                Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
+            )
         self.progress.step = step
         self.interval.waited_s += waited_s
         for batch in micro_batches:
@@ -204,8 +221,15 @@ class Trainer:
             batch = batch.to(self.device, non_blocking=True)
             outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
             terms = tacotron2_loss(
-                outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths,
-                hp=self.hp, r=r, mask_padding=self.hp.mask_padding, guide=guide,
+                outputs,
+                batch.mel,
+                batch.gate,
+                text_lengths=batch.text_lengths,
+                mel_lengths=batch.mel_lengths,
+                hp=self.hp,
+                r=r,
+                mask_padding=self.hp.mask_padding,
+                guide=guide,
             )
             (terms.total * share).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
@@ -242,12 +266,16 @@ class Trainer:
         means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
         self.emit(
             StepRecord(
-                step=self.progress.step, epoch=self.epoch_now,
+                step=self.progress.step,
+                epoch=self.epoch_now,
                 losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
                 grad_norm=torch.stack(gathered.norms).mean().item() if n else float("nan"),
-                learning_rate=self.optimizer.param_groups[0]["lr"], frames_per_s=gathered.frames / elapsed,
-                step_s=elapsed / (n + gathered.skipped), data_wait=gathered.waited_s / elapsed,
-                padding=1.0 - gathered.frames / gathered.padded_frames, skipped=gathered.skipped,
+                learning_rate=self.optimizer.param_groups[0]["lr"],
+                frames_per_s=gathered.frames / elapsed,
+                step_s=elapsed / (n + gathered.skipped),
+                data_wait=gathered.waited_s / elapsed,
+                padding=1.0 - gathered.frames / gathered.padded_frames,
+                skipped=gathered.skipped,
             )
         )
 
@@ -258,17 +286,21 @@ class Trainer:
     def run_validation(self) -> EvalRecord:
         """Judges the model, moves plateau and early-stopping counters, tells everybody."""
         progress, began = self.progress, time.perf_counter()
-        batches = make_loader(
-            self.corpus.validation, self.validation_plan, epoch=0, r=self.hp.n_frames_per_step
-        )
+        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.hp.n_frames_per_step)
         result = validate(
             self.model, batches, self.references, self.hp, self.corpus.stats, self.decode_limits, self.device
         )
         alignment = result.free_running.get("alignment", 0.0)
         is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
         record = EvalRecord(
-            progress.step, self.epoch_now, result.losses, result.free_running, result.score, is_best,
-            result.duration_s, result.samples,
+            progress.step,
+            self.epoch_now,
+            result.losses,
+            result.free_running,
+            result.score,
+            is_best,
+            result.duration_s,
+            result.samples,
         )
         self.emit(record)
         self._alert_on_alignment(alignment)
@@ -281,7 +313,11 @@ class Trainer:
 
     def _alert_on_alignment(self, alignment: float) -> None:
         hp, step = self.hp, self.progress.step
-        if hp.validation_attention_analysis and step > hp.guide_loss_decay_start and alignment < hp.alignment_diagonal_threshold:
+        if (
+            hp.validation_attention_analysis
+            and step > hp.guide_loss_decay_start
+            and alignment < hp.alignment_diagonal_threshold
+        ):
             message = (
                 f"free-running alignment is {alignment:.2f}, under alignment_diagonal_threshold="
                 f"{hp.alignment_diagonal_threshold}, after the alignment phase; see alignments/"
@@ -300,7 +336,9 @@ class Trainer:
         """A checkpoint of this step. A full disk or failing one is an event, not the end of the run."""
         began, directory = time.perf_counter(), self.directory / "checkpoints"
         if not ckpt.all_finite(self.model.state_dict()):
-            self.emit(Event(self.progress.step, "not_saved", "the weights are not finite; the last good checkpoint stays"))
+            self.emit(
+                Event(self.progress.step, "not_saved", "the weights are not finite; the last good checkpoint stays")
+            )
             return
         try:
             path = ckpt.save(self.state(), directory)
@@ -308,7 +346,9 @@ class Trainer:
                 ckpt.point(directory, "best", path, score=self.progress.best_score)
             ckpt.prune(directory, keep_last=self.hp.keep_checkpoints, milestone_every=self.hp.save_interval)
         except OSError as error:
-            self.emit(Event(self.progress.step, "save_failed", f"{error}; older checkpoints are untouched, training goes on"))
+            self.emit(
+                Event(self.progress.step, "save_failed", f"{error}; older checkpoints are untouched, training goes on")
+            )
             return
         self._saved_at = self.progress.step
         spent = time.perf_counter() - began
@@ -349,8 +389,12 @@ def _ids(batches: Sequence[Batch]) -> dict[str, list[str]]:
 def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
     limits = decode_limits(hp, corpus)
     return ckpt.Voice(
-        hparams=hp.canonical(), symbols=list(symbols), mel_fingerprint=MelFingerprint.of(hp).to_dict(),
-        mel_mean=corpus.stats.mean, mel_std=corpus.stats.std, frames_per_symbol=limits.frames_per_symbol,
+        hparams=hp.canonical(),
+        symbols=list(symbols),
+        mel_fingerprint=MelFingerprint.of(hp).to_dict(),
+        mel_mean=corpus.stats.mean,
+        mel_std=corpus.stats.std,
+        frames_per_symbol=limits.frames_per_symbol,
         budget_offset=limits.budget_offset,
     )
 
@@ -358,7 +402,8 @@ def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
 def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
     """A text may take half again as long as the slowest training utterance of its length would, plus a little."""
     return DecodeLimits(
-        max_frames=hp.max_decoder_steps * hp.n_frames_per_step, gate_threshold=hp.gate_threshold,
+        max_frames=hp.max_decoder_steps * hp.n_frames_per_step,
+        gate_threshold=hp.gate_threshold,
         frames_per_symbol=round(1.5 * slowest_frames_per_symbol(corpus.train), 3),
     )
 

@@ -14,7 +14,7 @@ from audio import griffin_lim
 from data_utils import Batch, MelStats
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
-from model import DecodeLimits, Decoded, Tacotron2, decoder_steps, pad_texts
+from model import Decoded, DecodeLimits, Tacotron2, decoder_steps, pad_texts
 from run_log import Sample
 from text import sequence_to_text
 
@@ -45,8 +45,15 @@ def teacher_forced_losses(
         outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
         steps = decoder_steps(batch.mel_lengths, hp.n_frames_per_step)
         terms = tacotron2_loss(
-            outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths,
-            hp=hp, r=hp.n_frames_per_step, mask_padding=True, guide=0.0,
+            outputs,
+            batch.mel,
+            batch.gate,
+            text_lengths=batch.text_lengths,
+            mel_lengths=batch.mel_lengths,
+            hp=hp,
+            r=hp.n_frames_per_step,
+            mask_padding=True,
+            guide=0.0,
         )
         n = int(steps.sum())
         total_steps += n
@@ -73,23 +80,28 @@ def speak(
     return model.infer(text.to(device), lengths.to(device), limits, generator=generator)
 
 
-def ignored_symbols(ids: Sequence[int]) -> np.ndarray:
+def symbols_of(ids: Sequence[int]) -> list[str]:
+    return [sequence_to_text([i]) for i in ids]
+
+
+def ignored_symbols(symbols: Sequence[str]) -> np.ndarray:
     """True where a symbol needs no attention of its own: spaces and punctuation. [T_text]"""
-    return np.array([sequence_to_text([i]) in NO_SYMBOL_NEEDED for i in ids])
+    return np.array([symbol in NO_SYMBOL_NEEDED for symbol in symbols])
 
 
 def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
     return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
 
 
-def assess(
-    spoken: Sequence[Decoded], references: Sequence[Reference], stats: MelStats
-) -> list[metrics.FreeRunning]:
+def assess(spoken: Sequence[Decoded], references: Sequence[Reference], stats: MelStats) -> list[metrics.FreeRunning]:
     return [
         metrics.assess(
-            decoded.alignment.float().cpu().numpy(), predicted_mel=log_mel(decoded.mel, stats),
-            reference_mel=reference.mel, std=stats.std, stop_reason=decoded.stop_reason,
-            ignore=ignored_symbols(reference.ids),
+            decoded.alignment.float().cpu().numpy(),
+            predicted_mel=log_mel(decoded.mel, stats),
+            reference_mel=reference.mel,
+            std=stats.std,
+            stop_reason=decoded.stop_reason,
+            ignore=ignored_symbols(symbols_of(reference.ids)),
         )
         for decoded, reference in zip(spoken, references, strict=True)
     ]
@@ -104,8 +116,16 @@ def samples_of(
         wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=SAMPLE_ITERATIONS).numpy() if i < vocoded else None
         samples.append(
             Sample(
-                reference.text, [sequence_to_text([i]) for i in reference.ids], decoded.alignment.float().cpu().numpy(), decoded.gate.float().cpu().numpy(), mel,
-                reference.mel, decoded.stop_reason, wav, hp.sampling_rate, hp.hop_length / hp.sampling_rate,
+                reference.text,
+                symbols_of(reference.ids),
+                decoded.alignment.float().cpu().numpy(),
+                decoded.gate.float().cpu().numpy(),
+                mel,
+                reference.mel,
+                decoded.stop_reason,
+                wav,
+                hp.sampling_rate,
+                hp.hop_length / hp.sampling_rate,
             )
         )
     return samples
@@ -121,8 +141,13 @@ class Validated:
 
 
 def validate(
-    model: Tacotron2, batches: Iterable[Batch], references: Sequence[Reference], hp: HParams, stats: MelStats,
-    limits: DecodeLimits, device: torch.device,
+    model: Tacotron2,
+    batches: Iterable[Batch],
+    references: Sequence[Reference],
+    hp: HParams,
+    stats: MelStats,
+    limits: DecodeLimits,
+    device: torch.device,
 ) -> Validated:
     """One validation. Leaves the model in training mode and every random state as it was."""
     started = time.perf_counter()

@@ -38,7 +38,9 @@ def cell_steps(gates: Tensor, cells: Tensor, hidden: Tensor, mask: Tensor | None
     """gates [T_dec, B, 4D], cells [T_dec + 1, B, D], hidden and mask [T_dec, B, D] -> a view for each step."""
     by_gate = [part.unbind(0) for part in gates.chunk(4, 2)]
     masks = [None] * len(gates) if mask is None else mask.unbind(0)
-    rows = zip(gates.unbind(0), *by_gate, cells[:-1].unbind(0), cells[1:].unbind(0), hidden.unbind(0), masks, strict=True)
+    rows = zip(
+        gates.unbind(0), *by_gate, cells[:-1].unbind(0), cells[1:].unbind(0), hidden.unbind(0), masks, strict=True
+    )
     return [CellStep(*row) for row in rows]
 
 

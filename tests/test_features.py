@@ -45,7 +45,9 @@ def corpus_hparams(folder: Path, settings: str = "") -> HParams:
     (folder / "train.txt").write_text("".join(f"wavs/{i}.wav|text {'abc'[i]}\n" for i in range(3)), encoding="utf-8")
     (folder / "val.txt").write_text("wavs/3.wav|other text\n", encoding="utf-8")
     return create_hparams(
-        f"training_files={folder}/train.txt,validation_files={folder}/val.txt,dataset_path={folder},{settings}".rstrip(",")
+        f"training_files={folder}/train.txt,validation_files={folder}/val.txt,dataset_path={folder},{settings}".rstrip(
+            ","
+        )
     )
 
 

@@ -30,8 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 AWKWARD_TEXT = "a b, [c] \"d\" 'e' = C:\\f\\"
 # fields whose neighbours limit them, or whose type has no obvious second value
 OTHER_VALUES = {
-    "n_symbols": len(symbols), "filter_length": 2048, "win_length": 1000, "learning_rate_min": 1e-7,
-    "num_workers": 3, "decoder_backend": "fast", "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
+    "n_symbols": len(symbols),
+    "filter_length": 2048,
+    "win_length": 1000,
+    "learning_rate_min": 1e-7,
+    "num_workers": 3,
+    "decoder_backend": "fast",
+    "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
 
 
@@ -162,8 +167,11 @@ def test_a_checkpoint_may_bring_its_own_number_of_symbols() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("attention_dropout", "p_attention_dropout"), ("prenet_dropout", "dropout_rate"),
-     ("postnet_dropout", "postnet_dropout_rate")],
+    [
+        ("attention_dropout", "p_attention_dropout"),
+        ("prenet_dropout", "dropout_rate"),
+        ("postnet_dropout", "postnet_dropout_rate"),
+    ],
 )
 def test_a_historical_wrong_name_is_refused_and_the_right_one_named(wrong: str, right: str) -> None:
     with pytest.raises(UserError, match=f"{wrong}=0.1: no such hyperparameter; the name is {right}$"):
@@ -238,8 +246,10 @@ def test_later_layers_win_and_origins_name_them(tmp_path: Path) -> None:
 def test_show_params_json_is_one_object_with_exactly_the_promised_keys() -> None:
     shown = json.loads(show_params(resolve_hparams(overrides="max_grad_norm=2"), "json"))
     assert list(shown) == list(field_names())
-    assert all(list(facts) == ["value", "default", "type", "unit", "range", "aliases", "origin", "help"]
-               for facts in shown.values())
+    assert all(
+        list(facts) == ["value", "default", "type", "unit", "range", "aliases", "origin", "help"]
+        for facts in shown.values()
+    )
     clip = shown["grad_clip_thresh"]
     assert (clip["value"], clip["default"], clip["origin"]) == (2.0, 1.0, "--hparams")
     assert clip["aliases"] == ["max_grad_norm"]
@@ -265,11 +275,14 @@ def test_verbose_prints_the_values(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_creating_hyperparameters_is_quick_and_loads_no_torch() -> None:
-    code = ("import sys, time; import hparams; hparams.create_hparams(); print(time.process_time());"
-            "print([m for m in ('torch', 'librosa', 'matplotlib', 'scipy') if m in sys.modules])")
+    code = (
+        "import sys, time; import hparams; hparams.create_hparams(); print(time.process_time());"
+        "print([m for m in ('torch', 'librosa', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
-                            check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     seconds, heavy = result.stdout.splitlines()
     assert heavy == "[]"
     assert float(seconds) < 0.5  # processor time, the interpreter's own start included

@@ -50,8 +50,12 @@ def uniform(n_steps: int, n_symbols: int) -> np.ndarray:
 
 
 def score(alignment: np.ndarray) -> float:
-    return alignment_score(coverage=argmax_coverage(alignment), monotonicity=monotonicity(alignment),
-                           sharpness=sharpness(alignment), end_reached=float(end_reached(alignment)))
+    return alignment_score(
+        coverage=argmax_coverage(alignment),
+        monotonicity=monotonicity(alignment),
+        sharpness=sharpness(alignment),
+        end_reached=float(end_reached(alignment)),
+    )
 
 
 STUCK = one_hot(np.zeros(120, int), 40)
@@ -179,6 +183,7 @@ def test_duration_error_is_symmetric_and_bounded() -> None:
 
 # Time warping
 
+
 def brute_force_distance(predicted: np.ndarray, reference: np.ndarray) -> float:
     """Every path from corner to corner, by recursion; the mean RMS along the one with the least total."""
 
@@ -233,8 +238,17 @@ GOOD = assess(diagonal(80, 20), predicted_mel=MEL, reference_mel=MEL, std=1.0, s
 def test_a_perfect_utterance_has_composite_zero() -> None:
     summary = summarise([GOOD, GOOD])
     assert composite_score(summary) == pytest.approx(0.0, abs=1e-12)
-    assert set(summary) == {"alignment", "coverage", "monotonicity", "sharpness", "diagonality", "end_reached",
-                            "stop_rate", "duration_error", "mel_distance"}
+    assert set(summary) == {
+        "alignment",
+        "coverage",
+        "monotonicity",
+        "sharpness",
+        "diagonality",
+        "end_reached",
+        "stop_rate",
+        "duration_error",
+        "mel_distance",
+    }
 
 
 @pytest.mark.parametrize(("reason", "stopped"), [("gate", True), ("dwell", False), ("budget", False), ("limit", False)])
@@ -247,11 +261,20 @@ def test_alignment_is_averaged_over_utterances_not_recomputed_from_means() -> No
     assert half_fails["alignment"] == 0.5
 
 
-@pytest.mark.parametrize("worse", [
-    replace(GOOD, mel_distance=0.3), replace(GOOD, coverage=0.5), replace(GOOD, sharpness=0.2),
-    replace(GOOD, end_reached=False), replace(GOOD, stop_reason="limit"), replace(GOOD, duration_ratio=1.5),
-    replace(GOOD, duration_ratio=0.5), replace(GOOD, mel_distance=math.inf), replace(GOOD, mel_distance=math.nan),
-])
+@pytest.mark.parametrize(
+    "worse",
+    [
+        replace(GOOD, mel_distance=0.3),
+        replace(GOOD, coverage=0.5),
+        replace(GOOD, sharpness=0.2),
+        replace(GOOD, end_reached=False),
+        replace(GOOD, stop_reason="limit"),
+        replace(GOOD, duration_ratio=1.5),
+        replace(GOOD, duration_ratio=0.5),
+        replace(GOOD, mel_distance=math.inf),
+        replace(GOOD, mel_distance=math.nan),
+    ],
+)
 def test_every_fault_raises_the_composite_and_keeps_it_finite(worse: FreeRunning) -> None:
     assert composite_score(summarise([GOOD])) < composite_score(summarise([worse])) <= WORST_COMPOSITE
 
@@ -269,8 +292,13 @@ def test_anything_not_finite_gets_the_worst_composite(name: str, value: float) -
 
 
 def test_a_diverged_model_gets_a_finite_summary_and_nearly_the_worst_composite() -> None:
-    diverged = assess(np.full((80, 20), np.nan), predicted_mel=np.full((8, 800), np.nan), reference_mel=MEL, std=1.0,
-                      stop_reason="limit")
+    diverged = assess(
+        np.full((80, 20), np.nan),
+        predicted_mel=np.full((8, 800), np.nan),
+        reference_mel=MEL,
+        std=1.0,
+        stop_reason="limit",
+    )
     summary = summarise([diverged])
     assert all(math.isfinite(value) for value in summary.values())
     assert composite_score(summary) == pytest.approx(WORST_COMPOSITE)

@@ -59,8 +59,15 @@ def test_dollar_signs_are_drawn_not_parsed_as_mathematics() -> None:
 
 def test_axes_say_what_they_measure() -> None:
     figure = sample_figure(ALIGNMENT, predicted_mel=MEL, target_mel=MEL, gate=GATE, text=TEXT, frame_s=FRAME_S)
-    assert axis_labels(figure) == {"decoder step", "symbol", "attention weight", "time (s)", "mel channel",
-                                   "log-mel (ln)", "probability of the end"}
+    assert axis_labels(figure) == {
+        "decoder step",
+        "symbol",
+        "attention weight",
+        "time (s)",
+        "mel channel",
+        "log-mel (ln)",
+        "probability of the end",
+    }
 
 
 def test_predicted_and_target_mel_share_time_and_colours() -> None:
@@ -101,8 +108,9 @@ def test_no_curves_yet_is_an_empty_picture() -> None:
 
 
 def test_a_diverged_model_can_be_drawn() -> None:
-    figure = sample_figure(np.full((5, 4), np.nan), predicted_mel=np.full((8, 5), np.inf), frame_s=FRAME_S,
-                           gate=np.full(5, np.nan))
+    figure = sample_figure(
+        np.full((5, 4), np.nan), predicted_mel=np.full((8, 5), np.inf), frame_s=FRAME_S, gate=np.full(5, np.nan)
+    )
     assert figure_to_array(figure).dtype == np.uint8
 
 

@@ -112,15 +112,34 @@ def test_lists_come_out_as_tuples() -> None:
 def test_yaml_converts_by_the_declared_type(tmp_path: Path) -> None:
     layer = yaml_layer(tmp_path, "# note\nrate: 1e-3\nsize: '7'\nloud: yes\nwords: [a, b]\nname: '12'\n")
     assert merge_layers(Toy, [layer]).values == {
-        "rate": 1e-3, "size": 7, "loud": True, "words": ("a", "b"), "name": "12",
+        "rate": 1e-3,
+        "size": 7,
+        "loud": True,
+        "words": ("a", "b"),
+        "name": "12",
     }
 
 
 @pytest.mark.parametrize(
-    "line", ["size: true", "size: 2.0", "size:", "rate: true", "rate: .nan", "rate: .inf", "name: 12",
-             "name: 2020-01-01", "words: a", "words: [1]", "words: &x [*x]", "loud: 2", "loud: 1.0", "mode: loud",
-             "size: {a: 1}",
-             pytest.param("rate: 1" + 400 * "0", id="huge")],
+    "line",
+    [
+        "size: true",
+        "size: 2.0",
+        "size:",
+        "rate: true",
+        "rate: .nan",
+        "rate: .inf",
+        "name: 12",
+        "name: 2020-01-01",
+        "words: a",
+        "words: [1]",
+        "words: &x [*x]",
+        "loud: 2",
+        "loud: 1.0",
+        "mode: loud",
+        "size: {a: 1}",
+        pytest.param("rate: 1" + 400 * "0", id="huge"),
+    ],
 )
 def test_yaml_values_of_the_wrong_kind_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserError, match=rf"file x.yaml: {line.split(':')[0]}=.*: must be "):
@@ -173,10 +192,16 @@ def test_two_spellings_of_one_value_are_accepted() -> None:
     assert merge("size=2, extent=+2").values == {"size": 2}
 
 
-@pytest.mark.parametrize(("name", "hint"), [
-    ("sise", "nearest: size"), ("Size", "nearest: size"), ("extend", "nearest: extent"),
-    ("qqq", "--show-params lists them all"), ("width", "the name is size"),
-])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sise", "nearest: size"),
+        ("Size", "nearest: size"),
+        ("extend", "nearest: extent"),
+        ("qqq", "--show-params lists them all"),
+        ("width", "the name is size"),
+    ],
+)
 def test_an_unknown_name_comes_with_a_hint(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"layer 1: {name}=3: no such hyperparameter; {hint}"):
         merge(f"{name}=3")

@@ -1,0 +1,79 @@
+"""Judges a voice by what it does alone: `python evaluate.py -c output --filelist test.csv --asr`; see README.md."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from errors import UserError
+
+if TYPE_CHECKING:
+    from judging import Judgement
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add = p.add_argument
+    add(
+        "-c", "--checkpoint-path", type=Path, required=True, metavar="RUN_OR_PT", help="a run directory or a checkpoint"
+    )
+    add(
+        "--filelist",
+        type=Path,
+        metavar="CSV",
+        help="recordings and texts that training never saw (default: the demo's test list)",
+    )
+    add(
+        "--dataset-path", type=Path, metavar="DIR", help="where the filelist's recordings lie (default: its own folder)"
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="DIR",
+        help="table, pictures and sounds (default evaluation)",
+    )
+    add("-n", type=int, default=20, metavar="N", help="the first N lines (default 20)")
+    add("--seed", type=int, default=1234)
+    add(
+        "--asr", action="store_true", help="word errors by an offline recogniser (pip install -r requirements-eval.txt)"
+    )
+    return p
+
+
+def table(judgement: "Judgement") -> str:
+    rows = [f"{name:16} {value:.3f}" for name, value in judgement.summary.items()]
+    return "\n".join([f"{len(judgement.rows)} texts, checkpoint of step {judgement.step}", *rows])
+
+
+def as_json(judgement: "Judgement") -> dict[str, Any]:
+    return {"step": judgement.step, **judgement.summary, "texts": judgement.rows}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        from judging import judge
+
+        judgement = judge(
+            args.checkpoint_path,
+            filelist=args.filelist,
+            dataset_path=args.dataset_path,
+            output=args.output,
+            n=args.n,
+            seed=args.seed,
+            with_asr=args.asr,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    (args.output / "evaluation.json").write_text(json.dumps(as_json(judgement), indent=1) + "\n", encoding="utf-8")
+    print(table(judgement))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+r"""The teacher-forced decoder as two step loops that hold only what is sequential.
+
+Equal to `Decoder.plain_teacher_forced` with the same dropout masks: outputs and every gradient.
+
+Forward. Products of inputs known beforehand (prenet output, and for the decoder LSTM the whole output of the
+attention loop) are one product each. Convolution and projection of the location features are both linear, so they
+fold into one kernel K [A, 2, kernel_size]. With U_t the windows of (last, summed) weights before step t:
+
+    a_t = gates_in_t + [h_, x_] W^T         c_t, h_t = LSTM cell with mask        (kernels.cell)
+    z_t = query h_t + keys + U_t K          w_t = softmax(v . tanh(z_t))          -inf in padding
+    s_t = s_ + w_t                          x_t = w_t values
+
+Backward, last step first. dx_t and dh_t begin with what the loss sends plus da_{t+1} W; p is the gradient that
+later windows send to w_t, both as the last weights and as a part of every later sum:
+
+    dw = values dx_t + (loss) + p           de = w_t (dw - <w_t, dw>)             <..> over the text
+    dz = de v (1 - tanh(z_t)^2)             dq = sum over the text of dz
+    p <- transposed convolution of dz with K, summed parts kept
+    dh_t += dq query                        da_t by the cell
+
+(1 - tanh^2) v and its product with K do not depend on later steps. So z is not stored but recomputed, for as many
+steps at once as fit the cache, and de is all the loop adds. Gradients of weights, keys, values and v are products
+over many steps after the loop over them.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kernels.loops import AttentionLoop, RecurrentLoop
+from kernels.products import linear_in
+
+
+class EncodedText(Protocol):
+    """What attention reads."""
+
+    @property
+    def values(self) -> Tensor: ...  # [B, T_text, E]
+    @property
+    def keys(self) -> Tensor: ...  # [B, T_text, A]
+    @property
+    def padding(self) -> Tensor: ...  # [B, T_text] True behind each text
+
+
+def fast_teacher_forced(
+    decoder: nn.Module,
+    prenet_out: Tensor,
+    memory: EncodedText,
+    masks: tuple[Tensor | None, Tensor | None],
+    *,
+    compute_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The twin of `Decoder.plain_teacher_forced`, differentiable once.
+
+    decoder: owner of attention_rnn, attention_layer, decoder_rnn. prenet_out [T_dec, B, prenet_dim]; masks of the
+    attention and decoder hidden states [T_dec, B, D] or None. `compute_dtype` torch.bfloat16 rounds the factors of
+    the LSTM products to it; sums and everything else keep the type of the weights. Autocast is off inside.
+    ->  features [T_dec, B, D + E], alignments [T_dec, B, T_text].
+    """
+    attention, decoder_rnn = decoder.attention_rnn, decoder.decoder_rnn
+    layer, dtype = decoder.attention_layer, attention.weight_ih.dtype
+    with torch.autocast(prenet_out.device.type, enabled=False):
+        keys, values = memory.keys.to(dtype), memory.values.to(dtype)
+        attention_mask, decoder_mask = (None if mask is None else mask.to(dtype) for mask in masks)
+        padding_bias = torch.zeros_like(memory.padding, dtype=dtype).masked_fill_(memory.padding, float("-inf"))
+        prenet_dim, D = prenet_out.size(2), attention.hidden_size
+        from_prenet, from_context = attention.weight_ih.split([prenet_dim, values.size(2)], 1)
+        gates_in = linear_in(prenet_out.to(dtype), from_prenet, attention.bias_ih + attention.bias_hh, compute_dtype)
+        states, alignments = AttentionLoop.apply(
+            gates_in, torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
+            layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0), keys, values,
+            padding_bias, attention_mask, compute_dtype,
+        )
+        gates_in = linear_in(states, decoder_rnn.weight_ih, decoder_rnn.bias_ih + decoder_rnn.bias_hh, compute_dtype)
+        hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype)
+        return torch.cat((hidden, states[:, :, D:]), 2), alignments

@@ -1,0 +1,81 @@
+"""Speaks with a trained voice: `python synthesize.py -c output "Hello there." -o hello.wav`; see README.md."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
+    from speaking import Utterance
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add = p.add_argument
+    add("text", nargs="+", help="what to say; several texts make several files")
+    add(
+        "-c", "--checkpoint-path", type=Path, required=True, metavar="RUN_OR_PT", help="a run directory or a checkpoint"
+    )
+    add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="where to (default speech.wav)")
+    add(
+        "--seed",
+        type=int,
+        default=1234,
+        help="of the prenet's dropout and the phases; the same seed says it the same way",
+    )
+    add(
+        "--gate-threshold",
+        type=float,
+        metavar="P",
+        help="stop probability that ends an utterance (default: the voice's own)",
+    )
+    add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more are slower and a little cleaner")
+    add("--no-pictures", action="store_true", help="only the wav, no picture of alignment, mel and gate")
+    return p
+
+
+def output_paths(output: Path, count: int) -> list[Path]:
+    """One text: as given. Several: numbered in front of the suffix."""
+    if output.suffix.lower() != ".wav":
+        raise UserError(f"-o {output}: the suffix must be .wav")
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}_{i + 1}{output.suffix}") for i in range(count)]
+
+
+def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
+    """Writes files and one line for each. -> whether all stopped by themselves."""
+    from audio import write_wav
+    from plots import save_png
+    from sample_files import figure_of
+
+    for utterance, path in zip(utterances, paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sample = utterance.sample
+        write_wav(path, sample.wav, sample.sampling_rate)
+        if pictures:
+            save_png(figure_of(sample), path.with_suffix(".png"))
+        print(f"{path}: {len(sample.wav) / sample.sampling_rate:.2f} s, {utterance.verdict}")
+    return all(u.sample.stop_reason == "gate" for u in utterances)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        paths = output_paths(args.output, len(args.text))
+        from speaking import Speaker
+
+        speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold)
+        utterances = speaker.speak(args.text, seed=args.seed, n_iter=args.griffin_lim_iterations)
+        say(utterances, paths, pictures=not args.no_pictures)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
