@@ -7,12 +7,13 @@ Layout of `<run>/checkpoints/`: `step_00001000.pt` (tensors and plain types), be
 import hashlib
 import json
 import os
+import pickle
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 
 def save(checkpoint: Checkpoint, directory: Path) -> Path:
-    """Writes `step_<step>.pt` and makes it `last`. Non-finite weights are refused (AssertionError): never call with them.
+    """Writes `step_<step>.pt` and makes it `last`. The weights must be finite.
 
     Temp file in the same directory -> fsync -> manifest with sha256 -> rename -> fsync of the directory -> pointer.
     Raises OSError (disk full and the like) with the older checkpoints untouched.
@@ -66,10 +67,12 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as f:
-            torch.save(content, f)
+            _write(content, f)
             f.flush()
             os.fsync(f.fileno())
         manifest = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size, "step": checkpoint.step}
+        if path.exists():  # the same step again: until the rename, the manifest must also vouch for the old file
+            manifest["replaces"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
         os.replace(temporary, path)
     finally:
@@ -77,6 +80,16 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     _fsync_directory(directory)
     point(directory, "last", path)
     return path
+
+
+def _write(content: Mapping[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        # torch's zip writer, closing after a failed write, hides the OSError (such as a full disk) behind its own error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
@@ -105,7 +118,7 @@ def pointed(directory: Path, pointer: str) -> Path | None:
     """The file a pointer names, if both exist."""
     try:
         content = json.loads((directory / f"{pointer}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # ValueError: damaged, be it the JSON or its encoding
         return None
     path = directory / str(content.get("file", ""))
     return path if path.is_file() else None
@@ -124,11 +137,12 @@ def problem_of(path: Path) -> str | None:
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "has no manifest"
-    except json.JSONDecodeError:
+    except ValueError:
         return "has an unreadable manifest"
-    if path.stat().st_size != manifest.get("bytes"):
+    versions = (manifest, manifest.get("replaces", {}))
+    if path.stat().st_size not in [version.get("bytes") for version in versions]:
         return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
-    if sha256_of(path) != manifest.get("sha256"):
+    if sha256_of(path) not in [version.get("sha256") for version in versions]:
         return "differs from its manifest's sha256"
     return None
 
@@ -144,7 +158,12 @@ def newest_good(directory: Path) -> Path | None:
 
 
 def prune(directory: Path, *, keep_last: int, milestone_every: int) -> list[Path]:
-    """Deletes all but the newest `keep_last` (never fewer than two), the best, and milestones. -> what went."""
+    """Deletes all but the newest `keep_last` (never fewer than two), the best, and milestones. -> what went.
+
+    What a killed process left half-written goes too: call it from the one process that saves.
+    """
+    for half in directory.glob(".step_*.tmp"):
+        half.unlink()
     paths = all_checkpoints(directory)
     kept = set(paths[: max(keep_last, 2)]) | {pointed(directory, "best"), pointed(directory, "last")}
     doomed = [p for p in paths if p not in kept and not _is_milestone(p, milestone_every)]
@@ -165,15 +184,15 @@ def read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
-    except Exception as error:
-        if type(error).__name__ == "UnpicklingError":
-            raise UserError(
-                f"{path} holds more than tensors and plain types and was refused, as loading it could run foreign code. "
-                "Save its state_dict alone where you trust it, and load that."
-            ) from None
-        raise
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} holds more than tensors and plain types and was refused: loading it could run foreign code. "
+            "Save its state_dict alone where you trust it, and load that."
+        ) from None
+    # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}: {first_line})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
@@ -242,8 +261,10 @@ def warm_start(
     """Copies every weight that fits. Embedding rows come over by symbol where the file names its symbols."""
     theirs, ours = weights_of(content), model.state_dict()
     chosen, reshaped = {}, []
+    voice = content.get("voice")
+    other_symbols = isinstance(voice, dict) and list(voice["symbols"]) != list(symbols)
     for key, tensor in theirs.items():
-        if key in ignore or key not in ours:
+        if key in ignore or key not in ours or (key == "embedding.weight" and other_symbols):
             continue
         if tensor.shape == ours[key].shape:
             chosen[key] = tensor

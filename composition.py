@@ -12,7 +12,7 @@ from audio import MelFingerprint
 from console import ConsoleObserver, configure_logging, counted_progress
 from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
-from errors import UserError
+from errors import NothingToRecover, UserError
 from hparams import HParams, Resolved
 from model import Tacotron2
 from run_log import LOG, Event, Observer, Queued, RunInfo, RunLog
@@ -105,14 +105,26 @@ def build(
         trainer.restore(saved)
         log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
         LOG.info("going on from step %d", saved.step)
-    elif options.checkpoint is not None:
-        start_from(options.checkpoint, model, trainer, corpus, warm=options.warm_start)
+    else:
+        log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
+        if options.checkpoint is not None:
+            start_from(options.checkpoint, model, trainer, corpus, options)
     return trainer, log
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
     """The run's own newest good checkpoint, if its settings allow to go on; it beats -c."""
     path = ckpt.newest_good(directory / "checkpoints")
+    damaged = ckpt.all_checkpoints(directory / "checkpoints")
+    if path is None and damaged:
+        raise NothingToRecover(
+            f"{directory}: all {len(damaged)} checkpoints are damaged; put a good one back, or start anew with --fresh "
+            "(the old run is moved aside)"
+        )
     if path is None:
         return None
     if options.checkpoint is not None:
@@ -130,11 +142,11 @@ def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) 
     return saved
 
 
-def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, *, warm: bool) -> None:
-    """What -c asks for: with --warm-start the weights that fit; else a checkpoint of ours goes on, NVIDIA's loads exactly."""
+def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, options: Options) -> None:
+    """With --warm-start the weights that fit; else a checkpoint of ours goes on, NVIDIA's loads exactly."""
     path = ckpt.resolve(path)
     content = ckpt.read(path)
-    if warm:
+    if options.warm_start:
         LOG.info(
             "warm start from %s: %s",
             path,
@@ -146,15 +158,20 @@ def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, *
         saved = ckpt.load(path)
         differs = content["training"]["corpus"] != corpus.fingerprint
         run_setup.check_resumable(
-            trainer.hp, saved.voice.hparams, corpus_differs=differs, with_changes=False, where=path
+            trainer.hp,
+            saved.voice.hparams,
+            corpus_differs=differs,
+            with_changes=options.resume_with_changes,
+            where=path,
         )
         trainer.restore(saved)
         LOG.info("going on from %s at step %d", path, saved.step)
         return
     if not is_ours and trainer.hp.normalize_mel:
         raise UserError(
-            f"{path} has no mel mean and deviation, so it speaks raw log-mels (as NVIDIA's weights do), and normalize_mel=True "
-            "expects standardised ones; add --preset nvidia, or --warm-start to take the weights as a beginning only"
+            f"{path} has no mel mean and deviation, so it speaks raw log-mels (as NVIDIA's weights do), and "
+            "normalize_mel=True expects standardised ones; add --preset nvidia, or --warm-start to take the weights "
+            "as a beginning only"
         )
     ckpt.load_exactly(model, content, path=path)
     LOG.info("loaded all weights of %s; training starts at step 0", path)
@@ -207,12 +224,12 @@ def describe(trainer: Trainer) -> str:
 
 
 def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer) -> str:
-    best = trainer.progress
-    lines = [
-        f"ended at step {outcome.step} ({outcome.reason}); best score {best.best_score:.3f} at step {best.best_step}"
-    ]
-    lines.append(
-        f"pictures: {paths.directory}/alignments  sounds: {paths.directory}/samples  curves: tensorboard --logdir {paths.log_directory}"
+    run, best = paths.directory, trainer.progress.best_score
+    best_step = trainer.progress.best_step
+    return "\n".join(
+        [
+            f"ended at step {outcome.step} ({outcome.reason}); best score {best:.3f} at step {best_step}",
+            f"pictures: {run}/alignments  sounds: {run}/samples  curves: tensorboard --logdir {paths.log_directory}",
+            f'speak: python synthesize.py -c {run} "Hello." -o hello.wav',
+        ]
     )
-    lines.append(f'speak: python synthesize.py -c {paths.directory} "Hello." -o hello.wav')
-    return "\n".join(lines)

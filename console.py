@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 from rich.console import Console
@@ -98,7 +99,7 @@ class ConsoleObserver:
     def _on_step(self, record: StepRecord) -> None:
         self._pace.update(record.step)
         status = (
-            f"loss={record.losses.get('total', float('nan')):.3f} mel={record.losses.get('mel_post', float('nan')):.3f} "
+            f"loss={record.losses.get('total', nan):.3f} mel={record.losses.get('mel_post', nan):.3f} "
             f"grad={record.grad_norm:.2f} lr={record.learning_rate:.1e} alignment={self._alignment} "
             f"{record.frames_per_s:.0f} frames/s"
         )

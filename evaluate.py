@@ -23,11 +23,9 @@ def parser() -> argparse.ArgumentParser:
         "--filelist",
         type=Path,
         metavar="CSV",
-        help="recordings and texts that training never saw (default: the demo's test list)",
+        help="what training never saw (default: the demo's test list)",
     )
-    add(
-        "--dataset-path", type=Path, metavar="DIR", help="where the filelist's recordings lie (default: its own folder)"
-    )
+    add("--dataset-path", type=Path, metavar="DIR", help="where its recordings lie (default: its own folder)")
     add(
         "-o",
         "--output",
@@ -38,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("-n", type=int, default=20, metavar="N", help="the first N lines (default 20)")
     add("--seed", type=int, default=1234)
-    add(
-        "--asr", action="store_true", help="word errors by an offline recogniser (pip install -r requirements-eval.txt)"
-    )
+    add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p
 
 

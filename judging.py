@@ -18,7 +18,7 @@ from plots import save_png
 from run_log import Sample
 from sample_files import figure_of
 from speaking import Speaker
-from validation import ignored_symbols
+from validation import assess
 
 DRAWN_TEXTS = 4
 
@@ -37,6 +37,7 @@ class Spoken:
     """One text, as the voice said it and as it was recorded."""
 
     utterance: Utterance
+    wav: np.ndarray  # [L] as said
     sample: Sample
     recording: np.ndarray  # [L]
     recorded_mel: np.ndarray  # [n_mels, T_mel] log-mel
@@ -56,7 +57,7 @@ def judge(
     speaker = Speaker.load(run_or_checkpoint)
     spoken = speak_all(speaker, read_utterances(speaker, filelist, dataset_path)[:n], seed=seed)
     write_files(spoken, output)
-    judged = [assessed(s, speaker) for s in spoken]
+    judged = [assess(s.sample, speaker.stats.std) for s in spoken]
     summary = metrics.summarise(judged)
     rows = [
         {"id": s.utterance.utterance_id, "text": s.utterance.text, **asdict(j)}
@@ -87,29 +88,17 @@ def speak_all(speaker: Speaker, utterances: Sequence[Utterance], *, seed: int) -
     for i, utterance in enumerate(utterances):
         recording = read_audio(utterance.audio_path, speaker.hp)
         mel = mel_spectrogram(torch.from_numpy(recording), speaker.hp).numpy()
-        sample = speaker.speak([utterance.text], seed=seed)[0].sample
-        spoken.append(Spoken(utterance, replace(sample, target_mel=mel), recording, mel))
+        said = speaker.speak([utterance.text], seed=seed)[0]
+        spoken.append(Spoken(utterance, said.wav, replace(said.sample, target_mel=mel), recording, mel))
         show(i + 1, len(utterances))
     return spoken
-
-
-def assessed(spoken: Spoken, speaker: Speaker) -> metrics.FreeRunning:
-    sample = spoken.sample
-    return metrics.assess(
-        sample.alignment,
-        predicted_mel=sample.mel,
-        reference_mel=spoken.recorded_mel,
-        std=speaker.stats.std,
-        stop_reason=sample.stop_reason,
-        ignore=ignored_symbols(sample.symbols),
-    )
 
 
 def write_files(spoken: Sequence[Spoken], output: Path) -> None:
     """All sounds, and pictures of the first few."""
     output.mkdir(parents=True, exist_ok=True)
     for i, s in enumerate(spoken):
-        write_wav(output / f"{s.utterance.utterance_id}.wav", s.sample.wav, s.sample.sampling_rate)
+        write_wav(output / f"{s.utterance.utterance_id}.wav", s.wav, s.sample.sampling_rate)
         if i < DRAWN_TEXTS:
             save_png(figure_of(s.sample), output / f"{s.utterance.utterance_id}.png")
 
@@ -121,8 +110,8 @@ def word_error_rates(spoken: Sequence[Spoken], speaker: Speaker, rows: Sequence[
     texts, rate = [s.utterance.text for s in spoken], speaker.hp.sampling_rate
     copies = [griffin_lim(torch.from_numpy(s.recorded_mel), speaker.hp).numpy() for s in spoken]
     rates = {}
-    sources = {
-        "": [s.sample.wav for s in spoken],
+    sources: dict[str, list[np.ndarray]] = {
+        "": [s.wav for s in spoken],
         "_copy_synthesis": copies,
         "_recordings": [s.recording for s in spoken],
     }

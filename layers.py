@@ -4,16 +4,20 @@ Symbols of shape comments: B batch, T_text tokens, T_mel frames, T_dec decoder s
 n_mels mel channels, E encoder width, A attention width, D hidden width of an LSTM.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Gain = Literal["linear", "relu", "tanh", "sigmoid"]  # of the activation that follows, for Xavier's bound
 
 
 class LinearNorm(nn.Module):
     """A linear layer under the key `linear_layer`, Xavier-initialised for the activation that follows it."""
 
     def __init__(
-        self, in_dim: int, out_dim: int, *, bias: bool = True, gain: str = "linear", xavier: bool = True
+        self, in_dim: int, out_dim: int, *, bias: bool = True, gain: Gain = "linear", xavier: bool = True
     ) -> None:
         super().__init__()
         self.linear_layer = nn.Linear(in_dim, out_dim, bias=bias)
@@ -34,7 +38,7 @@ class ConvNorm(nn.Module):
         kernel_size: int,
         *,
         bias: bool = True,
-        gain: str = "linear",
+        gain: Gain = "linear",
         xavier: bool = True,
     ) -> None:
         super().__init__()
@@ -47,7 +51,7 @@ class ConvNorm(nn.Module):
         return self.conv(x)
 
 
-def conv_block(in_channels: int, out_channels: int, kernel_size: int, *, gain: str, xavier: bool) -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, kernel_size: int, *, gain: Gain, xavier: bool) -> nn.Sequential:
     """Convolution and batch normalisation; the caller applies activation and dropout."""
     return nn.Sequential(
         ConvNorm(in_channels, out_channels, kernel_size, gain=gain, xavier=xavier), nn.BatchNorm1d(out_channels)
@@ -125,8 +129,9 @@ class Attention(nn.Module):
         """
         location = self.location_layer(previous)
         hidden = torch.tanh(self.query_layer(query).unsqueeze(1) + location + processed_memory)  # [B, T_text, A]
-        energies = self.v(hidden).squeeze(2).float().masked_fill(padding, float("-inf"))
-        weights = torch.softmax(energies, dim=1)  # [B, T_text]
+        energies = self.v(hidden).squeeze(2)
+        energies = energies.to(torch.promote_types(energies.dtype, torch.float32))  # half precision is too coarse here
+        weights = torch.softmax(energies.masked_fill(padding, float("-inf")), dim=1)  # [B, T_text]
         context = torch.bmm(weights.to(memory.dtype).unsqueeze(1), memory).squeeze(1)  # [B, E]
         return context, weights
 

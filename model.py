@@ -7,7 +7,6 @@ The model works on standardised mels; whoever calls it owns mean and deviation.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import ModelParams
-from layers import Attention, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
+from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
+from metrics import StopReason
 
-StopReason = Literal["gate", "dwell", "budget", "limit"]
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
 
 
@@ -88,7 +87,7 @@ class Postnet(nn.Module):
         self.dropout = hp.postnet_dropout_rate
         n = hp.postnet_n_convolutions
         widths = [hp.n_mel_channels] + [hp.postnet_embedding_dim] * (n - 1) + [hp.n_mel_channels]
-        gains = ["tanh"] * (n - 1) + ["linear"]
+        gains: list[Gain] = ["tanh"] * (n - 1) + ["linear"]
         self.convolutions = nn.ModuleList(
             conv_block(a, b, hp.postnet_kernel_size, gain=gain, xavier=hp.xavier_init)
             for a, b, gain in zip(widths, widths[1:], gains, strict=False)

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from metrics import StopReason
+
 LOG = logging.getLogger("tacotron2")
 
 
@@ -49,7 +51,7 @@ class Sample:
     gate: np.ndarray  # [T_dec]
     mel: np.ndarray  # [n_mels, T_mel] log-mel
     target_mel: np.ndarray | None  # [n_mels, T_target]
-    stop_reason: str
+    stop_reason: StopReason
     wav: np.ndarray | None  # [L] float32, where a vocoder ran
     sampling_rate: int
     frame_s: float
@@ -106,11 +108,14 @@ def write_atomic(path: Path, text: str) -> None:
     """The file has the old content or the new one, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class RunLog:
@@ -163,7 +168,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole line; a half-written last line (a kill) is passed over."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as f:
+    with path.open(encoding="utf-8", errors="replace") as f:  # the half line may end within a character
         for line in f:
             if line.endswith("\n"):
                 yield json.loads(line)

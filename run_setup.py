@@ -52,7 +52,10 @@ def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
 
 def launch_id() -> str:
     """The same for every automatic restart of one launch, another for each time a person starts the command."""
-    return os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.setdefault("TACOTRON2_LAUNCH_ID", uuid.uuid4().hex)
+    elastic = os.environ.get("TORCHELASTIC_RUN_ID")
+    if elastic == "none":  # torchrun's name for every launch without --rdzv-id; its own process is what they share
+        return f"none-{os.getppid()}"
+    return elastic or os.environ.setdefault("TACOTRON2_LAUNCH_ID", uuid.uuid4().hex)
 
 
 def read_run_info(directory: Path) -> dict[str, Any]:
@@ -72,7 +75,9 @@ def move_aside(directory: Path) -> Path | None:
     found = [directory / name for name in OWN_FILES if (directory / name).exists()]
     if not found:
         return None
-    aside = directory / "previous" / time.strftime("%Y%m%d-%H%M%S")
+    name = time.strftime("%Y%m%d-%H%M%S")
+    names = (name, *(f"{name}-{i}" for i in range(2, 1000)))  # more than one a second
+    aside = next(d for d in (directory / "previous" / n for n in names) if not d.exists())
     aside.mkdir(parents=True)
     for path in found:
         path.rename(aside / path.name)
@@ -120,12 +125,12 @@ def check_resumable(
     if found["arch"]:
         raise UserError(
             f"{where} holds a model of another shape:\n  {listed}\n"
-            "Ways on: --fresh (the old run is moved aside), another -o, or there -c with --warm-start to take over what fits."
+            "Ways on: --fresh (the old run is moved aside), another -o, or -c with --warm-start to keep what fits."
         )
     if not with_changes:
         raise UserError(
             f"{where} was trained with other settings:\n  {listed}\n"
-            "Ways on: --resume-with-changes (go on with the new ones), --fresh (the old run is moved aside), or another -o."
+            "Ways on: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
         )
     LOG.warning("going on with changed settings:\n  %s", listed)
 

@@ -32,6 +32,7 @@ class Progress:
     best_step: int = 0
     plateau_best: float = inf
     plateau_step: int = 0  # when plateau_best was reached, or the rate last cut
+    stopping_best: float = inf  # what early stopping compares with: small gains that add up count
     bad_validations: int = 0
     learning_rate_scale: float = 1.0
 
@@ -40,11 +41,13 @@ class Progress:
         if self.aligned_at < 0 and alignment >= hp.alignment_diagonal_threshold and self.step >= hp.warmup_steps:
             self.aligned_at = self.plateau_step = self.step
         is_best = score < self.best_score
-        improved = score < self.best_score - hp.early_stopping_min_delta
         if is_best:
             self.best_score, self.best_step = score, self.step
         if self.aligned_at >= 0:
-            self.bad_validations = 0 if improved else self.bad_validations + 1
+            if score < self.stopping_best - hp.early_stopping_min_delta:
+                self.stopping_best, self.bad_validations = score, 0
+            else:
+                self.bad_validations += 1
         return is_best
 
     def plateau_reached(self, score: float, hp: HParams) -> bool:

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 import checkpoint as ckpt
-from audio import griffin_lim
 from data_utils import MelStats
 from errors import DataError, UserError, report
 from hparams import HParams, create_hparams
-from model import Decoded, DecodeLimits, Tacotron2
+from model import DecodeLimits, Tacotron2
 from run_log import Sample
-from text import describe_characters, text_to_sequence, unknown_characters
+from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
+from text.cleaners import clean
 from text.symbols import symbols
-from validation import log_mel, speak, symbols_of
+from validation import Reference, sample_of, speak
 
 STOP_MEANING = {
     "gate": "stopped by itself",
@@ -27,6 +27,9 @@ STOP_MEANING = {
 
 @dataclass(frozen=True)
 class Utterance:
+    """One text as the voice said it: wav float32 [L], and all there is to see of it."""
+
+    wav: np.ndarray
     sample: Sample
 
     @property
@@ -90,35 +93,24 @@ class Speaker:
     def _say(self, text: str, ids: Sequence[int], *, seed: int, n_iter: int) -> Utterance:
         device = next(self.model.parameters()).device
         decoded = speak(self.model, [ids], self.limits, seed=seed, device=device)[0]
-        return Utterance(self._with_sound(text, ids, decoded, seed=seed, n_iter=n_iter))
-
-    def _with_sound(self, text: str, ids: Sequence[int], decoded: Decoded, *, seed: int, n_iter: int) -> Sample:
-        mel = log_mel(decoded.mel, self.stats)
-        wav = griffin_lim(torch.from_numpy(mel), self.hp, n_iter=n_iter, seed=seed).numpy()
-        return Sample(
-            text,
-            symbols_of(ids),
-            decoded.alignment.numpy(),
-            decoded.gate.numpy(),
-            mel,
-            None,
-            decoded.stop_reason,
-            wav,
-            self.hp.sampling_rate,
-            self.hp.hop_length / self.hp.sampling_rate,
-        )
+        reference = Reference(text, ids, None)
+        sample = sample_of(decoded, reference, self.hp, self.stats, n_iter=n_iter, seed=seed)
+        assert sample.wav is not None
+        return Utterance(sample.wav, sample)
 
 
 def read_texts(texts: Sequence[str], cleaner_names: Sequence[str]) -> list[list[int]]:
     """Symbol ids of each text; one DataError for all that can't be read."""
     problems = []
     for text in texts:
-        unknown = unknown_characters(text, cleaner_names)
+        unknown, phonemes = unknown_characters(text, cleaner_names), unknown_phonemes(text)
+        if phonemes:
+            problems.append(f"{text!r}: {', '.join(phonemes)} in braces is no ARPAbet phoneme; correct it")
         if unknown:
             problems.append(
                 f"{text!r}: the voice has no symbol for {', '.join(describe_characters(unknown))}; write it another way"
             )
-        elif not text.strip():
+        elif not clean(text, cleaner_names).strip():
             problems.append(f"{text!r}: there is nothing to say")
     if problems:
         raise DataError(report(problems, headline=f"{len(problems)} of {len(texts)} texts can't be spoken:"))

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="stop probability that ends an utterance (default: the voice's own)",
     )
-    add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more are slower and a little cleaner")
+    add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more: slower, a little cleaner")
     add("--no-pictures", action="store_true", help="only the wav, no picture of alignment, mel and gate")
     return p
 
@@ -55,10 +55,10 @@ def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: b
     for utterance, path in zip(utterances, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         sample = utterance.sample
-        write_wav(path, sample.wav, sample.sampling_rate)
+        write_wav(path, utterance.wav, sample.sampling_rate)
         if pictures:
             save_png(figure_of(sample), path.with_suffix(".png"))
-        print(f"{path}: {len(sample.wav) / sample.sampling_rate:.2f} s, {utterance.verdict}")
+        print(f"{path}: {len(utterance.wav) / sample.sampling_rate:.2f} s, {utterance.verdict}")
     return all(u.sample.stop_reason == "gate" for u in utterances)
 
 

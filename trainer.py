@@ -163,7 +163,8 @@ class Trainer:
                 began = time.perf_counter()
                 micro_batches = list(islice(loader, k))
                 waited_s = time.perf_counter() - began
-                if not micro_batches:
+                if not micro_batches:  # resumed with other data or batches: this epoch is shorter now, and done
+                    progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
                     break
                 progress.batch_in_epoch += len(micro_batches)
                 if progress.batch_in_epoch >= self.batches_in_epoch(progress.epoch):
@@ -193,6 +194,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
+        buffers = [b.clone() for b in self.model.buffers()]  # running statistics move in the forward pass
         losses = self._accumulate(micro_batches, guide_weight(step, self.hp))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
         if torch.isfinite(norm):
@@ -200,6 +202,8 @@ class Trainer:
             self.interval.losses.append(losses)
             self.interval.norms.append(norm)
         else:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             self.interval.skipped += 1
             self.emit(
                 Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
@@ -250,9 +254,10 @@ class Trainer:
 
     def _finish(self, *, interrupted: bool) -> None:
         self._record_interval()
-        if not interrupted and self._validated_at != self.progress.step:
+        is_unjudged = not interrupted and self._validated_at != self.progress.step
+        if is_unjudged:
             self.run_validation()
-        if self._saved_at != self.progress.step:
+        if is_unjudged or self._saved_at != self.progress.step:  # the checkpoint holds what the validation changed
             self.save()
 
     def _record_interval(self) -> None:

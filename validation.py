@@ -30,7 +30,7 @@ class Reference:
 
     text: str
     ids: Sequence[int]
-    mel: np.ndarray  # [n_mels, T_mel] log-mel
+    mel: np.ndarray | None  # [n_mels, T_mel] log-mel of the recording, where there is one
 
 
 @torch.no_grad()
@@ -93,42 +93,36 @@ def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
     return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
 
 
-def assess(spoken: Sequence[Decoded], references: Sequence[Reference], stats: MelStats) -> list[metrics.FreeRunning]:
-    return [
-        metrics.assess(
-            decoded.alignment.float().cpu().numpy(),
-            predicted_mel=log_mel(decoded.mel, stats),
-            reference_mel=reference.mel,
-            std=stats.std,
-            stop_reason=decoded.stop_reason,
-            ignore=ignored_symbols(symbols_of(reference.ids)),
-        )
-        for decoded, reference in zip(spoken, references, strict=True)
-    ]
+def assess(sample: Sample, std: float) -> metrics.FreeRunning:
+    """The free-running metrics of one sample that has a recording; `std` is the corpus deviation."""
+    assert sample.target_mel is not None, sample.text
+    return metrics.assess(
+        sample.alignment,
+        predicted_mel=sample.mel,
+        reference_mel=sample.target_mel,
+        std=std,
+        stop_reason=sample.stop_reason,
+        ignore=ignored_symbols(sample.symbols),
+    )
 
 
-def samples_of(
-    spoken: Sequence[Decoded], references: Sequence[Reference], hp: HParams, stats: MelStats, *, vocoded: int
-) -> list[Sample]:
-    samples = []
-    for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True)):
-        mel = log_mel(decoded.mel, stats)
-        wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=SAMPLE_ITERATIONS).numpy() if i < vocoded else None
-        samples.append(
-            Sample(
-                reference.text,
-                symbols_of(reference.ids),
-                decoded.alignment.float().cpu().numpy(),
-                decoded.gate.float().cpu().numpy(),
-                mel,
-                reference.mel,
-                decoded.stop_reason,
-                wav,
-                hp.sampling_rate,
-                hp.hop_length / hp.sampling_rate,
-            )
-        )
-    return samples
+def sample_of(
+    decoded: Decoded, reference: Reference, hp: HParams, stats: MelStats, *, n_iter: int, seed: int = 0
+) -> Sample:
+    """What there is to see and hear of one text; no sound with n_iter=0."""
+    mel = log_mel(decoded.mel, stats)
+    return Sample(
+        text=reference.text,
+        symbols=symbols_of(reference.ids),
+        alignment=decoded.alignment.float().cpu().numpy(),
+        gate=decoded.gate.float().cpu().numpy(),
+        mel=mel,
+        target_mel=reference.mel,
+        stop_reason=decoded.stop_reason,
+        wav=griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None,
+        sampling_rate=hp.sampling_rate,
+        frame_s=hp.hop_length / hp.sampling_rate,
+    )
 
 
 @dataclass(frozen=True)
@@ -159,8 +153,11 @@ def validate(
     samples: list[Sample] = []
     if hp.validation_attention_analysis:
         spoken = speak(model, [r.ids for r in references], limits, seed=hp.seed, device=device)
-        summary = metrics.summarise(assess(spoken, references, stats))
-        samples = samples_of(spoken, references, hp, stats, vocoded=VOCODED_TEXTS)
+        samples = [
+            sample_of(decoded, reference, hp, stats, n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0)
+            for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True))
+        ]
+        summary = metrics.summarise([assess(sample, stats.std) for sample in samples])
     model.train()
     # without the free-running analysis there is only the loss to go by, which the user chose
     score = metrics.composite_score(summary) if summary else losses["mel_post"]
