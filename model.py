@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import ModelParams
+from kernels.teacher_forced import fast_teacher_forced
 from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
 from metrics import StopReason
 
@@ -87,7 +88,7 @@ class Postnet(nn.Module):
         self.dropout = hp.postnet_dropout_rate
         n = hp.postnet_n_convolutions
         widths = [hp.n_mel_channels] + [hp.postnet_embedding_dim] * (n - 1) + [hp.n_mel_channels]
-        gains: list[Gain] = ["tanh"] * (n - 1) + ["linear"]
+        gains: list[Gain] = [*(["tanh"] * (n - 1)), "linear"]
         self.convolutions = nn.ModuleList(
             conv_block(a, b, hp.postnet_kernel_size, gain=gain, xavier=hp.xavier_init)
             for a, b, gain in zip(widths, widths[1:], gains, strict=False)
@@ -192,8 +193,13 @@ class Decoder(nn.Module):
     def run_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """-> features [T_dec, B, D + E] that both projections read, alignments [T_dec, B, T_text]."""
-        return self.plain_teacher_forced(prenet_out, memory, masks)
+        """-> features [T_dec, B, D + E] that both projections read, alignments [T_dec, B, T_text].
+
+        Two loops that agree (tests/test_kernels.py): the definition below, and a fast one with a backward of its own.
+        """
+        if self.backend == "plain":
+            return self.plain_teacher_forced(prenet_out, memory, masks)
+        return fast_teacher_forced(self, prenet_out, memory, masks)
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]

@@ -1,0 +1,71 @@
+"""What tests share: a cache of their own, and a corpus and a model so small that a training step takes milliseconds."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from hparams import HParams, create_hparams
+
+TINY = (
+    "sampling_rate=8000,filter_length=256,win_length=256,hop_length=128,mel_fmax=4000,n_mel_channels=8,"
+    "symbols_embedding_dim=8,encoder_embedding_dim=8,encoder_n_convolutions=1,encoder_kernel_size=3,attention_dim=4,"
+    "attention_rnn_dim=8,decoder_rnn_dim=8,prenet_dim=4,attention_location_n_filters=2,"
+    "attention_location_kernel_size=3,postnet_embedding_dim=4,postnet_n_convolutions=2,postnet_kernel_size=3,"
+    "batch_size=2,num_workers=0,warmup_steps=0,validation_attention_analysis=False,validate_interval=100000,"
+    "early_stopping=False,epochs=1000"
+)
+TRAINING_TEXTS = ("a low tone", "one more", "and higher", "the fourth", "the last one")
+VALIDATION_TEXTS = ("unheard", "not heard")
+
+
+@pytest.fixture(autouse=True)
+def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache, nor inherits the launch of a run."""
+    for name in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "")  # so that what a test's code sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TACOTRON2_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from more threads, and processes beside this one lose by them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_corpus(folder: Path) -> Path:
+    """Five training and two validation tones of 0.2 to 0.32 s at 8 kHz, with `train.txt` and `val.txt`."""
+    (folder / "wavs").mkdir(parents=True)
+    for name, texts, first in (("train", TRAINING_TEXTS, 0), ("val", VALIDATION_TEXTS, len(TRAINING_TEXTS))):
+        lines = []
+        for i, text in enumerate(texts, first):
+            time_s = np.arange(int(8000 * (0.2 + 0.02 * i))) / 8000
+            soundfile.write(folder / f"wavs/{i}.wav", 0.5 * np.sin(2 * np.pi * (200 + 60 * i) * time_s), 8000)
+            lines.append(f"wavs/{i}.wav|{text}\n")
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny(corpus_folder: Path) -> Callable[..., HParams]:
+    """`tiny("batch_size=3")`: hyperparameters of the smallest model on the shared corpus."""
+
+    def make(overrides: str = "") -> HParams:
+        data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
+        return create_hparams(",".join(filter(None, [TINY, data, f"dataset_path={corpus_folder}", overrides])))
+
+    return make

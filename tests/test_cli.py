@@ -1,0 +1,290 @@
+"""The commands as a person types them: each test is a real process, started outside the repository."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMMANDS = ("train.py", "synthesize.py", "evaluate.py")
+SWITCHES = (
+    "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
+    "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
+    "--skip-bad-data", "--no-dga",
+)  # fmt: skip
+FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
+SAMPLING_RATE = 22050
+TINY = (
+    "symbols_embedding_dim=16,encoder_embedding_dim=16,encoder_n_convolutions=1,attention_dim=8,attention_rnn_dim=16,"
+    "decoder_rnn_dim=16,prenet_dim=8,postnet_embedding_dim=8,postnet_n_convolutions=2,attention_location_n_filters=4,"
+    "attention_location_kernel_size=5,max_decoder_steps=60,batch_size=2,num_workers=0"
+)
+TEXTS = ("Hello there.", "A small voice.", "One more line.", "The last of four.")
+
+
+def command(script: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, str(REPOSITORY / script), *map(str, arguments)]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Ours, with a cache of its own, a wide terminal, and no launch that an outer process may have begun."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID")}
+    return inherited | {"TACOTRON2_CACHE": str(cache), "COLUMNS": "200"}
+
+
+def run(
+    script: str, *arguments: str | Path, cwd: Path, cache: Path, timeout_s: float = 300
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(script, *arguments), cwd=cwd, env=environment(cache), capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+def write_recordings(folder: Path, *, texts: Sequence[str] = TEXTS, duration_s: float = 0.4) -> list[str]:
+    """`wavs/utt_0.wav` ... with a tone each, and the `wav|text` lines that list them."""
+    (folder / "wavs").mkdir(parents=True, exist_ok=True)
+    time_s = np.arange(int(duration_s * SAMPLING_RATE)) / SAMPLING_RATE
+    for i in range(len(texts)):
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 50 * i) * time_s)
+        soundfile.write(folder / "wavs" / f"utt_{i}.wav", tone, SAMPLING_RATE)
+    return [f"wavs/utt_{i}.wav|{text}" for i, text in enumerate(texts)]
+
+
+def write_dataset(cwd: Path) -> None:
+    """Recordings where the trainer looks without being told: data/dataset/."""
+    lines = write_recordings(cwd / "data")
+    (cwd / "data" / "dataset").mkdir()
+    (cwd / "data" / "dataset" / "train.csv").write_text("\n".join(lines[:3]) + "\n")
+    (cwd / "data" / "dataset" / "val.csv").write_text("\n".join(lines[3:]) + "\n")
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], exit_code: int, *expected: str) -> None:
+    """The exit code, every expected part on stderr, nothing on stdout, no traceback."""
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    for part in expected:
+        assert part in done.stderr, done.stderr
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a tiny voice was trained for one step: `output/`, and the data beside it."""
+    cwd = tmp_path_factory.mktemp("trained")
+    write_dataset(cwd)
+    done = run("train.py", "-o", "output", "-l", "logs", "--hparams", TINY, "--max-steps", "1", cwd=cwd,
+               cache=cwd / "cache")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return cwd
+
+
+# -- help and parameters ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_help_answers_within_a_second(script: str, tmp_path: Path, cache: Path) -> None:
+    durations_s = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = run(script, "--help", cwd=tmp_path, cache=cache)
+        durations_s.append(time.perf_counter() - began)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        assert "usage:" in done.stdout
+    assert statistics.median(durations_s) < 1.0, durations_s
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+@pytest.mark.parametrize("package", ["torch", "librosa", "matplotlib", "optuna"])
+def test_help_does_not_import_heavy_packages(script: str, package: str, tmp_path: Path, cache: Path) -> None:
+    importing = [sys.executable, "-X", "importtime", *command(script, "--help")[1:]]
+    done = subprocess.run(importing, cwd=tmp_path, env=environment(cache), capture_output=True, text=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "argparse" in imported, "the list of imports could not be read"
+    assert package not in imported
+
+
+def test_help_names_every_switch(tmp_path: Path, cache: Path) -> None:
+    words = run("train.py", "--help", cwd=tmp_path, cache=cache).stdout.replace(",", " ").split()
+    assert [switch for switch in SWITCHES if switch not in words] == []
+
+
+def test_underscores_work_for_dashes_in_every_switch(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "own_file.yaml").write_text("batch_size: 3\n")
+    done = run(
+        "train.py", "--output_directory", "o", "--log_directory=l", "--checkpoint_path", "c.pt", "--warm_start",
+        "--hparams_file", "own_file.yaml", "--max_steps=3", "--max_minutes", "2", "--resume_with_changes",
+        "--skip_bad_data", "--no_dga", "--show_params=json", cwd=tmp_path, cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["batch_size"]["value"], shown["no_dga"]["value"]) == (3, True)
+
+
+def test_a_switch_may_not_be_abbreviated(tmp_path: Path, cache: Path) -> None:
+    assert_refused(run("train.py", "--max-step", "3", cwd=tmp_path, cache=cache), 2, "--max-step")
+
+
+def test_show_params_json_prints_one_object_and_nothing_else(tmp_path: Path, cache: Path) -> None:
+    done = run("train.py", "--show-params", "json", cwd=tmp_path, cache=cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = json.loads(done.stdout)
+    assert {name for name, facts in shown.items() if set(facts) != FACTS} == set()
+    assert shown["learning_rate"]["value"] == 1e-3
+    assert "max_grad_norm" in shown["grad_clip_thresh"]["aliases"]
+    assert not any(tmp_path.iterdir()), "showing parameters left files behind"
+
+
+def test_show_params_says_which_layer_set_each_value(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("batch_size: 7\nseed: 5\n")
+    done = run("train.py", "--preset", "demo", "--hparams-file", "mine.yaml", "--hparams", "seed=6", "--show-params",
+               "json", cwd=tmp_path, cache=cache)  # fmt: skip
+    shown = json.loads(done.stdout)
+    origins = {name: (shown[name]["value"], shown[name]["origin"]) for name in ("seed", "batch_size", "prenet_dim")}
+    assert origins == {
+        "seed": (6, "--hparams"),
+        "batch_size": (7, "file mine.yaml"),
+        "prenet_dim": (128, "preset demo"),
+    }
+    assert shown["hop_length"]["origin"] == "default"
+
+
+@pytest.mark.parametrize("arguments", [(), ("text",), ("md",)])
+def test_show_params_prints_a_line_for_every_parameter(arguments: tuple[str, ...], tmp_path: Path, cache: Path) -> None:
+    done = run("train.py", "--show-params", *arguments, cwd=tmp_path, cache=cache)
+    names = json.loads(run("train.py", "--show-params", "json", cwd=tmp_path, cache=cache).stdout)
+    first_words = {line.strip("| ").split()[0] for line in done.stdout.splitlines() if line.strip("| ")}
+    assert set(names) - first_words == set()
+
+
+# -- configuration errors: exit 2 -------------------------------------------------------------------------------------
+
+
+def test_all_mistakes_in_the_hyperparameters_are_reported_at_once(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("hop_lenght: 200\n")
+    done = run("train.py", "--hparams-file", "mine.yaml", "--hparams",
+               "learnin_rate=1e-3,batch_sise=2,guide_sigma=-1,mel_fmin=9000", cwd=tmp_path, cache=cache)  # fmt: skip
+    assert_refused(
+        done, 2, "5 problems", "learnin_rate=1e-3", "nearest: learning_rate", "nearest: batch_size", "guide_sigma=-1",
+        "file mine.yaml", "nearest: hop_length", "mel_fmin must be below mel_fmax",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--warm-start",), ("--warm-start needs -c",)),
+        (("--preset", "nope"), ("--preset nope", "demo", "nvidia")),
+        (("--hparams-file", "absent.yaml"), ("absent.yaml",)),
+        (("--hparams", "guided_attention_enabled=True,use_guided_attn=False"), ("use_guided_attn", "guided_attention")),
+        (("--hparams", "prenet_dropout=0.1"), ("dropout_rate",)),
+        (("--no-dga", "--hparams", "no_dga=False"), ("no_dga",)),
+        (("--max-steps", "0"), ("--max-steps", "0")),
+        (("--max-steps", "ten"), ("--max-steps", "ten")),
+        (("--max-minutes", "-1"), ("--max-minutes", "-1")),
+        (("--max-minutes", "nan"), ("--max-minutes", "nan")),
+        (("--show-params", "xml"), ("--show-params", "xml", "json")),
+        (("--unheard-of",), ("--unheard-of",)),
+    ],
+)
+def test_a_wrong_command_is_refused(
+    arguments: tuple[str, ...], expected: tuple[str, ...], tmp_path: Path, cache: Path
+) -> None:
+    assert_refused(run("train.py", *arguments, cwd=tmp_path, cache=cache), 2, *expected)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_missing_checkpoint_is_refused_before_any_data_is_made(tmp_path: Path, cache: Path) -> None:
+    done = run("train.py", "-c", "absent.pt", "-o", "output", "-l", "logs", cwd=tmp_path, cache=cache)
+    assert_refused(done, 2, "absent.pt: no such checkpoint")
+    assert not cache.exists()
+    assert not (tmp_path / "output").exists()
+
+
+# -- data errors: exit 3 ----------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_filelist_never_falls_back_to_the_demo_corpus(tmp_path: Path, cache: Path) -> None:
+    done = run("train.py", "--hparams", "training_files=absent.csv", "-o", "output", "-l", "logs", cwd=tmp_path,
+               cache=cache)  # fmt: skip
+    assert_refused(done, 3, "training_files=absent.csv", "set by: --hparams")
+    assert "demo" not in done.stderr
+    assert not list(cache.glob("demo*"))
+
+
+def test_a_default_filelist_without_its_other_half_is_an_error(tmp_path: Path, cache: Path) -> None:
+    write_dataset(tmp_path)
+    (tmp_path / "data" / "dataset" / "val.csv").unlink()
+    done = run("train.py", "-o", "output", "-l", "logs", cwd=tmp_path, cache=cache)
+    assert_refused(done, 3, "validation_files=data/dataset/val.csv is no file")
+    assert "demo" not in done.stderr
+
+
+def test_a_run_whose_own_data_went_away_does_not_go_on_with_the_demo_corpus(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "output", tmp_path / "output")
+    done = run("train.py", "-o", "output", "-l", "logs", "--hparams", TINY, "--max-steps", "2", cwd=tmp_path,
+               cache=tmp_path / "cache")  # fmt: skip
+    assert_refused(done, 3, "training_files=data/dataset/train.csv is no file")
+
+
+# -- speaking and judging ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script_arguments", [("synthesize.py", "Hello."), ("evaluate.py",)])
+def test_a_folder_without_a_checkpoint_is_exit_5(
+    script_arguments: tuple[str, ...], tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    script, *arguments = script_arguments
+    done = run(script, "-c", "empty", *arguments, cwd=tmp_path, cache=cache)
+    assert_refused(done, 5, "empty: no usable checkpoint")
+
+
+def test_speaking_from_a_missing_checkpoint_is_refused(tmp_path: Path, cache: Path) -> None:
+    done = run("synthesize.py", "-c", "absent.pt", "Hello.", cwd=tmp_path, cache=cache)
+    assert_refused(done, 2, "absent.pt: no such checkpoint")
+
+
+def test_speaking_from_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "notes.pt").write_text("not a checkpoint")
+    done = run("synthesize.py", "-c", "notes.pt", "Hello.", cwd=tmp_path, cache=cache)
+    assert_refused(done, 2, "notes.pt")
+
+
+def test_speaking_into_a_file_of_another_kind_is_refused(trained: Path, tmp_path: Path, cache: Path) -> None:
+    done = run("synthesize.py", "-c", trained / "output", "Hello.", "-o", "hello.mp3", cwd=tmp_path, cache=cache)
+    assert_refused(done, 2, "hello.mp3", ".wav")
+
+
+def test_every_text_that_cannot_be_spoken_is_reported(trained: Path, tmp_path: Path, cache: Path) -> None:
+    done = run("synthesize.py", "-c", trained / "output", "100 % @home", "Fine.", "", cwd=tmp_path, cache=cache)
+    assert_refused(done, 3, "2 of 3 texts", "'%'", "'@'", "nothing to say")
+    assert not list(tmp_path.glob("*.wav"))
+
+
+def test_several_texts_make_several_files(trained: Path, tmp_path: Path, cache: Path) -> None:
+    done = run("synthesize.py", "-c", trained / "output", "One.", "Two.", "-o", "both/said.wav", "--no-pictures",
+               "--griffin-lim-iterations", "2", cwd=tmp_path, cache=cache)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["said_1.wav", "said_2.wav"]
+    assert soundfile.info(tmp_path / "both" / "said_1.wav").samplerate == SAMPLING_RATE
+
+
+def test_judging_by_a_missing_filelist_is_exit_3(trained: Path, tmp_path: Path, cache: Path) -> None:
+    done = run("evaluate.py", "-c", trained / "output", "--filelist", "absent.csv", cwd=tmp_path, cache=cache)
+    assert_refused(done, 3, "absent.csv")
+    assert not (tmp_path / "evaluation").exists()

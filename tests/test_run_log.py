@@ -1,0 +1,135 @@
+"""The run's truth on disk, and observers that can neither slow nor stop it."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from run_log import EvalRecord, Event, Queued, Record, RunInfo, RunLog, StepRecord, read_jsonl, read_metrics, write_atomic
+
+INFO = RunInfo(Path("run"), Path("logs"), {}, None, 0, "train.py")
+
+
+def step_record(step: int, loss: float = 1.0) -> StepRecord:
+    return StepRecord(step, 0.0, {"total": loss}, 1.0, 1e-3, 100.0, 0.1, 0.0, 0.0)
+
+
+def steps_in(directory: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["losses"]["total"]) for line in read_metrics(directory)]
+
+
+class Collector:
+    """Keeps what it sees; fails or waits where told to."""
+
+    def __init__(self, *, fails_at: int | None = None, gate: threading.Event | None = None) -> None:
+        self.seen: list[int] = []
+        self.fails_at, self.gate, self.is_closed = fails_at, gate, False
+
+    def on_start(self, run: RunInfo) -> None:
+        self.run = run
+
+    def on_record(self, record: Record) -> None:
+        if self.gate is not None:
+            self.gate.wait(20)
+        if record.step == self.fails_at:
+            raise RuntimeError("no connection")
+        self.seen.append(record.step)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_each_step_is_there_once_after_a_rewind(tmp_path: Path) -> None:
+    first = RunLog(tmp_path, attempt=1)
+    for step in (10, 20, 30):
+        first.write(step_record(step, loss=1.0))
+    first.close()
+    second = RunLog(tmp_path, attempt=2)
+    second.rewind(10)
+    for step in (20, 30, 40):
+        second.write(step_record(step, loss=2.0))
+    second.close()
+    assert steps_in(tmp_path) == [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)]
+
+
+def test_records_go_to_their_file_with_the_attempt(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, attempt=3)
+    log.write(EvalRecord(5, 0.5, {"mel": 1.0}, {"alignment": 0.5}, 1.5, True, 0.1, samples=[object()]))  # type: ignore[list-item]
+    log.write(Event(5, "saved", "step_00000005.pt"))
+    log.close()
+    (metric,), (event,) = read_jsonl(tmp_path / "metrics.jsonl"), read_jsonl(tmp_path / "events.jsonl")
+    assert (metric["type"], metric["attempt"], metric["score"]) == ("eval", 3, 1.5) and "samples" not in metric
+    assert (event["type"], event["kind"]) == ("event", "saved")
+
+
+@pytest.mark.parametrize("half", [b'{"type": "step", "st', b'{"type": "step", "name": "\xc3'])
+def test_a_half_written_last_line_is_passed_over_and_cut_on_reopening(tmp_path: Path, half: bytes) -> None:
+    log = RunLog(tmp_path, attempt=1)
+    log.write(step_record(10))
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("ab") as f:
+        f.write(half)
+    assert [step for step, _ in steps_in(tmp_path)] == [10]
+    log = RunLog(tmp_path, attempt=2)
+    log.write(step_record(20))
+    log.close()
+    assert [step for step, _ in steps_in(tmp_path)] == [10, 20]
+    assert half not in (tmp_path / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_without_metrics_reads_as_empty(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_failed_atomic_write_keeps_the_old_content_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(tmp_path / "a.json", "old")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomic(tmp_path / "a.json", "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.glob("*.json")] == [("a.json", "old")]
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_records_arrive_in_order_before_close() -> None:
+    queued = Queued(observer := Collector())
+    queued.on_start(INFO)
+    for step in range(100):
+        queued.on_record(step_record(step))
+    queued.close()
+    assert observer.seen == list(range(100)) and observer.run is INFO and observer.is_closed and queued.dropped == 0
+
+
+def test_an_observer_that_raises_is_switched_off_once(caplog: pytest.LogCaptureFixture) -> None:
+    queued = Queued(observer := Collector(fails_at=2))
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        for step in range(100):
+            queued.on_record(step_record(step))
+        queued.close()
+    assert observer.seen == [0, 1]
+    warnings = [r.getMessage() for r in caplog.records if "is off for the rest" in r.getMessage()]
+    assert warnings == ["Collector is off for the rest of this run: RuntimeError: no connection"]
+
+
+def test_a_stuck_observer_blocks_neither_records_nor_close(caplog: pytest.LogCaptureFixture) -> None:
+    gate = threading.Event()
+    queued = Queued(observer := Collector(gate=gate), size=4)
+    began = time.perf_counter()
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        for step in range(500):
+            queued.on_record(step_record(step))
+        queued.close(timeout_s=0.1)
+    assert time.perf_counter() - began < 5  # 0.1 s and room for a busy machine; the observer waits 20
+    # one in the observer's hands, at most four queued, the last of which is the request to close
+    assert 500 - 5 <= queued.dropped <= 500
+    assert f"missed {queued.dropped} records" in caplog.text
+    gate.set()
+    queued.close()
+    assert observer.is_closed and observer.seen[-1] == 499
