@@ -209,7 +209,9 @@ def load(path: Path) -> Checkpoint:
 
 
 def resolve(run_or_checkpoint: Path) -> Path:
-    """A .pt file as it is; of a run directory its best checkpoint, else the last good one."""
+    """A .pt file as it is; of a run directory its best checkpoint, else the last good one. UserError if none."""
+    if not run_or_checkpoint.exists():
+        raise UserError(f"{run_or_checkpoint}: no such checkpoint; name a .pt file or a run directory")
     if not run_or_checkpoint.is_dir():
         return run_or_checkpoint
     directory = run_or_checkpoint / "checkpoints"

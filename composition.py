@@ -44,6 +44,8 @@ def train(settings: Resolved, options: Options) -> int:
     configure_logging(paths.log_directory)
     run_setup.start_fresh_if_asked(paths.directory, asked=options.fresh or hp.force_model_reinit)
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
+    if options.checkpoint is not None and not ckpt.all_checkpoints(paths.directory / "checkpoints"):
+        ckpt.resolve(options.checkpoint)  # a wrong -c is refused here, before the corpus takes its time
     is_demo = run_setup.is_demo_wanted(settings, paths.directory)
     corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
     trainer, attempt_log = build(hp, corpus, paths, options, data=run_setup.DEMO if is_demo else hp.training_files)
@@ -108,7 +110,11 @@ def build(
     else:
         log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
         if options.checkpoint is not None:
-            start_from(options.checkpoint, model, trainer, corpus, options)
+            try:
+                start_from(options.checkpoint, model, trainer, corpus, options)
+            except UserError:
+                log.close()
+                raise
     return trainer, log
 
 
@@ -210,7 +216,7 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
     finally:
         for observer in trainer.observers:
             observer.close()
-    LOG.info("%s", farewell(outcome, paths, trainer))
+    LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))
     return 0 if outcome.signal is None else 128 + outcome.signal
 
 
@@ -223,12 +229,14 @@ def describe(trainer: Trainer) -> str:
     )
 
 
-def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer) -> str:
+def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer, *, first_step: int) -> str:
+    was_finished = outcome.signal is None and outcome.step == first_step
+    ended = "this run is already finished: it ended" if was_finished else "ended"
     run, best = paths.directory, trainer.progress.best_score
     best_step = trainer.progress.best_step
     return "\n".join(
         [
-            f"ended at step {outcome.step} ({outcome.reason}); best score {best:.3f} at step {best_step}",
+            f"{ended} at step {outcome.step} ({outcome.reason}); best score {best:.3f} at step {best_step}",
             f"pictures: {run}/alignments  sounds: {run}/samples  curves: tensorboard --logdir {paths.log_directory}",
             f'speak: python synthesize.py -c {run} "Hello." -o hello.wav',
         ]

@@ -15,6 +15,20 @@ EXAMPLES = """examples:
 """
 
 
+def positive_int(text: str) -> int:
+    value = int(text)  # argparse reports the ValueError
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def positive_minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):  # NaN compares false as well
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of minutes")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -34,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
         choices=("text", "md", "json"),
         help="print all hyperparameters and exit",
     )
-    add("--max-steps", type=int, metavar="N", help="end the run at step N, resumes included")
-    add("--max-minutes", type=float, metavar="M", help="end this launch after M minutes, saved")
+    add("--max-steps", type=positive_int, metavar="N", help="end the run at step N, resumes included")
+    add("--max-minutes", type=positive_minutes, metavar="M", help="end this launch after M minutes, saved")
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
     add("--resume-with-changes", action="store_true", help="go on although hyperparameters or data have changed")
     add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")

@@ -213,7 +213,9 @@ class AttentionBackward:
             for t in range(stop - 1, start - 1, -1):
                 self.step(t, *steps[t - start])
             grad_energies = self.grad_energies[start:stop]
-            self.grad_v.addmv_(s.view(-1, A).t(), grad_energies.flatten())
+            # tanh = 2s - 1. Summed text by text: one sum over all positions would lose digits in fp32.
+            rows = torch.bmm(grad_energies.view(-1, 1, T_text), s.sub_(0.5).view(-1, T_text, A))
+            self.grad_v.add_(rows.sum((0, 1)), alpha=2.0)
             grad_z = slope.mul_(grad_energies.unsqueeze(3))  # [n, B, T_text, A]
             self.grad_keys.add_(grad_z.sum(0) if stop - start > 1 else grad_z[0])
             self.grad_kernel.addmm_(seen, grad_z.view(-1, A))
@@ -259,5 +261,4 @@ class AttentionBackward:
             grad_values = torch.bmm(self.alignments.permute(1, 2, 0), grad_contexts)
         kernel_size = self.grad_kernel.size(0) // 2
         grad_kernel = self.grad_kernel.t().reshape(-1, 2, kernel_size)
-        # tanh = 2s - 1, and the gradients of the energies sum to 0 over each text
-        return grad_gates, grad_recurrent, grad_query, grad_kernel, 2 * self.grad_v, self.grad_keys, grad_values
+        return grad_gates, grad_recurrent, grad_query, grad_kernel, self.grad_v, self.grad_keys, grad_values

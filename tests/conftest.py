@@ -66,6 +66,8 @@ def tiny(corpus_folder: Path) -> Callable[..., HParams]:
 
     def make(overrides: str = "") -> HParams:
         data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
-        return create_hparams(",".join(filter(None, [TINY, data, f"dataset_path={corpus_folder}", overrides])))
+        pairs = filter(None, f"{TINY},{data},dataset_path={corpus_folder},{overrides}".split(","))
+        values = dict(pair.split("=", 1) for pair in pairs)  # the later one wins, which --hparams itself refuses
+        return create_hparams(",".join(f"{name}={value}" for name, value in values.items()))
 
     return make

@@ -60,14 +60,14 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, target: str, nth: int, error: type
 
 # ---- saving
 
-CRASHES = [("torch.save", 1)] + [(f"os.{name}", i) for name, n in (("fsync", 4), ("replace", 3)) for i in range(1, n + 1)]
+CALLS = (("torch.save", 1), ("os.fsync", 4), ("os.replace", 3))  # that often in one save
+CRASHES = [(target, nth) for target, n in CALLS for nth in range(1, n + 1)]
 
 
 def test_the_crash_table_names_every_call_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for target in ("os.fsync", "os.replace"):
-        beyond = max(nth for name, nth in CRASHES if name == target) + 1
-        crash_at(monkeypatch, target, beyond, Crash)
-    save_all(tmp_path, 1)  # that many calls there are not
+    for target, n in CALLS:
+        crash_at(monkeypatch, target, n + 1, Crash)
+    save_all(tmp_path, 1)
     for target, nth in CRASHES:
         with monkeypatch.context() as patch, pytest.raises(Crash):
             crash_at(patch, target, nth, Crash)
@@ -175,7 +175,10 @@ def test_a_run_resolves_to_its_best_else_its_last_good_checkpoint(tmp_path: Path
     assert ckpt.resolve(tmp_path).name == ckpt.resolve(directory).name == "step_00000001.pt"
     flip_a_byte(ckpt.checkpoint_path(directory, 1))
     assert ckpt.resolve(tmp_path).name == "step_00000003.pt"
-    assert ckpt.resolve(tmp_path / "other.pt") == tmp_path / "other.pt"
+    named = ckpt.checkpoint_path(directory, 2)
+    assert ckpt.resolve(named) == named
+    with pytest.raises(UserError, match="no such checkpoint"):
+        ckpt.resolve(tmp_path / "other.pt")
 
 
 def test_a_run_without_a_usable_checkpoint_is_nothing_to_recover(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -109,13 +108,12 @@ def test_help_answers_within_a_second(script: str, tmp_path: Path, cache: Path) 
 
 
 @pytest.mark.parametrize("script", COMMANDS)
-@pytest.mark.parametrize("package", ["torch", "librosa", "matplotlib", "optuna"])
-def test_help_does_not_import_heavy_packages(script: str, package: str, tmp_path: Path, cache: Path) -> None:
+def test_help_does_not_import_heavy_packages(script: str, tmp_path: Path, cache: Path) -> None:
     importing = [sys.executable, "-X", "importtime", *command(script, "--help")[1:]]
     done = subprocess.run(importing, cwd=tmp_path, env=environment(cache), capture_output=True, text=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "argparse" in imported, "the list of imports could not be read"
-    assert package not in imported
+    assert imported & {"torch", "librosa", "matplotlib", "optuna", "scipy"} == set()
 
 
 def test_help_names_every_switch(tmp_path: Path, cache: Path) -> None:
@@ -234,13 +232,6 @@ def test_a_default_filelist_without_its_other_half_is_an_error(tmp_path: Path, c
     assert "demo" not in done.stderr
 
 
-def test_a_run_whose_own_data_went_away_does_not_go_on_with_the_demo_corpus(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained / "output", tmp_path / "output")
-    done = run("train.py", "-o", "output", "-l", "logs", "--hparams", TINY, "--max-steps", "2", cwd=tmp_path,
-               cache=tmp_path / "cache")  # fmt: skip
-    assert_refused(done, 3, "training_files=data/dataset/train.csv is no file")
-
-
 # -- speaking and judging ---------------------------------------------------------------------------------------------
 
 
@@ -259,12 +250,6 @@ def test_speaking_from_a_missing_checkpoint_is_refused(tmp_path: Path, cache: Pa
     assert_refused(done, 2, "absent.pt: no such checkpoint")
 
 
-def test_speaking_from_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "notes.pt").write_text("not a checkpoint")
-    done = run("synthesize.py", "-c", "notes.pt", "Hello.", cwd=tmp_path, cache=cache)
-    assert_refused(done, 2, "notes.pt")
-
-
 def test_speaking_into_a_file_of_another_kind_is_refused(trained: Path, tmp_path: Path, cache: Path) -> None:
     done = run("synthesize.py", "-c", trained / "output", "Hello.", "-o", "hello.mp3", cwd=tmp_path, cache=cache)
     assert_refused(done, 2, "hello.mp3", ".wav")
@@ -274,17 +259,3 @@ def test_every_text_that_cannot_be_spoken_is_reported(trained: Path, tmp_path: P
     done = run("synthesize.py", "-c", trained / "output", "100 % @home", "Fine.", "", cwd=tmp_path, cache=cache)
     assert_refused(done, 3, "2 of 3 texts", "'%'", "'@'", "nothing to say")
     assert not list(tmp_path.glob("*.wav"))
-
-
-def test_several_texts_make_several_files(trained: Path, tmp_path: Path, cache: Path) -> None:
-    done = run("synthesize.py", "-c", trained / "output", "One.", "Two.", "-o", "both/said.wav", "--no-pictures",
-               "--griffin-lim-iterations", "2", cwd=tmp_path, cache=cache)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["said_1.wav", "said_2.wav"]
-    assert soundfile.info(tmp_path / "both" / "said_1.wav").samplerate == SAMPLING_RATE
-
-
-def test_judging_by_a_missing_filelist_is_exit_3(trained: Path, tmp_path: Path, cache: Path) -> None:
-    done = run("evaluate.py", "-c", trained / "output", "--filelist", "absent.csv", cwd=tmp_path, cache=cache)
-    assert_refused(done, 3, "absent.csv")
-    assert not (tmp_path / "evaluation").exists()

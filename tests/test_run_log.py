@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from run_log import EvalRecord, Event, Queued, Record, RunInfo, RunLog, StepRecord, read_jsonl, read_metrics, write_atomic
+from run_log import (
+    EvalRecord,
+    Event,
+    Queued,
+    Record,
+    RunInfo,
+    RunLog,
+    StepRecord,
+    read_jsonl,
+    read_metrics,
+    write_atomic,
+)
 
 INFO = RunInfo(Path("run"), Path("logs"), {}, None, 0, "train.py")
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 import run_setup
-from composition import Options, build
+from composition import Options, build, fit
 from data_utils import load_corpus
 from errors import NothingToRecover, UserError
 from hparams import HParams, create_hparams, resolve_hparams
-from run_log import RunLog, read_metrics
-from trainer import Trainer
+from run_log import read_metrics
 
 
 def saved(settings: str = "") -> dict[str, object]:
@@ -213,50 +212,59 @@ def test_the_demo_stands_in_only_where_nothing_is_configured(
 # ---- going on, end to end
 
 
-def start(hp: HParams, directory: Path, options: Options) -> tuple[Trainer, RunLog]:
-    paths = run_setup.RunPaths(directory, directory / "logs", True)
-    return build(hp, load_corpus(hp), paths, options, data="test")
-
-
 QUIET = "save_attention_plots=False,tensorboard_logging=False"
 
 
-def run_to(hp: HParams, directory: Path, options: Options | None = None) -> int:
-    trainer, log = start(hp, directory, options or Options(max_steps=2))
+def run_to(hp: HParams, directory: Path, options: Options) -> int:
+    """One launch without the command line. -> the step it reached."""
+    paths = run_setup.RunPaths(directory, directory / "logs", True)
+    trainer, log = build(hp, load_corpus(hp), paths, options, data="test")
     try:
-        return trainer.fit().step
+        assert fit(trainer, paths, log) == 0
     finally:
         log.close()
+    return trainer.progress.step
 
 
-def test_a_checkpoint_of_another_run_goes_on_with_changes_where_asked(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    run_to(tiny(QUIET), tmp_path / "a")
+TWO_STEPS = Options(max_steps=2)
+
+
+def test_a_checkpoint_of_another_run_goes_on_with_changes_where_asked(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
+    run_to(tiny(QUIET), tmp_path / "a", TWO_STEPS)
     hp, source = tiny(QUIET + ",learning_rate=2e-3"), tmp_path / "a"
     with pytest.raises(UserError, match="--resume-with-changes"):
-        start(hp, tmp_path / "b", Options(checkpoint=source))
+        run_to(hp, tmp_path / "b", Options(checkpoint=source))
     assert run_to(hp, tmp_path / "c", Options(checkpoint=source, resume_with_changes=True, max_steps=3)) == 3
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_is_not_silently_begun_anew(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_silently_begun_anew(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
     hp = tiny(QUIET)
-    run_to(hp, tmp_path)
+    run_to(hp, tmp_path, TWO_STEPS)
     for path in (tmp_path / "checkpoints").glob("*.pt"):
         os.truncate(path, 10)
     with pytest.raises(NothingToRecover, match="checkpoints are damaged.*--fresh"):
-        run_to(hp, tmp_path)
+        run_to(hp, tmp_path, TWO_STEPS)
 
 
-def test_a_run_killed_before_its_first_checkpoint_has_each_step_once(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+def test_a_run_killed_before_its_first_checkpoint_has_each_step_once(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
     hp = tiny(QUIET)
-    run_to(hp, tmp_path)
+    run_to(hp, tmp_path, TWO_STEPS)
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
-    run_to(hp, tmp_path)
+    run_to(hp, tmp_path, TWO_STEPS)
     kinds = [(line["type"], line["step"], line["attempt"]) for line in read_metrics(tmp_path)]
     assert kinds == [("step", 2, 2), ("eval", 2, 2)]
 
 
-def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
     run_to(tiny(QUIET + ",batch_size=1"), tmp_path, Options(max_steps=4))
     hp = tiny(QUIET + ",batch_size=4")
     assert run_to(hp, tmp_path, Options(max_steps=6, resume_with_changes=True)) == 6
