@@ -201,6 +201,7 @@ class OptimisationParams(Section):
     anneal_steps: int = hp_field(0, unit="steps", ge=0)
     use_saved_learning_rate: bool = hp_field(False, mutable=True)
     weight_decay: float = hp_field(1e-6, ge=0)
+    fp16_run: bool = hp_field(False)
     grad_clip_thresh: float = hp_field(1.0, gt=0, aliases=("max_grad_norm",))
     gradient_accumulation_steps: int = hp_field(1, unit="micro-batches", ge=1)
 

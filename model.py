@@ -199,7 +199,9 @@ class Decoder(nn.Module):
         """
         if self.backend == "plain":
             return self.plain_teacher_forced(prenet_out, memory, masks)
-        return fast_teacher_forced(self, prenet_out, memory, masks)
+        device = prenet_out.device.type
+        mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed)
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
@@ -315,7 +317,8 @@ class Tacotron2(nn.Module):
         With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
         """
         decoded, gate_logits, alignments = self.decoder(self.encode(text, text_lengths), mel, text_lengths)
-        refined = decoded + self.postnet(decoded)
+        decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
+        refined = decoded + self.postnet(decoded).float()
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
             behind_gate = padding_mask(steps, gate_logits.size(1))

@@ -183,6 +183,10 @@ class Trainer:
         by_epochs = self.hp.epochs * ceil(self.batches_in_epoch(0) / self.hp.gradient_accumulation_steps)
         return min(by_epochs, self.limits.max_steps or by_epochs)
 
+    def precision(self) -> torch.autocast:
+        """bf16 products with `fp16_run`; weights, losses, softmax and norms stay fp32, so nothing needs scaling."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.hp.fp16_run)
+
     # -- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
@@ -223,7 +227,8 @@ class Trainer:
         for batch, n in zip(micro_batches, steps, strict=True):
             share = (n / all_steps).to(self.device)
             batch = batch.to(self.device, non_blocking=True)
-            outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
+            with self.precision():
+                outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
             terms = tacotron2_loss(
                 outputs,
                 batch.mel,
