@@ -84,37 +84,27 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
 def build(
     hp: HParams, corpus: Corpus, paths: run_setup.RunPaths, options: Options, *, data: str
 ) -> tuple[Trainer, RunLog]:
-    """The trainer, restored where the directory or -c holds something to go on from."""
+    """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes."""
     directory = paths.directory
-    saved = saved_state(directory, hp, corpus, options)
+    torch.manual_seed(hp.seed)
+    model = Tacotron2(hp)
+    saved = own_checkpoint(directory, hp, corpus, options)
+    if saved is None and options.checkpoint is not None:
+        saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
     attempt = run_setup.write_run_info(
         directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
     )
-    torch.manual_seed(hp.seed)
-    model = Tacotron2(hp)
     log = RunLog(directory, attempt=attempt)
+    limits = Limits(options.max_steps, options.max_minutes)
     trainer = Trainer(
-        hp,
-        model,
-        corpus,
-        directory=directory,
-        log=log,
-        observers=observers(hp),
-        limits=Limits(options.max_steps, options.max_minutes),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        hp, model, corpus, directory=directory, log=log, observers=observers(hp), limits=limits, device=best_device()
     )
-    if saved is not None:
+    if saved is None:
+        log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
+    else:
         trainer.restore(saved)
         log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
         LOG.info("going on from step %d", saved.step)
-    else:
-        log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
-        if options.checkpoint is not None:
-            try:
-                start_from(options.checkpoint, model, trainer, corpus, options)
-            except UserError:
-                log.close()
-                raise
     return trainer, log
 
 
@@ -122,7 +112,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
+def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
     """The run's own newest good checkpoint, if its settings allow to go on; it beats -c."""
     path = ckpt.newest_good(directory / "checkpoints")
     damaged = ckpt.all_checkpoints(directory / "checkpoints")
@@ -135,45 +125,33 @@ def saved_state(directory: Path, hp: HParams, corpus: Corpus, options: Options) 
         return None
     if options.checkpoint is not None:
         LOG.warning("%s has its own checkpoint %s; -c is not used (--fresh would start anew)", directory, path.name)
+    return resumable(path, hp, corpus, options, where=directory)
+
+
+def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, where: Path) -> ckpt.Checkpoint:
+    """A checkpoint of ours that training can go on from with these settings; else a UserError with the ways on."""
     saved = ckpt.load(path)
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
     run_setup.check_resumable(
-        hp,
-        saved.voice.hparams,
-        corpus_differs=saved.training["corpus"] != corpus.fingerprint,
-        with_changes=options.resume_with_changes,
-        where=directory,
-    )
+        hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,
+        with_changes=options.resume_with_changes, where=where,
+    )  # fmt: skip
     return saved
 
 
-def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, options: Options) -> None:
-    """With --warm-start the weights that fit; else a checkpoint of ours goes on, NVIDIA's loads exactly."""
-    path = ckpt.resolve(path)
+def start_from(
+    path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
+) -> ckpt.Checkpoint | None:
+    """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = ckpt.read(path)
     if options.warm_start:
-        LOG.info(
-            "warm start from %s: %s",
-            path,
-            ckpt.warm_start(model, content, ignore=trainer.hp.ignore_layers, symbols=symbols),
-        )
-        return
-    is_ours = content.get("format") == ckpt.FORMAT
-    if is_ours and content["training"] is not None:
-        saved = ckpt.load(path)
-        differs = content["training"]["corpus"] != corpus.fingerprint
-        run_setup.check_resumable(
-            trainer.hp,
-            saved.voice.hparams,
-            corpus_differs=differs,
-            with_changes=options.resume_with_changes,
-            where=path,
-        )
-        trainer.restore(saved)
-        LOG.info("going on from %s at step %d", path, saved.step)
-        return
-    if not is_ours and trainer.hp.normalize_mel:
+        done = ckpt.warm_start(model, content, ignore=hp.ignore_layers, symbols=symbols)
+        LOG.info("warm start from %s: %s", path, done)
+        return None
+    if content.get("format") == ckpt.FORMAT:
+        return resumable(path, hp, corpus, options, where=path)
+    if hp.normalize_mel:
         raise UserError(
             f"{path} has no mel mean and deviation, so it speaks raw log-mels (as NVIDIA's weights do), and "
             "normalize_mel=True expects standardised ones; add --preset nvidia, or --warm-start to take the weights "
@@ -181,6 +159,7 @@ def start_from(path: Path, model: Tacotron2, trainer: Trainer, corpus: Corpus, o
         )
     ckpt.load_exactly(model, content, path=path)
     LOG.info("loaded all weights of %s; training starts at step 0", path)
+    return None
 
 
 def observers(hp: HParams) -> list[Observer]:

@@ -211,6 +211,11 @@ class OptimisationParams(Section):
             lambda floor, peak: floor <= peak,
             "learning_rate_min must be at most learning_rate",
         ),
+        Check(
+            ("anneal_steps", "learning_rate_min"),
+            lambda steps, floor: steps == 0 or floor > 0,
+            "annealing falls by a factor, so learning_rate_min must be over 0 where anneal_steps is",
+        ),
     )
 
 

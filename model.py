@@ -88,7 +88,8 @@ class Postnet(nn.Module):
         self.dropout = hp.postnet_dropout_rate
         n = hp.postnet_n_convolutions
         widths = [hp.n_mel_channels] + [hp.postnet_embedding_dim] * (n - 1) + [hp.n_mel_channels]
-        gains: list[Gain] = [*(["tanh"] * (n - 1)), "linear"]
+        inner: Gain = "tanh"
+        gains: list[Gain] = [inner] * (n - 1) + ["linear"]
         self.convolutions = nn.ModuleList(
             conv_block(a, b, hp.postnet_kernel_size, gain=gain, xavier=hp.xavier_init)
             for a, b, gain in zip(widths, widths[1:], gains, strict=False)

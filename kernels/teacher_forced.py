@@ -23,13 +23,16 @@ steps at once as fit the cache, and de is all the loop adds. Gradients of weight
 over many steps after the loop over them.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kernels.loops import AttentionLoop, RecurrentLoop
 from kernels.products import linear_in
+
+if TYPE_CHECKING:
+    from layers import Attention
 
 
 class EncodedText(Protocol):
@@ -43,8 +46,16 @@ class EncodedText(Protocol):
     def padding(self) -> Tensor: ...  # [B, T_text] True behind each text
 
 
+class DecoderParts(Protocol):
+    """What of a decoder the loops need."""
+
+    attention_rnn: nn.LSTMCell
+    attention_layer: "Attention"
+    decoder_rnn: nn.LSTMCell
+
+
 def fast_teacher_forced(
-    decoder: nn.Module,
+    decoder: DecoderParts,
     prenet_out: Tensor,
     memory: EncodedText,
     masks: tuple[Tensor | None, Tensor | None],

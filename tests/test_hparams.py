@@ -130,6 +130,7 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("win_length=1100", "win_length must be at most filter_length"),
         ("encoder_embedding_dim=511", "must be even"),
         ("learning_rate=1e-6", "learning_rate_min must be at most learning_rate"),
+        ("anneal_steps=10,learning_rate_min=0", "learning_rate_min must be over 0"),
         ("encoder_kernel_size=4", "must be odd"),
         ("attention_location_kernel_size=30", "must be odd"),
         ("postnet_kernel_size=2", "must be odd"),
@@ -211,7 +212,7 @@ def test_a_preset_is_valid_and_is_named_as_the_origin(preset: str) -> None:
 
 def test_the_demo_preset_holds_the_small_voice() -> None:
     hp = resolve_hparams(preset="demo").hparams
-    assert (hp.n_frames_per_step, hp.batch_size, hp.learning_rate, hp.anneal_steps) == (2, 16, 4e-3, 720)
+    assert (hp.n_frames_per_step, hp.batch_size, hp.learning_rate, hp.anneal_steps) == (2, 16, 4e-3, 956)
     assert hp.early_stopping is False and hp.encoder_dropout_rate == 0.0
 
 

@@ -69,6 +69,13 @@ def voice(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     return cwd / "output"
 
 
+@pytest.fixture
+def begun(voice: Path, tmp_path: Path) -> Path:
+    """A working folder of one's own in which the tiny voice has been trained for two steps."""
+    shutil.copytree(voice.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def tiny_arguments(*more: str, hparams: str = "") -> tuple[str, ...]:
     return ("-o", "output", "-l", "logs", "--hparams", ",".join(filter(None, [TINY, hparams])), *more)
 
@@ -144,72 +151,60 @@ def test_a_finished_run_says_so_and_changes_nothing(basic_run: tuple[Path, str],
 # -- without -o: a run for each setting -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        [f"learning_rate={rate},batch_size=16" for rate in ("1e-3", "1e-4", "5e-5")],
-        [f"guide_loss_weight={weight},use_guided_attn=True" for weight in ("1.0", "2.0")],
-    ],
-    ids=["learning rates", "guide weights"],
-)
-def test_a_loop_over_values_makes_a_run_for_each(settings: list[str], dataset: Path, cache: Path) -> None:
-    for setting in settings:
+def test_the_loop_over_learning_rates_makes_a_run_for_each(dataset: Path, cache: Path) -> None:
+    for rate in ("1e-3", "1e-4", "5e-5"):
+        setting = f"learning_rate={rate},batch_size=16"
         done = run("train.py", "--hparams", setting, "--max-steps", "1", cwd=dataset, cache=cache)
         assert done.returncode == 0, done.stderr
         named = re.search(r"no -o or -l given: this setting's own run is (output/run-[0-9a-f]{8})", done.stderr)
         assert named is not None, done.stderr
         assert checkpoints(dataset / named[1]) == ["step_00000001.pt"]
-        shutil.rmtree(dataset / named[1] / "checkpoints")
+        shutil.rmtree(dataset / named[1] / "checkpoints")  # 340 MB each
     names = sorted(path.name for path in (dataset / "output").iterdir())
-    assert len(names) == len(settings)
+    assert len(names) == 3
     assert sorted(path.name for path in (dataset / "logs").iterdir()) == names
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------
 
 
-def test_resuming_with_another_rate_is_refused_and_names_the_ways_on(dataset: Path, cache: Path) -> None:
-    train_tiny(dataset, cache, "--max-steps", "1")
-    done = run("train.py", *tiny_arguments("--max-steps", "2", hparams="learning_rate=5e-4"), cwd=dataset, cache=cache)
+def test_resuming_with_another_rate_is_refused_and_names_the_ways_on(begun: Path, cache: Path) -> None:
+    done = run("train.py", *tiny_arguments("--max-steps", "3", hparams="learning_rate=5e-4"), cwd=begun, cache=cache)
     assert_refused(
         done, 2, "learning_rate: 0.001 there, 0.0005 here", "--fresh", "another -o", "--resume-with-changes"
     )
-    assert checkpoints(dataset / "output") == ["step_00000001.pt"]
+    assert checkpoints(begun / "output") == ["step_00000002.pt"]
 
 
-def test_resuming_with_changes_goes_on(dataset: Path, cache: Path) -> None:
-    train_tiny(dataset, cache, "--max-steps", "1")
+def test_resuming_with_changes_goes_on(begun: Path, cache: Path) -> None:
     done = train_tiny(
-        dataset, cache, "--max-steps", "2", "--resume-with-changes", hparams="learning_rate=5e-4,warmup_steps=0"
+        begun, cache, "--max-steps", "3", "--resume-with-changes", hparams="learning_rate=5e-4,warmup_steps=0"
     )
     assert "learning_rate: 0.001 there, 0.0005 here" in done.stderr
-    assert checkpoints(dataset / "output") == ["step_00000001.pt", "step_00000002.pt"]
-    records = [record for record in read_metrics(dataset / "output") if record["type"] == "step"]
-    assert [record["step"] for record in records] == [1, 2]
+    assert checkpoints(begun / "output") == ["step_00000002.pt", "step_00000003.pt"]
+    records = [record for record in read_metrics(begun / "output") if record["type"] == "step"]
+    assert [record["step"] for record in records] == [2, 3]
     assert records[-1]["learning_rate"] == 5e-4
 
 
-def test_a_change_that_may_happen_on_the_way_needs_no_permission(dataset: Path, cache: Path) -> None:
-    train_tiny(dataset, cache, "--max-steps", "1")
-    train_tiny(dataset, cache, "--max-steps", "2", hparams="iters_per_checkpoint=1,early_stopping=False")
-    assert steps_recorded(dataset / "output") == [1, 2]
+def test_a_change_that_may_happen_on_the_way_needs_no_permission(begun: Path, cache: Path) -> None:
+    train_tiny(begun, cache, "--max-steps", "3", hparams="iters_per_checkpoint=1,early_stopping=False")
+    assert steps_recorded(begun / "output") == [2, 3]
 
 
-def test_a_model_of_another_shape_cannot_be_resumed_with_changes(dataset: Path, cache: Path) -> None:
-    train_tiny(dataset, cache, "--max-steps", "1")
+def test_a_model_of_another_shape_cannot_be_resumed_with_changes(begun: Path, cache: Path) -> None:
     changed = TINY.replace("prenet_dim=8", "prenet_dim=12")
     done = run("train.py", "-o", "output", "-l", "logs", "--hparams", changed, "--resume-with-changes", "--max-steps",
-               "2", cwd=dataset, cache=cache)  # fmt: skip
+               "3", cwd=begun, cache=cache)  # fmt: skip
     assert_refused(done, 2, "prenet_dim: 8 there, 12 here", "--fresh", "--warm-start")
 
 
-def test_fresh_starts_anew_and_keeps_the_old_run(dataset: Path, cache: Path) -> None:
-    train_tiny(dataset, cache, "--max-steps", "2")
-    done = train_tiny(dataset, cache, "--max-steps", "1", "--fresh", hparams="learning_rate=5e-4")
+def test_fresh_starts_anew_and_keeps_the_old_run(begun: Path, cache: Path) -> None:
+    done = train_tiny(begun, cache, "--max-steps", "1", "--fresh", hparams="learning_rate=5e-4")
     assert "starting anew" in done.stderr
-    assert checkpoints(dataset / "output") == ["step_00000001.pt"]
-    assert steps_recorded(dataset / "output") == [1]
-    (kept,) = (dataset / "output" / "previous").iterdir()
+    assert checkpoints(begun / "output") == ["step_00000001.pt"]
+    assert steps_recorded(begun / "output") == [1]
+    (kept,) = (begun / "output" / "previous").iterdir()
     assert checkpoints(kept) == ["step_00000002.pt"]
     assert steps_recorded(kept) == [2]
 
