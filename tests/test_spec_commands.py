@@ -170,9 +170,7 @@ def test_the_loop_over_learning_rates_makes_a_run_for_each(dataset: Path, cache:
 
 def test_resuming_with_another_rate_is_refused_and_names_the_ways_on(begun: Path, cache: Path) -> None:
     done = run("train.py", *tiny_arguments("--max-steps", "3", hparams="learning_rate=5e-4"), cwd=begun, cache=cache)
-    assert_refused(
-        done, 2, "learning_rate: 0.001 there, 0.0005 here", "--fresh", "another -o", "--resume-with-changes"
-    )
+    assert_refused(done, 2, "learning_rate: 0.001 there, 0.0005 here", "--fresh", "another -o", "--resume-with-changes")
     assert checkpoints(begun / "output") == ["step_00000002.pt"]
 
 
