@@ -42,13 +42,15 @@ def train(settings: Resolved, options: Options) -> int:
     configure_logging()
     paths = run_setup.run_paths(options.output, options.logs, hp)
     configure_logging(paths.log_directory)
-    run_setup.start_fresh_if_asked(paths.directory, asked=options.fresh or hp.force_model_reinit)
+    is_fresh = run_setup.is_fresh_start(paths.directory, asked=options.fresh or hp.force_model_reinit)
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    if options.checkpoint is not None and not ckpt.all_checkpoints(paths.directory / "checkpoints"):
+    goes_on = not is_fresh and ckpt.all_checkpoints(paths.directory / "checkpoints")
+    if options.checkpoint is not None and not goes_on:
         ckpt.resolve(options.checkpoint)  # a wrong -c is refused here, before the corpus takes its time
-    is_demo = run_setup.is_demo_wanted(settings, paths.directory)
+    is_demo = run_setup.is_demo_wanted(settings, paths.directory, is_fresh=is_fresh)
     corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
-    trainer, attempt_log = build(hp, corpus, paths, options, data=run_setup.DEMO if is_demo else hp.training_files)
+    data = run_setup.DEMO if is_demo else hp.training_files
+    trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh)
     try:
         return fit(trainer, paths, attempt_log)
     finally:
@@ -82,15 +84,16 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
 
 
 def build(
-    hp: HParams, corpus: Corpus, paths: run_setup.RunPaths, options: Options, *, data: str
+    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool
 ) -> tuple[Trainer, RunLog]:
     """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes."""
-    directory = paths.directory
     torch.manual_seed(hp.seed)
     model = Tacotron2(hp)
-    saved = own_checkpoint(directory, hp, corpus, options)
+    saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
+    if is_fresh and (aside := run_setup.move_aside(directory)):
+        LOG.warning("starting anew; the old run is kept in %s", aside)
     attempt = run_setup.write_run_info(
         directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
     )
@@ -140,9 +143,7 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
     return saved
 
 
-def start_from(
-    path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
-) -> ckpt.Checkpoint | None:
+def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = ckpt.read(path)
     if options.warm_start:

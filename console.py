@@ -156,7 +156,8 @@ def counted_progress(label: str) -> Callable[[int, int], None]:
         transient=True,
     )
     task = bar.add_task("", total=None, eta="?")
-    began, spoke_at = time.monotonic(), [0.0]
+    began = time.monotonic()
+    spoke_at = [began]
 
     def show(done: int, total: int) -> None:
         now = time.monotonic()

@@ -84,22 +84,19 @@ def move_aside(directory: Path) -> Path | None:
     return aside
 
 
-def start_fresh_if_asked(directory: Path, *, asked: bool) -> None:
+def is_fresh_start(directory: Path, *, asked: bool) -> bool:
     """--fresh and force_model_reinit act once a launch: an automatic restart finds its own launch id and goes on."""
-    if asked and read_run_info(directory).get("launch_id") != launch_id():
-        aside = move_aside(directory)
-        if aside:
-            LOG.warning("starting anew; the old run is kept in %s", aside)
+    return asked and read_run_info(directory).get("launch_id") != launch_id()
 
 
-def is_demo_wanted(resolved: Resolved, directory: Path) -> bool:
+def is_demo_wanted(resolved: Resolved, directory: Path, *, is_fresh: bool = False) -> bool:
     """Whether the embedded demo corpus stands in: nothing names data, no default file exists, no other data before."""
     if any(resolved.origins[name] != "default" for name in ("training_files", "validation_files")):
         return False
     hp = resolved.hparams
     if Path(hp.training_files).exists() or Path(hp.validation_files).exists():
         return False
-    return read_run_info(directory).get("data", DEMO) == DEMO
+    return is_fresh or read_run_info(directory).get("data", DEMO) == DEMO
 
 
 def differences(hp: HParams, saved: Mapping[str, Any]) -> dict[str, list[str]]:

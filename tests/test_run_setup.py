@@ -139,21 +139,18 @@ def test_fresh_acts_once_a_launch(
     monkeypatch.setenv(variable, first)
     write_run(tmp_path)
     monkeypatch.setenv(variable, again)
-    run_setup.start_fresh_if_asked(tmp_path, asked=True)
-    assert (tmp_path / "previous").exists() == acts
+    assert run_setup.is_fresh_start(tmp_path, asked=True) == acts
 
 
 def test_torchruns_nameless_launches_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     write_run(tmp_path, launch_id=f"none-{os.getppid() + 1}")
-    run_setup.start_fresh_if_asked(tmp_path, asked=True)
-    assert (tmp_path / "previous").exists()
+    assert run_setup.is_fresh_start(tmp_path, asked=True)
 
 
-def test_without_fresh_nothing_moves(tmp_path: Path) -> None:
+def test_without_fresh_a_run_goes_on(tmp_path: Path) -> None:
     write_run(tmp_path, launch_id="an earlier one")
-    run_setup.start_fresh_if_asked(tmp_path, asked=False)
-    assert (tmp_path / "metrics.jsonl").exists()
+    assert not run_setup.is_fresh_start(tmp_path, asked=False)
 
 
 def test_a_launch_id_is_handed_to_restarts() -> None:
@@ -215,10 +212,10 @@ def test_the_demo_stands_in_only_where_nothing_is_configured(
 QUIET = "save_attention_plots=False,tensorboard_logging=False"
 
 
-def run_to(hp: HParams, directory: Path, options: Options) -> int:
+def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
     """One launch without the command line. -> the step it reached."""
     paths = run_setup.RunPaths(directory, directory / "logs", True)
-    trainer, log = build(hp, load_corpus(hp), paths, options, data="test")
+    trainer, log = build(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
     try:
         assert fit(trainer, paths, log) == 0
     finally:
@@ -237,6 +234,24 @@ def test_a_checkpoint_of_another_run_goes_on_with_changes_where_asked(
     with pytest.raises(UserError, match="--resume-with-changes"):
         run_to(hp, tmp_path / "b", Options(checkpoint=source))
     assert run_to(hp, tmp_path / "c", Options(checkpoint=source, resume_with_changes=True, max_steps=3)) == 3
+
+
+def test_a_fresh_start_may_take_its_weights_from_the_run_it_moves_aside(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
+    hp = tiny(QUIET)
+    run_to(hp, tmp_path, TWO_STEPS)
+    options = Options(checkpoint=tmp_path, warm_start=True, max_steps=1)
+    assert run_to(hp, tmp_path, options, is_fresh=True) == 1
+    assert len(list((tmp_path / "previous").glob("*/checkpoints/step_00000002.pt"))) == 1
+
+
+def test_a_refused_fresh_start_leaves_the_old_run_where_it_is(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+    run_to(tiny(QUIET), tmp_path, TWO_STEPS)
+    (tmp_path / "foreign.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="foreign.pt"):
+        run_to(tiny(QUIET), tmp_path, Options(checkpoint=tmp_path / "foreign.pt"), is_fresh=True)
+    assert not (tmp_path / "previous").exists()
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_silently_begun_anew(

@@ -16,8 +16,8 @@ class TensorBoardObserver:
     def on_start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # what an earlier attempt wrote beyond the restored step will be written again
-        self._writer = SummaryWriter(str(run.log_directory), purge_step=run.first_step + 1 if run.first_step else None)
+        # steps that an earlier attempt wrote beyond the first one of this will be written again
+        self._writer = SummaryWriter(str(run.log_directory), purge_step=run.first_step + 1)
         lines = [f"| {name} | `{value}` |" for name, value in run.hparams.items()]
         self._writer.add_text("hparams", "\n".join(["| name | value |", "|---|---|", *lines]), run.first_step)
 
