@@ -1,4 +1,4 @@
-"""The validations of one or more runs as a table and a picture: `python benchmarks/curve.py output other -o curve.png`."""
+"""Validations of runs as a table and a picture: `python benchmarks/curve.py output other -o curve.png`."""
 
 import argparse
 import sys
