@@ -35,14 +35,17 @@ def parser() -> argparse.ArgumentParser:
         help="table, pictures and sounds (default evaluation)",
     )
     add("-n", type=int, default=20, metavar="N", help="the first N lines (default 20)")
-    add("--seed", type=int, default=1234)
+    add("--seed", type=int, default=1234, help="of the first reading (default 1234)")
+    add(
+        "--readings", type=int, default=3, metavar="N", help="times each text is said, each with a new seed (default 3)"
+    )
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p
 
 
 def table(judgement: "Judgement") -> str:
     rows = [f"{name:16} {value:.3f}" for name, value in judgement.summary.items()]
-    return "\n".join([f"{len(judgement.rows)} texts, checkpoint of step {judgement.step}", *rows])
+    return "\n".join([f"{len(judgement.rows)} readings, checkpoint of step {judgement.step}", *rows])
 
 
 def as_json(judgement: "Judgement") -> dict[str, Any]:
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             dataset_path=args.dataset_path,
             output=args.output,
             n=args.n,
-            seed=args.seed,
+            seeds=range(args.seed, args.seed + args.readings),
             with_asr=args.asr,
         )
     except UserError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,22 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """One text, as the voice said it and as it was recorded."""
+class Recording:
+    """One utterance as it was recorded."""
 
     utterance: Utterance
-    wav: np.ndarray  # [L] as said
+    wav: np.ndarray  # [L]
+    mel: np.ndarray  # [n_mels, T_mel] log-mel
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One utterance as the voice said it."""
+
+    recording: Recording
+    seed: int
+    wav: np.ndarray  # [L]
     sample: Sample
-    recording: np.ndarray  # [L]
-    recorded_mel: np.ndarray  # [n_mels, T_mel] log-mel
 
 
 def judge(
@@ -50,21 +59,26 @@ def judge(
     dataset_path: Path | None,
     output: Path,
     n: int,
-    seed: int,
+    seeds: Sequence[int],
     with_asr: bool,
 ) -> Judgement:
-    """Speaks the first n texts of a filelist, writes them to `output`, and compares with the recordings."""
+    """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
+
+    The files of the first seed go to `output`. The prenet's dropout makes every seed another reading, so a mean over
+    several tells more than one.
+    """
     speaker = Speaker.load(run_or_checkpoint)
-    spoken = speak_all(speaker, read_utterances(speaker, filelist, dataset_path)[:n], seed=seed)
-    write_files(spoken, output)
+    recordings = read_recordings(speaker, read_utterances(speaker, filelist, dataset_path)[:n])
+    spoken = speak_all(speaker, recordings, seeds)
+    write_files(spoken[: len(recordings)], output)
     judged = [assess(s.sample, speaker.stats.std) for s in spoken]
     summary = metrics.summarise(judged)
     rows = [
-        {"id": s.utterance.utterance_id, "text": s.utterance.text, **asdict(j)}
+        {"id": s.recording.utterance.utterance_id, "text": s.sample.text, "seed": s.seed, **asdict(j)}
         for s, j in zip(spoken, judged, strict=True)
     ]
     if with_asr:
-        summary |= word_error_rates(spoken, speaker, rows)
+        summary |= word_error_rates(spoken, recordings, speaker, rows)
     return Judgement(speaker.step, summary, rows)
 
 
@@ -83,14 +97,19 @@ def read_utterances(speaker: Speaker, filelist: Path | None, dataset_path: Path 
     return found.utterances
 
 
-def speak_all(speaker: Speaker, utterances: Sequence[Utterance], *, seed: int) -> list[Spoken]:
+def read_recordings(speaker: Speaker, utterances: Sequence[Utterance]) -> list[Recording]:
+    wavs = [read_audio(u.audio_path, speaker.hp) for u in utterances]
+    mels = [mel_spectrogram(torch.from_numpy(wav), speaker.hp).numpy() for wav in wavs]
+    return [Recording(*row) for row in zip(utterances, wavs, mels, strict=True)]
+
+
+def speak_all(speaker: Speaker, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[Spoken]:
+    """All texts with the first seed, then all with the next."""
     show, spoken = counted_progress("speaking"), []
-    for i, utterance in enumerate(utterances):
-        recording = read_audio(utterance.audio_path, speaker.hp)
-        mel = mel_spectrogram(torch.from_numpy(recording), speaker.hp).numpy()
-        said = speaker.speak([utterance.text], seed=seed)[0]
-        spoken.append(Spoken(utterance, said.wav, replace(said.sample, target_mel=mel), recording, mel))
-        show(i + 1, len(utterances))
+    for seed, recording in product(seeds, recordings):
+        said = speaker.speak([recording.utterance.text], seed=seed)[0]
+        spoken.append(Spoken(recording, seed, said.wav, replace(said.sample, target_mel=recording.mel)))
+        show(len(spoken), len(seeds) * len(recordings))
     return spoken
 
 
@@ -98,26 +117,29 @@ def write_files(spoken: Sequence[Spoken], output: Path) -> None:
     """All sounds, and pictures of the first few."""
     output.mkdir(parents=True, exist_ok=True)
     for i, s in enumerate(spoken):
-        write_wav(output / f"{s.utterance.utterance_id}.wav", s.wav, s.sample.sampling_rate)
+        name = s.recording.utterance.utterance_id
+        write_wav(output / f"{name}.wav", s.wav, s.sample.sampling_rate)
         if i < DRAWN_TEXTS:
-            save_png(figure_of(s.sample), output / f"{s.utterance.utterance_id}.png")
+            save_png(figure_of(s.sample), output / f"{name}.png")
 
 
-def word_error_rates(spoken: Sequence[Spoken], speaker: Speaker, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def word_error_rates(
+    spoken: Sequence[Spoken], recordings: Sequence[Recording], speaker: Speaker, rows: Sequence[dict[str, Any]]
+) -> dict[str, float]:
     """Of the voice, of copy-synthesis (recorded mels through the same vocoder: the voice's ceiling), of recordings."""
     from asr import cer, transcribe, wer
 
-    texts, rate = [s.utterance.text for s in spoken], speaker.hp.sampling_rate
-    copies = [griffin_lim(torch.from_numpy(s.recorded_mel), speaker.hp).numpy() for s in spoken]
-    rates = {}
-    sources: dict[str, list[np.ndarray]] = {
-        "": [s.wav for s in spoken],
-        "_copy_synthesis": copies,
-        "_recordings": [s.recording for s in spoken],
+    said, recorded = [s.sample.text for s in spoken], [r.utterance.text for r in recordings]
+    copies = [griffin_lim(torch.from_numpy(r.mel), speaker.hp).numpy() for r in recordings]
+    sources: dict[str, tuple[list[str], list[np.ndarray]]] = {
+        "": (said, [s.wav for s in spoken]),
+        "_copy_synthesis": (recorded, copies),
+        "_recordings": (recorded, [r.wav for r in recordings]),
     }
-    for name, wavs in sources.items():
-        heard = transcribe(wavs, sampling_rate=rate)
+    rates = {}
+    for name, (texts, wavs) in sources.items():
+        heard = transcribe(wavs, sampling_rate=speaker.hp.sampling_rate)
         rates[f"wer{name}"], rates[f"cer{name}"] = wer(texts, heard), cer(texts, heard)
-        for row, text in zip(rows, heard, strict=True):
+        for row, text in zip(rows, heard, strict=False):  # the first seed's rows carry what recordings sounded like
             row[f"heard{name}"] = text
     return rates

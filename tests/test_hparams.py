@@ -212,7 +212,7 @@ def test_a_preset_is_valid_and_is_named_as_the_origin(preset: str) -> None:
 
 def test_the_demo_preset_holds_the_small_voice() -> None:
     hp = resolve_hparams(preset="demo").hparams
-    assert (hp.n_frames_per_step, hp.batch_size, hp.learning_rate, hp.anneal_steps) == (2, 16, 4e-3, 1270)
+    assert (hp.n_frames_per_step, hp.batch_size, hp.learning_rate, hp.anneal_steps) == (2, 16, 4e-3, 1590)
     assert hp.early_stopping is False and hp.encoder_dropout_rate == 0.0
 
 

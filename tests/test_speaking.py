@@ -132,14 +132,15 @@ def test_a_file_of_other_weights_says_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_judging_writes_sounds_and_finite_means(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
     judged = judge(
-        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2, seed=1,
+        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2, seeds=[1, 2],
         with_asr=False,
     )  # fmt: skip
-    assert [row["id"] for row in judged.rows] == ["5", "6"] and judged.step == 3
+    assert [(row["id"], row["seed"]) for row in judged.rows] == [("5", 1), ("6", 1), ("5", 2), ("6", 2)]
+    assert judged.step == 3
     assert all(np.isfinite(value) for value in judged.summary.values())
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["5.png", "5.wav", "6.png", "6.wav"]
 
 
 def test_judging_without_the_filelist_is_a_data_error(voice: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        judge(voice, filelist=tmp_path / "no.txt", dataset_path=None, output=tmp_path, n=1, seed=1, with_asr=False)
+        judge(voice, filelist=tmp_path / "no.txt", dataset_path=None, output=tmp_path, n=1, seeds=[1], with_asr=False)
