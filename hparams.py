@@ -138,9 +138,11 @@ class DataParams(Section):
     training_files: str = hp_field("data/dataset/train.csv")
     validation_files: str = hp_field("data/dataset/val.csv")
     data_roots: TextList = hp_field((), mutable=True)
+    load_mel_from_disk: bool = hp_field(False, affects="features")
     normalize_mel: bool = hp_field(True, affects="features")
     batch_size: int = hp_field(48, unit="utterances", ge=1)
     use_bucket_batching: bool = hp_field(True)
+    use_balanced_sampling: bool = hp_field(False)
     max_batch_frames: int = hp_field(0, unit="frames", ge=0)
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = hp_field("auto", unit="processes", mutable=True)
 
@@ -202,6 +204,10 @@ class OptimisationParams(Section):
     use_saved_learning_rate: bool = hp_field(False, mutable=True)
     weight_decay: float = hp_field(1e-6, ge=0)
     fp16_run: bool = hp_field(False)
+    amp_dtype: Literal["auto", "bf16", "fp16"] = hp_field("auto")
+    dynamic_loss_scaling: bool = hp_field(True)
+    loss_scale_init: float = hp_field(512.0, ge=1)
+    loss_scale_factor: float = hp_field(2.0, gt=1)
     grad_clip_thresh: float = hp_field(1.0, gt=0, aliases=("max_grad_norm",))
     gradient_accumulation_steps: int = hp_field(1, unit="micro-batches", ge=1)
 
@@ -246,6 +252,7 @@ class MonitorParams(Section):
     log_alignment_metrics: bool = hp_field(True, mutable=True)
     save_attention_plots: bool = hp_field(True, mutable=True)
     attention_plot_frequency: int = hp_field(1000, unit="steps", ge=1, mutable=True)
+    use_audio_quality_enhancement: bool = hp_field(True, mutable=True)
     tensorboard_logging: bool = hp_field(True, mutable=True)
 
 

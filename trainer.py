@@ -21,6 +21,7 @@ from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, p
 from hparams import HParams
 from loss_function import guide_weight, tacotron2_loss
 from model import DecodeLimits, Tacotron2, decoder_steps
+from precision import Precision
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
 from schedule import Progress, learning_rate
 from text.symbols import symbols
@@ -102,6 +103,7 @@ class Trainer:
         self.directory, self.log, self.observers = directory, log, observers
         self.limits = limits or Limits()
         self.base_rate = hp.learning_rate
+        self.precision = Precision(hp, device)
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
@@ -183,10 +185,6 @@ class Trainer:
         by_epochs = self.hp.epochs * ceil(self.batches_in_epoch(0) / self.hp.gradient_accumulation_steps)
         return min(by_epochs, self.limits.max_steps or by_epochs)
 
-    def precision(self) -> torch.autocast:
-        """bf16 products with `fp16_run`; weights, losses, softmax and norms stay fp32, so nothing needs scaling."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.hp.fp16_run)
-
     # -- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
@@ -200,6 +198,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         buffers = [b.clone() for b in self.model.buffers()]  # running statistics move in the forward pass
         losses = self._accumulate(micro_batches, guide_weight(step, self.hp))
+        self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -212,6 +211,9 @@ class Trainer:
             self.emit(
                 Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
             )
+        scale_event = self.precision.after_step(step)
+        if scale_event is not None:
+            self.emit(scale_event)
         self.progress.step = step
         self.interval.waited_s += waited_s
         for batch in micro_batches:
@@ -227,7 +229,7 @@ class Trainer:
         for batch, n in zip(micro_batches, steps, strict=True):
             share = (n / all_steps).to(self.device)
             batch = batch.to(self.device, non_blocking=True)
-            with self.precision():
+            with self.precision.autocast():
                 outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
             terms = tacotron2_loss(
                 outputs,
@@ -240,7 +242,7 @@ class Trainer:
                 mask_padding=self.hp.mask_padding,
                 guide=guide,
             )
-            (terms.total * share).backward()
+            self.precision.scaled(terms.total * share).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * share
         return sums
@@ -373,6 +375,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "corpus": self.corpus.fingerprint,
+            "loss_scale": self.precision.state(),
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
         return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus), training)
@@ -385,6 +388,7 @@ class Trainer:
         self.progress = Progress(**saved.training["progress"])
         if self.hp.use_saved_learning_rate:
             self.base_rate = saved.training["learning_rate"]
+        self.precision.restore(saved.training.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
         torch.set_rng_state(saved.training["torch_rng"])
         if self.device.type == "cuda" and saved.training["cuda_rng"]:
             torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
