@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from errors import UserError
 from features import Feature, MelStats, read_mel
+from sampling import balanced_draw, duration_bands
 
 MAX_BANDS = 16  # 4.4 % padding on 1032 utterances of 0.8 to 6.5 s in batches of 16; 8 bands give 7.7 %, 32 give 2.8 %
 TEXT_MULTIPLE = 4  # tokens; fewer distinct text shapes at under 2 tokens a text
@@ -146,6 +147,11 @@ class MelDataset(Dataset[Item]):
         """(T_text, T_mel) of each utterance."""
         return [(len(text), feature.n_frames) for text, feature in zip(self._texts, self.features, strict=True)]
 
+    @property
+    def speakers(self) -> list[str | None]:
+        """The speaker of each utterance; None where its line names none."""
+        return [feature.utterance.speaker for feature in self.features]
+
 
 # ---- order
 
@@ -183,7 +189,8 @@ class BatchPlan:
     lengths: (T_text, T_mel) of each utterance. max_batch_frames > 0 bounds B * T_mel, padding included, in place of
     batch_size. frame_multiple divides every T_mel. use_bands=False: any lengths together, each batch padded to its own
     maximum. shuffle=False: the same batches every epoch, for validation. The last batches may hold fewer utterances;
-    none is ever left out.
+    none is ever left out. With `speakers`, one for each utterance, an epoch draws as many utterances as there are, but
+    speakers evenly and within each the durations: some come twice, others not at all.
 
     Raises UserError if an utterance alone is over max_batch_frames.
     """
@@ -196,6 +203,7 @@ class BatchPlan:
     use_bands: bool = True
     shuffle: bool = True
     n_bands: int = MAX_BANDS
+    speakers: Sequence[str | None] = ()
 
     def __post_init__(self) -> None:
         longest = round_up(max(n_frames for _, n_frames in self.lengths), self.frame_multiple)
@@ -226,9 +234,10 @@ class BatchPlan:
         return n_tokens, round_up(n_frames, self.frame_multiple)
 
     def epoch(self, epoch: int) -> list[tuple[int, ...]]:
-        """The batches of one epoch in order; every utterance exactly once."""
+        """The batches of one epoch in order; every utterance exactly once, unless speakers are balanced."""
         generator = np.random.default_rng([self.seed, epoch if self.shuffle else 0])
-        batches = self._banded(generator) if self.use_bands else self._plain(generator)
+        drawn = self._drawn(generator)
+        batches = self._banded(drawn, generator) if self.use_bands else self._plain(drawn, generator)
         if self.shuffle:
             order = generator.permutation(len(batches))
             batches = [batches[i] for i in order]
@@ -242,24 +251,31 @@ class BatchPlan:
     def _ordered(self, indices: np.ndarray, generator: np.random.Generator) -> list[int]:
         return (generator.permutation(indices) if self.shuffle else indices).tolist()
 
-    def _banded(self, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    def _drawn(self, generator: np.random.Generator) -> np.ndarray:
+        """The utterances of an epoch, ascending unless balanced; draws nothing unless balanced."""
+        if not self.speakers:
+            return np.arange(len(self.lengths))
+        bands = duration_bands([mel for _, mel in self.lengths])
+        return balanced_draw(self.speakers, bands.tolist(), n=len(self.lengths), generator=generator)
+
+    def _banded(self, drawn: np.ndarray, generator: np.random.Generator) -> list[tuple[int, ...]]:
         """Full batches of each band; what is left over goes up into the next band's."""
         edges = np.array([edge for _, edge in self.bands])
-        band_of = np.searchsorted(edges, [mel for _, mel in self.lengths])
+        band_of = np.searchsorted(edges, [self.lengths[i][1] for i in drawn.tolist()])
         batches: list[tuple[int, ...]] = []
         left: list[int] = []
         for band, edge in enumerate(edges.tolist()):
-            left += self._ordered(np.flatnonzero(band_of == band), generator)
+            left += self._ordered(drawn[band_of == band], generator)
             size = self.max_batch_frames // edge if self.max_batch_frames else self.batch_size
             while len(left) >= size:
                 batches.append(tuple(left[:size]))
                 left = left[size:]
         return [*batches, tuple(left)] if left else batches
 
-    def _plain(self, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    def _plain(self, drawn: np.ndarray, generator: np.random.Generator) -> list[tuple[int, ...]]:
         batches: list[tuple[int, ...]] = []
         current: list[int] = []
-        for i in self._ordered(np.arange(len(self.lengths)), generator):
+        for i in self._ordered(drawn, generator):
             if current and not self._fits([*current, i]):
                 batches.append(tuple(current))
                 current = []

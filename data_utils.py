@@ -146,4 +146,5 @@ def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = Fals
         max_batch_frames=hp.max_batch_frames,
         use_bands=hp.use_bucket_batching,
         shuffle=not is_validation,
+        speakers=dataset.speakers if hp.use_balanced_sampling and not is_validation else (),
     )

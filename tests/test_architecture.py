@@ -17,10 +17,10 @@ FUNCTION_LINES, FILE_LINES = 60, 470
 # From the bottom up. A module may import what stands in a lower row, and its own package. A package is named once for
 # all its modules, unless one of them stands apart. A new module needs a place here: the lowest that its imports allow.
 ROWS = (
-    ("errors", "cache", "metrics", "plots", "text.symbols"),
+    ("errors", "cache", "metrics", "plots", "sampling", "text.symbols"),
     ("tools", "run_log"),
     ("text", "hparams"),
-    ("params_view", "layers", "audio", "asr", "schedule"),
+    ("params_view", "layers", "audio", "asr", "schedule", "precision"),
     ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup"),
     ("features", "smart_tuner.monitors"),
     ("batching",),
