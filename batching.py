@@ -139,7 +139,7 @@ class MelDataset(Dataset[Item]):
             index=index,
             utterance_id=feature.utterance.utterance_id,
             text=torch.from_numpy(self._texts[index].copy()),
-            mel=torch.from_numpy(np.array(read_mel(feature.mel_path))),
+            mel=torch.from_numpy(np.array(read_mel(feature.mel_path), dtype=np.float32)),
         )
 
     @property

@@ -26,6 +26,7 @@ from errors import DataError
 from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
 from hparams import HParams
+from mel_files import read_mel_files
 from text import text_to_sequence
 
 __all__ = [
@@ -67,7 +68,8 @@ def load_corpus(
     lists = _read_filelists(hp, origins or {})
     # one list may serve as both sets: each of its lines counts once
     utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))
-    made = build_features(utterances, hp, progress=progress)
+    make = read_mel_files if hp.load_mel_from_disk else build_features
+    made = make(utterances, hp, progress=progress)
     problems = list(dict.fromkeys(problem for filelist in lists for problem in filelist.problems))
     problems += made.problems
     if problems and not skip_bad:
@@ -100,6 +102,7 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
             dataset_path=Path(hp.dataset_path),
             data_roots=[Path(root) for root in hp.data_roots],
             cleaner_names=hp.text_cleaners,
+            names_mels=hp.load_mel_from_disk,
         )
         for path in (hp.training_files, hp.validation_files)
     )

@@ -191,7 +191,7 @@ def cached_frames(path: Path, *, n_mels: int) -> int | None:
 
 
 def read_mel(path: Path) -> np.ndarray:
-    """A stored log-mel, read-only and memory-mapped: float32 [n_mels, T_mel]."""
+    """A stored log-mel, read-only and memory-mapped: float32 (or what a file of the user's holds) [n_mels, T_mel]."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

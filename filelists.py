@@ -5,6 +5,8 @@ Two formats, told apart by the first column:
     wavs/a_001.flac|text[|speaker]       the first column ends in an audio extension
     a_001|text as written|text to read   as in LJSpeech: the recording is wavs/a_001.<any audio extension>
 
+With `load_mel_from_disk` the first column names `.npy` mels, as `mels/a_001.npy|text` or `a_001|text`.
+
 Encoding is UTF-8, with or without a byte-order mark; lines end in LF or CRLF; empty lines are skipped; there are no
 comments ("#" may open a name).
 
@@ -23,11 +25,12 @@ from errors import DataError, report
 from text import text_to_sequence, unknown_characters
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+MEL_EXTENSIONS = (".npy",)
 MAX_SPEAKER_LENGTH = 64  # a longer "speaker" is a sentence: a third column of text beside audio paths
 
 ProblemKind = Literal[
     "malformed", "encoding", "NUL byte", "empty text", "missing file", "unsafe path", "duplicate",
-    "unknown characters", "unreadable audio", "too short",
+    "unknown characters", "unreadable audio", "too short", "unusable mel",
 ]  # fmt: skip
 
 
@@ -85,16 +88,18 @@ class Lookup:
 
     bases: tuple[Path, ...]
     roots: tuple[Path, ...]
+    extensions: tuple[str, ...] = AUDIO_EXTENSIONS
+    folder: str = "wavs"  # where a bare id is looked up
 
     def find(self, column: str) -> Path:
         """The recording that a first column names, links followed; BadLine if it is missing or outside the roots."""
-        is_path = Path(column).suffix.lower() in AUDIO_EXTENSIONS
-        names = [column] if is_path else [f"wavs/{column}{extension}" for extension in AUDIO_EXTENSIONS]
+        is_path = Path(column).suffix.lower() in self.extensions
+        names = [column] if is_path else [f"{self.folder}/{column}{extension}" for extension in self.extensions]
         for base in self.bases:
             for name in names:
                 if _is_file(base / name):
                     return self._inside_roots(base / name)
-        shown = column if is_path else f"wavs/{column}{{{','.join(AUDIO_EXTENSIONS)}}}"
+        shown = column if is_path else f"{self.folder}/{column}{{{','.join(self.extensions)}}}"
         places = ", ".join(str(base) for base in self.bases)
         raise BadLine("missing file", f"no such file; {shown}; looked in {places}: correct the path or dataset_path")
 
@@ -110,7 +115,7 @@ class Lookup:
 
     def utterance_id(self, audio_path: Path) -> str:
         root = max((root for root in self.roots if audio_path.is_relative_to(root)), key=lambda root: len(root.parts))
-        return audio_path.relative_to(root).with_suffix("").as_posix().removeprefix("wavs/")
+        return audio_path.relative_to(root).with_suffix("").as_posix().removeprefix(f"{self.folder}/")
 
 
 def allowed_roots(*, dataset_path: Path, data_roots: Sequence[Path]) -> tuple[Path, ...]:
@@ -124,6 +129,7 @@ def read_filelist(
     dataset_path: Path,
     data_roots: Sequence[Path] = (),
     cleaner_names: Sequence[str] = ("english_cleaners",),
+    names_mels: bool = False,
 ) -> Filelist:
     """The utterances of a filelist and the problems of all its other lines.
 
@@ -133,6 +139,8 @@ def read_filelist(
     lookup = Lookup(
         bases=tuple(dict.fromkeys(base.absolute() for base in (dataset_path, own_folder, own_folder.parent))),
         roots=allowed_roots(dataset_path=dataset_path, data_roots=data_roots),
+        extensions=MEL_EXTENSIONS if names_mels else AUDIO_EXTENSIONS,
+        folder="mels" if names_mels else "wavs",
     )
     utterances: list[Utterance] = []
     problems: list[Problem] = []
@@ -174,23 +182,27 @@ def _read_line(raw: bytes, *, path: Path, line: int, lookup: Lookup) -> Utteranc
         raise BadLine(
             "encoding", f"is not UTF-8 at byte {error.start + 1}; {raw[error.start : error.end]!r}; save as UTF-8"
         ) from error
-    column, text, speaker = _columns(decoded)
+    column, text, speaker = _columns(decoded, lookup.extensions)
     audio_path = lookup.find(column)
     return Utterance(lookup.utterance_id(audio_path), audio_path, text, speaker, path, line)
 
 
-def _columns(decoded: str) -> tuple[str, str, str | None]:
+def _columns(decoded: str, extensions: Sequence[str]) -> tuple[str, str, str | None]:
     """First column, text to read, speaker (None where the line names none)."""
     columns = [column.strip() for column in decoded.split("|")]
     if len(columns) not in (2, 3) or not columns[0]:
         raise BadLine("malformed", f'{len(columns)} columns; "{decoded[:60]}"; write wav|text, wav|text|speaker or '
                                    "id|text|normalised text")  # fmt: skip
-    names_audio = Path(columns[0]).suffix.lower() in AUDIO_EXTENSIONS
+    suffix = Path(columns[0]).suffix.lower()
+    if suffix in {*AUDIO_EXTENSIONS, *MEL_EXTENSIONS} - {*extensions}:
+        raise BadLine("malformed", f"{columns[0]} where {', '.join(extensions)} belongs; correct the path, or set "
+                                   f"load_mel_from_disk={suffix in MEL_EXTENSIONS}")  # fmt: skip
+    names_file = suffix in extensions
     third = columns[2] if len(columns) == 3 else None
-    text = third if third is not None and not names_audio else columns[1]
+    text = third if third is not None and not names_file else columns[1]
     if not text:
         raise BadLine("empty text", f"nothing to read; {columns[0]}; write the text or delete the line")
-    speaker = third if names_audio and third else None
+    speaker = third if names_file and third else None
     if speaker is not None and (speaker == text or len(speaker) > MAX_SPEAKER_LENGTH):
         raise BadLine("malformed", f'a sentence where a speaker belongs; "{speaker[:60]}"; write wav|text|speaker')
     return columns[0], text, speaker

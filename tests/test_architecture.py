@@ -23,7 +23,7 @@ ROWS = (
     ("params_view", "layers", "audio", "asr", "schedule", "precision"),
     ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup"),
     ("features", "smart_tuner.monitors"),
-    ("batching",),
+    ("batching", "mel_files"),
     ("data_utils", "model"),
     ("loss_function",),
     ("validation",),
