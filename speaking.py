@@ -85,16 +85,24 @@ class Speaker:
         )
         return cls(model.eval(), hp, MelStats(0.0, 1.0), limits)
 
-    def speak(self, texts: Sequence[str], *, seed: int = 1234, n_iter: int = 60) -> list[Utterance]:
-        """Each text on its own with the same seed, so that none depends on its neighbours. DataError for bad texts."""
-        sequences = read_texts(texts, self.hp.text_cleaners)
-        return [self._say(text, ids, seed=seed, n_iter=n_iter) for text, ids in zip(texts, sequences, strict=True)]
+    def speak(
+        self, texts: Sequence[str], *, seed: int = 1234, n_iter: int = 60, enhanced: bool = False
+    ) -> list[Utterance]:
+        """Each text on its own with the same seed, so that none depends on its neighbours. DataError for bad texts.
 
-    def _say(self, text: str, ids: Sequence[int], *, seed: int, n_iter: int) -> Utterance:
+        enhanced: cleaned by enhancement.py. Judging hears the voice as it is.
+        """
+        sequences = read_texts(texts, self.hp.text_cleaners)
+        return [
+            self._say(text, ids, seed=seed, n_iter=n_iter, enhanced=enhanced)
+            for text, ids in zip(texts, sequences, strict=True)
+        ]
+
+    def _say(self, text: str, ids: Sequence[int], *, seed: int, n_iter: int, enhanced: bool) -> Utterance:
         device = next(self.model.parameters()).device
         decoded = speak(self.model, [ids], self.limits, seed=seed, device=device)[0]
         reference = Reference(text, ids, None)
-        sample = sample_of(decoded, reference, self.hp, self.stats, n_iter=n_iter, seed=seed)
+        sample = sample_of(decoded, reference, self.hp, self.stats, n_iter=n_iter, seed=seed, enhanced=enhanced)
         assert sample.wav is not None
         return Utterance(sample.wav, sample)
 

@@ -33,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
         help="stop probability that ends an utterance (default: the voice's own)",
     )
     add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more: slower, a little cleaner")
+    add(
+        "--no-enhancement",
+        action="store_true",
+        help="the sound as the vocoder leaves it: no de-noising, no trimming, no loudness normalisation",
+    )
     add("--no-pictures", action="store_true", help="only the wav, no picture of alignment, mel and gate")
     return p
 
@@ -69,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from speaking import Speaker
 
         speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold)
-        utterances = speaker.speak(args.text, seed=args.seed, n_iter=args.griffin_lim_iterations)
+        enhanced = speaker.hp.use_audio_quality_enhancement and not args.no_enhancement
+        utterances = speaker.speak(args.text, seed=args.seed, n_iter=args.griffin_lim_iterations, enhanced=enhanced)
         say(utterances, paths, pictures=not args.no_pictures)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from torch import Tensor
 import metrics
 from audio import griffin_lim
 from data_utils import Batch, MelStats
+from enhancement import enhance
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from model import Decoded, DecodeLimits, Tacotron2, decoder_steps, pad_texts
@@ -107,10 +108,18 @@ def assess(sample: Sample, std: float) -> metrics.FreeRunning:
 
 
 def sample_of(
-    decoded: Decoded, reference: Reference, hp: HParams, stats: MelStats, *, n_iter: int, seed: int = 0
+    decoded: Decoded,
+    reference: Reference,
+    hp: HParams,
+    stats: MelStats,
+    *,
+    n_iter: int,
+    seed: int = 0,
+    enhanced: bool = False,
 ) -> Sample:
-    """What there is to see and hear of one text; no sound with n_iter=0."""
+    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only."""
     mel = log_mel(decoded.mel, stats)
+    wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None
     return Sample(
         text=reference.text,
         symbols=symbols_of(reference.ids),
@@ -119,7 +128,7 @@ def sample_of(
         mel=mel,
         target_mel=reference.mel,
         stop_reason=decoded.stop_reason,
-        wav=griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None,
+        wav=enhance(wav, hp.sampling_rate) if enhanced and wav is not None else wav,
         sampling_rate=hp.sampling_rate,
         frame_s=hp.hop_length / hp.sampling_rate,
     )
@@ -153,8 +162,16 @@ def validate(
     samples: list[Sample] = []
     if hp.validation_attention_analysis:
         spoken = speak(model, [r.ids for r in references], limits, seed=hp.seed, device=device)
+        enhanced = hp.use_audio_quality_enhancement
         samples = [
-            sample_of(decoded, reference, hp, stats, n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0)
+            sample_of(
+                decoded,
+                reference,
+                hp,
+                stats,
+                n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0,
+                enhanced=enhanced,
+            )
             for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True))
         ]
         summary = metrics.summarise([assess(sample, stats.std) for sample in samples])

@@ -21,7 +21,7 @@ ROWS = (
     ("tools", "run_log"),
     ("text", "hparams"),
     ("params_view", "layers", "audio", "asr", "schedule", "precision"),
-    ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup"),
+    ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup", "enhancement"),
     ("features", "smart_tuner.monitors"),
     ("batching", "mel_files"),
     ("data_utils", "model"),
