@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "learning_rate_min": 1e-7,
     "num_workers": 3,
     "decoder_backend": "fast",
+    "amp_dtype": "fp16",
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
 
@@ -100,6 +101,9 @@ def test_help_names_every_field_once_in_both_languages() -> None:
         ("batch_size=1.5", r"int \(>= 1\)"),
         ("num_workers=-1", r"int or str \(>= 0, auto\)"),
         ("num_workers=many", r"int or str \(>= 0, auto\)"),
+        ("amp_dtype=int8", r"str \(auto, bf16, fp16\)"),
+        ("loss_scale_init=0.5", r"float \(>= 1\)"),
+        ("loss_scale_factor=1", r"float \(> 1\)"),
         ("decoder_backend=quick", r"str \(auto, plain, fast\)"),
         ("learning_rate=nan", r"float \(> 0, <= 1\)"),
         ("guide_sigma=inf", r"float \(> 0\)"),
@@ -220,6 +224,22 @@ def test_the_nvidia_preset_works_on_raw_mels() -> None:
     hp = resolve_hparams(preset="nvidia").hparams
     assert not hp.normalize_mel
     assert (hp.encoder_dropout_rate, hp.dropout_rate, hp.postnet_dropout_rate) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("prototyping", "learning_rate=1e-3,batch_size=8,use_guided_attn=True,guide_loss_weight=1.0,"
+         "grad_clip_thresh=1.0,fp16_run=False"),
+        ("stable", "learning_rate=1e-4,batch_size=16,use_guided_attn=True,guide_loss_weight=2.0,grad_clip_thresh=0.5,"
+         "fp16_run=True"),
+        ("quality", "learning_rate=5e-5,batch_size=32,use_guided_attn=True,guide_loss_weight=3.0,grad_clip_thresh=0.3,"
+         "fp16_run=True"),
+        ("distributed", "batch_size=8,learning_rate=1e-4,use_guided_attn=True,grad_clip_thresh=0.5,fp16_run=True"),
+    ],
+)  # fmt: skip
+def test_a_recommended_configuration_is_the_same_as_a_preset_and_as_overrides(preset: str, overrides: str) -> None:
+    assert resolve_hparams(preset=preset).hparams == create_hparams(overrides)
 
 
 def test_an_unknown_preset_is_reported_beside_other_problems() -> None:
