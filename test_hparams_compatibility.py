@@ -1,0 +1,109 @@
+"""Checks smart_tuner/config.yaml against hparams.py, as a command and as a test.
+
+    python test_hparams_compatibility.py                    the report; exit code 1 if anything is wrong
+    python test_hparams_compatibility.py --show-params      all parameters with values, ranges and meaning
+    pytest test_hparams_compatibility.py
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from source_checks import declared_twice, program_files, syntax_problem
+
+ROOT = Path(__file__).resolve().parent
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], allow_abbrev=False  # type: ignore[union-attr]
+    )
+    p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
+    p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
+    p.add_argument("--hparams", metavar="A=B,...", help="check this text for --hparams as well")
+    p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
+    p.add_argument("--json", action="store_true", help="for machines: one object")
+    return p
+
+
+def language_of(environment: Mapping[str, str]) -> str:
+    """Of the locale that messages are wanted in; English unless it is Russian."""
+    chosen = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
+    return "ru" if chosen.lower().startswith("ru") else "en"
+
+
+def source_findings(root: Path = ROOT) -> list[tuple[str, dict[str, object]]]:
+    """What hparams.py itself has wrong, as kind and facts; judged before it is imported, as it may not import."""
+    source = root / "hparams.py"
+    problem = syntax_problem(source)
+    if problem is not None:
+        return [("source_syntax", {"line": problem[0], "error": problem[1]})]
+    return [
+        ("duplicate_field", {"name": name, "first": first, "second": second})
+        for name, first, second in declared_twice(source)
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    language = language_of(os.environ) if args.language == "auto" else args.language
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # the report has characters that a Latin-1 terminal's codec lacks
+    if any(kind == "source_syntax" for kind, _ in source_findings()):
+        return show_broken_source(language, as_json=args.json)
+    if args.show_params:
+        return show_params(language, as_json=args.json)
+    from compatibility import CONFIG, Compatibility, Finding, as_json, check, report
+
+    result = check(args.config or CONFIG, overrides=args.hparams)
+    own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
+    result = Compatibility(result.names, (*own, *result.findings), result.is_parsed)
+    print(json.dumps(as_json(result, language), indent=2, ensure_ascii=False) if args.json else report(result, language))
+    return 0 if result.is_compatible else 1
+
+
+def show_broken_source(language: str, *, as_json: bool) -> int:
+    """hparams.py can't be imported, so nothing else can be judged."""
+    import yaml
+
+    templates = yaml.safe_load((ROOT / "messages.yaml").read_text(encoding="utf-8"))["problems"]
+    said = [templates[kind][language].format(**facts) for kind, facts in source_findings()]
+    problems = [{"kind": "source_syntax", "message": text} for text in said]
+    print(json.dumps({"compatible": False, "problems": problems}, ensure_ascii=False) if as_json else "\n".join(said))
+    return 1
+
+
+def show_params(language: str, *, as_json: bool) -> int:
+    from compatibility import messages
+    from hparams import field_names, resolve_hparams
+    from params_view import show_params as table
+
+    if not as_json:
+        print(messages("compatibility")["available"][language].format(n=len(field_names())))
+    print(table(resolve_hparams(), "json" if as_json else "text", language=language))  # type: ignore[arg-type]
+    return 0
+
+
+# ---- the same as a test
+
+
+def test_the_tuner_searches_only_what_hparams_declares_and_code_reads() -> None:
+    from compatibility import check, report
+
+    result = check()
+    assert result.is_compatible, report(result, "en")
+
+
+def test_no_hyperparameter_is_declared_twice() -> None:
+    assert source_findings() == []
+
+
+def test_every_source_file_can_be_read() -> None:
+    assert {path.name: problem for path in program_files(ROOT) if (problem := syntax_problem(path))} == {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
