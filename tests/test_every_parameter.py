@@ -1,0 +1,314 @@
+"""No hyperparameter is dead: each is read by code, and each has a row here that shows what it changes.
+
+A new field needs a row in EFFECTS: a `Seen` with something cheap to observe that its change must change, or a `Tested`
+that names the test which would fail if the code ignored it.
+"""
+
+import ast
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import trained, weights_of
+from test_validation import model_of, validated
+
+import checkpoint as ckpt
+import composition
+from composition import Options
+from data_utils import load_corpus, loader_workers, make_loader, plan_batches
+from hparams import HParams, Resolved, field_names
+from loss_function import guide_weight, tacotron2_loss
+from model import Tacotron2
+from run_log import LOG, Queued
+from schedule import Progress, learning_rate
+from source_checks import names_read, program_files
+from text import text_to_sequence
+from trainer import decode_limits, voice_of
+from validation import speak
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+Observed = object
+Observer = Callable[[HParams, Path], Observed]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`change` (over `base`) changes what `observe` sees."""
+
+    observe: Observer
+    change: str
+    base: str = ""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Another test, `file.py::test_name`, shows the effect."""
+
+    by: str
+
+
+# ---- what can be observed
+
+
+def shapes(hp: HParams, folder: Path) -> Observed:
+    return {name: tuple(t.shape) for name, t in Tacotron2(hp).state_dict().items()}
+
+
+def mels(hp: HParams, folder: Path) -> Observed:
+    corpus = load_corpus(hp)
+    return [round(corpus.stats.mean, 6), *corpus.train[0].mel.numpy().round(4).flatten().tolist()]
+
+
+def ids(hp: HParams, folder: Path) -> Observed:
+    return text_to_sequence("Dr. No has 2", hp.text_cleaners)
+
+
+def batches(hp: HParams, folder: Path) -> Observed:
+    plan = plan_batches(load_corpus(hp).train, hp)
+    return [(plan.epoch(epoch), [plan.shape(batch) for batch in plan.epoch(epoch)]) for epoch in range(6)]
+
+
+def loss(hp: HParams, folder: Path) -> Observed:
+    """Of one teacher-forced pass in training mode."""
+    corpus = load_corpus(hp)
+    batch = next(iter(make_loader(corpus.train, plan_batches(corpus.train, hp), epoch=0, r=hp.n_frames_per_step)))
+    model = model_of(hp)
+    outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
+    terms = tacotron2_loss(
+        outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths, hp=hp,
+        r=hp.n_frames_per_step, mask_padding=hp.mask_padding, guide=guide_weight(1, hp),
+    )  # fmt: skip
+    return terms.total.item()
+
+
+def update(hp: HParams, folder: Path) -> Observed:
+    """The weights after two optimiser steps."""
+    return [t.double().sum().item() for t in weights_of(trained(hp, folder, 2)).values()]
+
+
+def decoder_loop(hp: HParams, folder: Path) -> Observed:
+    model = Tacotron2(hp)
+    outputs = model(torch.ones(1, 3, dtype=torch.long), torch.tensor([3]), torch.zeros(1, 8, 4), torch.tensor([4]))
+    return outputs.alignments.grad_fn.next_functions[0][0].name()  # type: ignore[union-attr]
+
+
+def rates(hp: HParams, folder: Path) -> Observed:
+    return [learning_rate(step, hp, scale=scale) for step in (1, 100, 5000) for scale in (1.0, 1e-9)]
+
+
+def guides(hp: HParams, folder: Path) -> Observed:
+    return [guide_weight(step, hp) for step in (1, 3500, 40000)]
+
+
+def patience(hp: HParams, folder: Path) -> Observed:
+    """Rate cuts and the early stop of a run whose score falls slowly and whose alignment is 0.6."""
+    progress, seen = Progress(), []
+    for progress.step in range(100, 6000, 100):
+        score = 1.0 - progress.step * 1e-6
+        progress.judge(score, 0.6, hp)
+        progress.plateau_reached(score, hp)
+        seen.append((progress.learning_rate_scale, progress.should_stop_early(hp)))
+    return seen
+
+
+def speech(hp: HParams, folder: Path) -> Observed:
+    """Length and end of what an untrained voice says."""
+    limits = decode_limits(hp, load_corpus(hp))
+    (spoken,) = speak(model_of(hp).eval(), [[5, 6, 7]], limits, seed=1, device=CPU)
+    return spoken.mel.shape[1], spoken.stop_reason, spoken.mel.double().sum().item()
+
+
+def sounds(hp: HParams, folder: Path) -> Observed:
+    samples = validated(hp, model_of(hp), load_corpus(hp)).samples
+    return [sample.wav.tolist() for sample in samples if sample.wav is not None]
+
+
+def watchers(hp: HParams, folder: Path) -> Observed:
+    """Who would watch a run, and with which settings. Never started, so there is nothing to close."""
+    watching = [watcher.observer for watcher in composition.observers(hp) if isinstance(watcher, Queued)]
+    return [(type(watcher).__name__, vars(watcher)) for watcher in watching]
+
+
+def workers(hp: HParams, folder: Path) -> Observed:
+    return loader_workers(hp.num_workers, n_cores=16)
+
+
+def warm_start(hp: HParams, folder: Path) -> Observed:
+    corpus = load_corpus(hp)
+    torch.manual_seed(77)
+    path = ckpt.save(ckpt.Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
+    model = model_of(hp)
+    composition.start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
+    return [t.double().sum().item() for t in model.state_dict().values()]
+
+
+def launches(hp: HParams, folder: Path) -> Observed:
+    """Two launches of one step: cuDNN's switches, and whether the first run was moved aside."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.benchmark
+    try:
+        for _ in range(2):
+            os.environ.pop("TACOTRON2_LAUNCH_ID", None)
+            settings = Resolved(hp, dict.fromkeys(field_names(), "--hparams"), {})
+            composition.train(settings, Options(output=folder / "o", logs=folder / "l", max_steps=1))
+        return cudnn.enabled, cudnn.benchmark, (folder / "o/previous").exists()
+    finally:
+        cudnn.enabled, cudnn.benchmark = before
+        for handler in [h for h in LOG.handlers if isinstance(h, logging.FileHandler)]:
+            LOG.removeHandler(handler)
+            handler.close()
+
+
+ALONE = "tensorboard_logging=False,save_attention_plots=False"
+EFFECTS: dict[str, Seen | Tested] = {
+    # audio
+    "n_mel_channels": Seen(mels, "n_mel_channels=9"),
+    "max_wav_value": Seen(mels, "max_wav_value=20000"),
+    "sampling_rate": Seen(mels, "sampling_rate=10000"),
+    "resample": Tested("test_audio.py::test_another_rate_is_an_error_when_resampling_is_off"),
+    "filter_length": Seen(mels, "filter_length=512"),
+    "hop_length": Seen(mels, "hop_length=64"),
+    "win_length": Seen(mels, "win_length=200"),
+    "mel_fmin": Seen(mels, "mel_fmin=100"),
+    "mel_fmax": Seen(mels, "mel_fmax=3000"),
+    # text and data
+    "text_cleaners": Seen(ids, "text_cleaners=[basic_cleaners]"),
+    "dataset_path": Tested("test_filelists.py::test_list_in_filelists_names_wavs_below_dataset_path"),
+    "training_files": Tested("test_features.py::test_missing_filelists_are_named_with_where_the_paths_came_from"),
+    "validation_files": Tested("test_features.py::test_missing_filelists_are_named_with_where_the_paths_came_from"),
+    "data_roots": Tested("test_filelists.py::test_link_out_of_the_data_folders_is_refused_until_its_root_is_listed"),
+    "load_mel_from_disk": Tested(
+        "test_mel_files.py::test_mels_from_disk_train_to_the_same_bits_as_their_recordings"
+    ),
+    "normalize_mel": Seen(mels, "normalize_mel=False"),
+    "batch_size": Seen(batches, "batch_size=3"),
+    "use_bucket_batching": Seen(batches, "use_bucket_batching=False"),
+    "use_balanced_sampling": Seen(batches, "use_balanced_sampling=True"),
+    "max_batch_frames": Seen(batches, "max_batch_frames=24"),
+    "num_workers": Seen(workers, "num_workers=3"),
+    # model
+    "n_symbols": Tested("test_hparams.py::test_a_checkpoint_may_bring_its_own_number_of_symbols"),
+    "symbols_embedding_dim": Seen(shapes, "symbols_embedding_dim=6"),
+    "encoder_kernel_size": Seen(shapes, "encoder_kernel_size=5"),
+    "encoder_n_convolutions": Seen(shapes, "encoder_n_convolutions=2"),
+    "encoder_embedding_dim": Seen(shapes, "encoder_embedding_dim=6"),
+    "encoder_dropout_rate": Seen(loss, "encoder_dropout_rate=0.5"),
+    "n_frames_per_step": Seen(shapes, "n_frames_per_step=2"),
+    "decoder_rnn_dim": Seen(shapes, "decoder_rnn_dim=6"),
+    "prenet_dim": Seen(shapes, "prenet_dim=6"),
+    "dropout_rate": Seen(loss, "dropout_rate=0"),
+    "max_decoder_steps": Seen(speech, "max_decoder_steps=3", "gate_threshold=1"),
+    "gate_threshold": Seen(speech, "gate_threshold=0"),
+    "p_attention_dropout": Seen(loss, "p_attention_dropout=0.5"),
+    "p_decoder_dropout": Seen(loss, "p_decoder_dropout=0.5"),
+    "attention_rnn_dim": Seen(shapes, "attention_rnn_dim=6"),
+    "attention_dim": Seen(shapes, "attention_dim=6"),
+    "attention_location_n_filters": Seen(shapes, "attention_location_n_filters=3"),
+    "attention_location_kernel_size": Seen(shapes, "attention_location_kernel_size=5"),
+    "postnet_embedding_dim": Seen(shapes, "postnet_embedding_dim=6"),
+    "postnet_kernel_size": Seen(shapes, "postnet_kernel_size=5"),
+    "postnet_n_convolutions": Seen(shapes, "postnet_n_convolutions=3"),
+    "postnet_dropout_rate": Seen(loss, "postnet_dropout_rate=0.5"),
+    "mask_padding": Seen(loss, "mask_padding=False"),
+    "xavier_init": Seen(loss, "xavier_init=False"),
+    "decoder_backend": Seen(decoder_loop, "decoder_backend=plain"),
+    # losses
+    "use_guided_attn": Seen(loss, "use_guided_attn=False"),
+    "no_dga": Seen(loss, "no_dga=True"),
+    "guide_loss_weight": Seen(loss, "guide_loss_weight=2"),
+    "guide_sigma": Seen(loss, "guide_sigma=0.4"),
+    "use_dynamic_guide_loss": Seen(guides, "use_dynamic_guide_loss=False"),
+    "guide_loss_initial_weight": Seen(loss, "guide_loss_initial_weight=2"),
+    "guide_loss_final_weight": Seen(guides, "guide_loss_final_weight=0.1"),
+    "guide_loss_decay_start": Seen(guides, "guide_loss_decay_start=1000"),
+    "guide_loss_decay_steps": Seen(guides, "guide_loss_decay_steps=1000"),
+    # optimisation
+    "learning_rate": Seen(rates, "learning_rate=0.01"),
+    "warmup_steps": Seen(rates, "warmup_steps=200"),
+    "learning_rate_decay": Seen(patience, "learning_rate_decay=0.1"),
+    "learning_rate_decay_patience": Seen(patience, "learning_rate_decay_patience=300"),
+    "learning_rate_min": Seen(rates, "learning_rate_min=1e-6"),
+    "anneal_start": Seen(rates, "anneal_start=50", "anneal_steps=200"),
+    "anneal_steps": Seen(rates, "anneal_steps=200"),
+    "use_saved_learning_rate": Tested("test_trainer.py::test_the_saved_learning_rate_is_taken_only_where_asked"),
+    "weight_decay": Seen(update, "weight_decay=0.1"),
+    "fp16_run": Seen(update, "fp16_run=True"),
+    "amp_dtype": Seen(update, "amp_dtype=fp16", "fp16_run=True"),
+    "dynamic_loss_scaling": Tested("test_precision.py::test_without_dynamic_scaling_the_scale_stays"),
+    "loss_scale_init": Tested("test_precision.py::test_the_scale_starts_at_loss_scale_init"),
+    "loss_scale_factor": Tested("test_precision.py::test_an_overflow_skips_the_step_and_cuts_the_scale_by_the_factor"),
+    "grad_clip_thresh": Seen(update, "grad_clip_thresh=1e-9"),  # Adam forgets any scale but that of its epsilon
+    "gradient_accumulation_steps": Seen(update, "gradient_accumulation_steps=2"),
+    # run
+    "epochs": Tested("test_trainer.py::test_a_run_ends_where_it_should"),
+    "iters_per_checkpoint": Tested("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "save_interval": Tested("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "validate_interval": Tested("test_trainer.py::test_the_best_pointer_names_the_best_validation"),
+    "keep_checkpoints": Tested("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "seed": Seen(loss, "seed=2"),
+    "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
+    "force_model_reinit": Seen(launches, "force_model_reinit=True", ALONE),
+    "early_stopping": Seen(patience, "early_stopping=True"),
+    "early_stopping_patience": Seen(patience, "early_stopping_patience=3", "early_stopping=True"),
+    "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
+    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", ALONE),
+    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
+    # monitoring
+    "validation_attention_analysis": Tested("test_validation.py::test_the_score_is_the_loss_without_free_running"),
+    "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),
+    "log_attention_weights": Seen(watchers, "log_attention_weights=False"),
+    "log_alignment_metrics": Seen(watchers, "log_alignment_metrics=False"),
+    "save_attention_plots": Seen(watchers, "save_attention_plots=False"),
+    "attention_plot_frequency": Seen(watchers, "attention_plot_frequency=7"),
+    "use_audio_quality_enhancement": Seen(
+        sounds, "use_audio_quality_enhancement=False", "validation_attention_analysis=True"
+    ),
+    "tensorboard_logging": Seen(watchers, "tensorboard_logging=False"),
+}
+
+
+# ---- the claims
+
+
+@cache
+def places_read() -> dict[str, list[str]]:
+    return names_read(path for path in program_files(ROOT) if path.name != "hparams.py")
+
+
+@pytest.mark.parametrize("name", field_names())
+def test_every_hyperparameter_is_read_by_some_code(name: str) -> None:
+    assert name in places_read(), f"{name} is declared in hparams.py, but no code outside it reads hp.{name}"
+
+
+def test_every_hyperparameter_has_a_row_and_every_row_a_hyperparameter() -> None:
+    lacking, left_over = set(field_names()) - EFFECTS.keys(), EFFECTS.keys() - set(field_names())
+    assert not lacking, f"say in EFFECTS what a change of {sorted(lacking)} changes"
+    assert not left_over, f"EFFECTS still has {sorted(left_over)}, which hparams.py no longer declares"
+
+
+@pytest.mark.parametrize("name", [name for name, row in EFFECTS.items() if isinstance(row, Seen)])
+def test_a_change_of_it_is_seen(name: str, tiny: Callable[..., HParams], tmp_path: Path) -> None:
+    row = EFFECTS[name]
+    assert isinstance(row, Seen) and row.change.startswith(f"{name}="), "a row changes its own parameter only"
+    before = row.observe(tiny(row.base), tmp_path / "before")
+    same = row.observe(tiny(row.base), tmp_path / "same")
+    after = row.observe(tiny(f"{row.base},{row.change}"), tmp_path / "after")
+    assert before == same, "what differs by itself shows nothing"
+    assert before != after, f"{row.change} changed nothing in {row.observe.__name__}"
+
+
+@pytest.mark.parametrize("name", [name for name, row in EFFECTS.items() if isinstance(row, Tested)])
+def test_the_test_that_shows_it_exists(name: str) -> None:
+    row = EFFECTS[name]
+    assert isinstance(row, Tested)
+    file, _, test = row.by.partition("::")
+    source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+    functions = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
+    assert test in functions, f"{row.by} does not exist any more"
+    assert name in source, f"{file} never mentions {name}"
