@@ -1,4 +1,4 @@
-"""Whether smart_tuner/config.yaml and hparams.py agree: names, types, ranges, defaults, and that each name has an effect.
+"""Whether smart_tuner/config.yaml and hparams.py agree: names, types, ranges, defaults, and whether each acts.
 
 `check_config` and its neighbours return findings, not text: `report` says them in English or Russian.
 """

@@ -23,7 +23,9 @@ def configure_logging(log_directory: Path | None = None) -> None:
     """Messages to the console (through rich, so that they don't tear the bar) and to `train.log`."""
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
-    LOG.handlers.clear()
+    for old in list(LOG.handlers):
+        LOG.removeHandler(old)
+        old.close()
     shown: logging.Handler
     if CONSOLE.is_terminal:
         shown = RichHandler(console=CONSOLE, show_path=False, show_level=False, markup=False, highlighter=None)

@@ -1,7 +1,12 @@
 """What `use_audio_quality_enhancement` does to synthesised sound; recordings and training data never come here.
 
 In this order: remove the offset, lower steady noise between the partials, trim silent edges, set the loudness.
-All on a whole utterance in numpy, a few milliseconds for a second of sound.
+All on a whole utterance in numpy.
+
+Measured by DNSMOS (speechmos 0.0.1.1), before -> after. DNSMOS marks the same sound lower the louder it is, so `before`
+is brought to the same loudness: 8 copy-syntheses by Griffin-Lim SIG 3.43 -> 3.44, BAK 3.65 -> 3.82, OVRL 2.96 -> 3.06,
+P.808 3.22 -> 3.36; 3 samples of a half-trained voice SIG 2.09 -> 2.30, BAK 3.09 -> 3.15, OVRL 1.70 -> 1.86,
+P.808 2.30 -> 2.68. Nobody listened.
 """
 
 import math

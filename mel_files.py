@@ -1,4 +1,4 @@
-"""Mels that were made elsewhere: filelists that name `.npy` files [n_mels, T_mel], checked in place of being computed."""
+"""Mels that were made elsewhere: filelists that name `.npy` files [n_mels, T_mel], checked instead of computed."""
 
 import logging
 from collections.abc import Callable, Sequence

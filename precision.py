@@ -50,9 +50,7 @@ class Precision:
 
     def autocast(self) -> torch.autocast:
         """Half-precision products; weights, losses, softmax and norms stay fp32."""
-        return torch.autocast(
-            self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None
-        )
+        return torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
@@ -80,7 +78,8 @@ class Precision:
             )
             return Event(step, "loss_scale_floor", message, {"scale": LEAST_SCALE})
         if after < before:
-            return Event(step, "loss_scale_cut", f"fp16 gradients overflowed: {before:g} -> {after:g}", {"scale": after})
+            message = f"fp16 gradients overflowed: {before:g} -> {after:g}"
+            return Event(step, "loss_scale_cut", message, {"scale": after})
         return None
 
     def state(self) -> dict[str, Any]:

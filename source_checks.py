@@ -66,5 +66,6 @@ def texts_found(paths: Iterable[Path], texts: Iterable[str]) -> list[tuple[str, 
 
 def program_files(root: Path) -> list[Path]:
     """The trainer's own source: top level and packages, without tests and what training never runs."""
-    found = [*root.glob("*.py"), *(path for package in root.glob("*/__init__.py") for path in package.parent.rglob("*.py"))]
+    in_packages = [path for package in root.glob("*/__init__.py") for path in package.parent.rglob("*.py")]
+    found = [*root.glob("*.py"), *in_packages]
     return sorted({path for path in found if not path.name.startswith("test_") and "tests" not in path.parts})

@@ -11,15 +11,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from source_checks import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent
+Language = Literal["en", "ru"]
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False  # type: ignore[union-attr]
+        description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False
     )
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
     p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def language_of(environment: Mapping[str, str]) -> str:
+def language_of(environment: Mapping[str, str]) -> Language:
     """Of the locale that messages are wanted in; English unless it is Russian."""
     chosen = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
     return "ru" if chosen.lower().startswith("ru") else "en"
@@ -49,7 +51,7 @@ def source_findings(root: Path = ROOT) -> list[tuple[str, dict[str, object]]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    language = language_of(os.environ) if args.language == "auto" else args.language
+    language: Language = language_of(os.environ) if args.language == "auto" else args.language
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")  # the report has characters that a Latin-1 terminal's codec lacks
     if any(kind == "source_syntax" for kind, _ in source_findings()):
@@ -61,11 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = check(args.config or CONFIG, overrides=args.hparams)
     own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
     result = Compatibility(result.names, (*own, *result.findings), result.is_parsed)
-    print(json.dumps(as_json(result, language), indent=2, ensure_ascii=False) if args.json else report(result, language))
+    if args.json:
+        print(json.dumps(as_json(result, language), indent=2, ensure_ascii=False))
+    else:
+        print(report(result, language))
     return 0 if result.is_compatible else 1
 
 
-def show_broken_source(language: str, *, as_json: bool) -> int:
+def show_broken_source(language: Language, *, as_json: bool) -> int:
     """hparams.py can't be imported, so nothing else can be judged."""
     import yaml
 
@@ -76,14 +81,14 @@ def show_broken_source(language: str, *, as_json: bool) -> int:
     return 1
 
 
-def show_params(language: str, *, as_json: bool) -> int:
+def show_params(language: Language, *, as_json: bool) -> int:
     from compatibility import messages
     from hparams import field_names, resolve_hparams
     from params_view import show_params as table
 
     if not as_json:
         print(messages("compatibility")["available"][language].format(n=len(field_names())))
-    print(table(resolve_hparams(), "json" if as_json else "text", language=language))  # type: ignore[arg-type]
+    print(table(resolve_hparams(), "json" if as_json else "text", language=language))
     return 0
 
 

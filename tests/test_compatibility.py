@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_hparams_compatibility as command
 import yaml
 
+import test_hparams_compatibility as command
 from compatibility import CONFIG, check, check_effects, check_old_names, messages, report
 from source_checks import declared_twice, names_read, syntax_problem
 from test_hparams_compatibility import language_of, main
@@ -62,9 +62,9 @@ def test_the_report_has_a_line_for_each_parameter_the_counts_and_the_verdict() -
 @pytest.mark.parametrize(
     ("pattern", "replacement", "message"),
     [
-        ("p_attention_dropout:", "attention_dropout:", "no attention_dropout in hparams.py; meant was p_attention_dropout"),
+        ("p_attention_dropout:", "attention_dropout:", "no attention_dropout .*; meant was p_attention_dropout"),
         (" dropout_rate:", " prenet_dropout:", "no prenet_dropout in hparams.py; meant was dropout_rate"),
-        ("postnet_dropout_rate:", "postnet_dropout:", "no postnet_dropout in hparams.py; meant was postnet_dropout_rate"),
+        ("postnet_dropout_rate:", "postnet_dropout:", "no postnet_dropout .*; meant was postnet_dropout_rate"),
         ("warmup_steps:", "warmup_step:", "no warmup_step in hparams.py; meant was warmup_steps"),
         ("warmup_steps:", "xyzzy:", "no xyzzy in hparams.py, nor anything like it"),
         ("low: 0.3", "low: -0.3", r"gate_threshold: low -0.3 must be float \(>= 0, <= 1\)"),
@@ -162,7 +162,8 @@ def test_show_params_lists_every_parameter(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_field_declared_twice_is_found_across_classes(tmp_path: Path) -> None:
     path = tmp_path / "hparams.py"
-    path.write_text("class A:\n    a: int = f(1)\n    n: ClassVar[int] = f(2)\nclass B:\n    n: int = f(3)\n    a: int = f(2)\n")
+    first = "class A:\n    a: int = f(1)\n    n: ClassVar[int] = f(2)\n"
+    path.write_text(first + "class B:\n    n: int = f(3)\n    a: int = f(2)\n")
     assert declared_twice(path) == [("a", 2, 6)]
 
 
@@ -181,7 +182,7 @@ def test_a_keyword_given_twice_is_reported_although_hparams_cannot_be_imported(t
 
 def test_a_field_that_no_code_reads_has_no_effect(tmp_path: Path) -> None:
     (tmp_path / "used.py").write_text("def f(hp):\n    hp.written = 1\n    return self.hp.batch_size\n")
-    assert list(names_read([tmp_path / "used.py"])) == ["hp", "batch_size"][1:]
+    assert list(names_read([tmp_path / "used.py"])) == ["batch_size"]
     names = {"batch_size": "batch_size", "max_grad_norm": "grad_clip_thresh"}
     assert [f.name for f in check_effects(names, tmp_path)] == ["max_grad_norm"]
 
@@ -191,4 +192,5 @@ def test_old_names_in_the_tuners_code_are_found(tmp_path: Path) -> None:
     (tmp_path / "smart_tuner/__init__.py").touch()
     (tmp_path / "smart_tuner/engine.py").write_text("params = ['attention_dropout', 'dropout_rate']\n")
     (found,) = check_old_names(tmp_path)
-    assert re.search(r"engine.py:1: the old name attention_dropout is used; the name is p_attention_dropout", found.say("en"))
+    message = "engine.py:1: the old name attention_dropout is used; the name is p_attention_dropout"
+    assert found.say("en").endswith(message)

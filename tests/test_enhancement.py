@@ -116,4 +116,6 @@ def test_training_mels_are_never_enhanced(tiny: Tiny) -> None:
         np.testing.assert_array_equal(read_mel(a.mel_path), read_mel(b.mel_path))
     assert create_hparams().use_audio_quality_enhancement
     first = on.train.features[0].utterance.audio_path
-    np.testing.assert_array_equal(read_audio(first, tiny()), read_audio(first, tiny("use_audio_quality_enhancement=False")))
+    np.testing.assert_array_equal(
+        read_audio(first, tiny()), read_audio(first, tiny("use_audio_quality_enhancement=False"))
+    )
