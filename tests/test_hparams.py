@@ -35,6 +35,8 @@ OTHER_VALUES = {
     "win_length": 1000,
     "learning_rate_min": 1e-7,
     "num_workers": 3,
+    "ddc_reduction_factor": 9,
+    "global_mean_npy": AWKWARD_TEXT + ".npy",
     "decoder_backend": "fast",
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
@@ -130,6 +132,8 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("win_length=1100", "win_length must be at most filter_length"),
         ("encoder_embedding_dim=511", "must be even"),
         ("learning_rate=1e-6", "learning_rate_min must be at most learning_rate"),
+        ("use_ddc=True,n_frames_per_step=4", "ddc_reduction_factor must be a multiple of n_frames_per_step"),
+        ("drop_frame_rate=0.1,global_mean_npy=mean.npz", "global_mean_npy must name a .npy file"),
         ("anneal_steps=10,learning_rate_min=0", "learning_rate_min must be over 0"),
         ("encoder_kernel_size=4", "must be odd"),
         ("attention_location_kernel_size=30", "must be odd"),
