@@ -22,6 +22,7 @@ from errors import NothingToRecover, UserError
 from run_log import LOG, write_atomic
 
 FORMAT = 1
+TRAINING_PARTS = ("mmi.", "coarse_decoder.")  # keys of what only training needs: a file may have them or not
 NAME = re.compile(r"step_(\d{8})\.pt")
 
 
@@ -300,9 +301,10 @@ def _copy_embedding(
 
 
 def load_exactly(model: nn.Module, content: Mapping[str, Any], *, path: Path) -> None:
-    """All weights, or a UserError that names what does not fit and the way on."""
-    theirs, ours = weights_of(content), model.state_dict()
-    problems = [f"missing: {k}" for k in ours if k not in theirs]
+    """All weights, or a UserError that names what does not fit and the way on. Training's own parts may be missing."""
+    ours = model.state_dict()
+    theirs = {k: v for k, v in weights_of(content).items() if k in ours or not k.startswith(TRAINING_PARTS)}
+    problems = [f"missing: {k}" for k in ours if k not in theirs and not k.startswith(TRAINING_PARTS)]
     problems += [f"not in this model: {k}" for k in theirs if k not in ours]
     problems += [
         f"{k} is {tuple(theirs[k].shape)} there, {tuple(v.shape)} here"
@@ -315,4 +317,4 @@ def load_exactly(model: nn.Module, content: Mapping[str, Any], *, path: Path) ->
             f"{path} does not fit this model in {len(problems)} places:\n  {shown}\n"
             "Give the hyperparameters it was trained with, or --warm-start to take over what fits."
         )
-    model.load_state_dict(theirs)
+    model.load_state_dict({**ours, **theirs})

@@ -29,6 +29,7 @@ class Options:
     logs: Path | None = None
     checkpoint: Path | None = None
     warm_start: bool = False
+    ignore_mmi_layers: bool = False
     max_steps: int | None = None
     max_minutes: float | None = None
     fresh: bool = False
@@ -147,7 +148,8 @@ def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, option
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = ckpt.read(path)
     if options.warm_start:
-        done = ckpt.warm_start(model, content, ignore=hp.ignore_layers, symbols=symbols)
+        ignored = hp.ignore_layers + (hp.mmi_ignore_layers if options.ignore_mmi_layers else ())
+        done = ckpt.warm_start(model, content, ignore=ignored, symbols=symbols)
         LOG.info("warm start from %s: %s", path, done)
         return None
     if content.get("format") == ckpt.FORMAT:

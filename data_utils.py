@@ -140,7 +140,7 @@ def corpus_fingerprint(features: Iterable[Feature]) -> str:
 
 def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False) -> BatchPlan:
     """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training."""
-    r = hp.n_frames_per_step
+    r = hp.ddc_reduction_factor if hp.use_ddc_loss else hp.n_frames_per_step  # whole steps of both decoders
     return BatchPlan(
         lengths=dataset.lengths,
         batch_size=hp.batch_size,

@@ -175,6 +175,17 @@ class ModelParams(MelShape):
     mask_padding: bool = hp_field(True)
     xavier_init: bool = hp_field(True)
     decoder_backend: Literal["auto", "plain", "fast"] = hp_field("auto", mutable=True)
+    use_mmi: bool = hp_field(False, affects="arch")
+    use_ddc_loss: bool = hp_field(False, aliases=("use_ddc",), affects="arch")
+    ddc_reduction_factor: int = hp_field(6, unit="frames", ge=1, affects="arch")
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("use_ddc_loss", "ddc_reduction_factor", "n_frames_per_step"),
+            lambda is_on, coarse, fine: not is_on or coarse % fine == 0,
+            "with use_ddc_loss, ddc_reduction_factor must be a multiple of n_frames_per_step",
+        ),
+    )
 
 
 class LossParams(Section):
@@ -189,6 +200,30 @@ class LossParams(Section):
     guide_loss_final_weight: float = hp_field(0.0, ge=0)
     guide_loss_decay_start: int = hp_field(3000, unit="steps", ge=0)
     guide_loss_decay_steps: int = hp_field(30000, unit="steps", ge=0)
+
+
+class AuxiliaryParams(Section):
+    """Losses beside Tacotron 2's own, and noise on what the teacher shows."""
+
+    mmi_weight: float = hp_field(1.0, ge=0)
+    use_gaf: bool = hp_field(True)
+    update_gaf_every_n_step: int = hp_field(10, unit="steps", ge=1)
+    max_gaf: float = hp_field(0.5, gt=0)
+    mmi_ignore_layers: TextList = hp_field(
+        ("mmi.hidden.weight", "mmi.hidden.bias", "mmi.output.weight", "mmi.output.bias")
+    )
+    ddc_loss_weight: float = hp_field(0.1, ge=0, aliases=("ddc_consistency_weight",))
+    attention_alignment_loss_weight: float = hp_field(0.0, ge=0)
+    drop_frame_rate: float = hp_field(0.0, ge=0, lt=1)
+    global_mean_npy: str = hp_field("global_mean.npy", mutable=True)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("drop_frame_rate", "global_mean_npy"),
+            lambda rate, path: rate == 0 or path.endswith(".npy"),
+            "with drop_frame_rate, global_mean_npy must name a .npy file",
+        ),
+    )
 
 
 class OptimisationParams(Section):
@@ -257,7 +292,15 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, RunParams, OptimisationParams, LossParams, ModelParams, DataParams, TextParams, AudioParams
+    MonitorParams,
+    RunParams,
+    OptimisationParams,
+    AuxiliaryParams,
+    LossParams,
+    ModelParams,
+    DataParams,
+    TextParams,
+    AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

@@ -13,12 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hparams import ModelParams
+from hparams import HParams, ModelParams
 from kernels.teacher_forced import fast_teacher_forced
 from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
 from metrics import StopReason
+from mmi import Recogniser
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """What the second decoder of double decoder consistency predicts, in its own, longer steps."""
+
+    mel: Tensor  # [B, n_mels, T_mel]
+    gate_logits: Tensor  # [B, T_mel / ddc_reduction_factor]
+    alignments: Tensor  # [B, T_mel / ddc_reduction_factor, T_text]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Outputs:
     mel_post: Tensor  # [B, n_mels, T_mel]
     gate_logits: Tensor  # [B, T_dec]
     alignments: Tensor  # [B, T_dec, T_text]
+    coarse: Coarse | None = None  # with use_ddc_loss
+    recognised: Tensor | None = None  # with use_mmi: [T_dec, B, n_symbols + 1] log-probabilities, blank last
 
 
 @dataclass(frozen=True)
@@ -173,11 +185,12 @@ class Decoder(nn.Module):
         last_of_group = mel[:, :, self.r - 1 :: self.r].permute(2, 0, 1)  # [T_dec, B, n_mels]
         return torch.cat((torch.zeros_like(last_of_group[:1]), last_of_group[:-1]))
 
-    def forward(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Teacher-forced.
 
         memory [B, T_text, E], mel [B, n_mels, T_mel], T_mel a multiple of r
-        ->  mel [B, n_mels, T_mel], gate logits [B, T_dec], alignments [B, T_dec, T_text].
+        ->  mel [B, n_mels, T_mel], gate logits [B, T_dec], alignments [B, T_dec, T_text],
+            features [T_dec, B, D + E] that both projections read.
         """
         prenet_out = self.prenet(self.teacher_frames(mel))  # [T_dec, B, prenet_dim]
         T_dec, B, _ = prenet_out.shape
@@ -189,7 +202,7 @@ class Decoder(nn.Module):
         )
         features, alignments = self.run_teacher_forced(prenet_out, self.attend(memory, text_lengths), masks)
         mel_out = self.frames_of(self.linear_projection(features))
-        return mel_out, self.gate_layer(features).squeeze(2).t(), alignments.transpose(0, 1)
+        return mel_out, self.gate_layer(features).squeeze(2).t(), alignments.transpose(0, 1), features
 
     def run_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
@@ -306,6 +319,11 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(hp)
         self.decoder = Decoder(hp)
         self.postnet = Postnet(hp)
+        # parts that only training needs; made last, so that the weights of the others don't depend on them
+        features = self.decoder.linear_projection.linear_layer.in_features
+        coarse = hp.model_copy(update={"n_frames_per_step": hp.ddc_reduction_factor})
+        self.coarse_decoder = Decoder(coarse) if hp.use_ddc_loss else None
+        self.mmi = Recogniser(features, hp) if hp.use_mmi else None
 
     def encode(self, text: Tensor, text_lengths: Tensor) -> Tensor:
         """text [B, T_text] ids -> memory [B, T_text, E]"""
@@ -317,7 +335,8 @@ class Tacotron2(nn.Module):
         text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B].
         With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
         """
-        decoded, gate_logits, alignments = self.decoder(self.encode(text, text_lengths), mel, text_lengths)
+        memory = self.encode(text, text_lengths)
+        decoded, gate_logits, alignments, features = self.decoder(memory, mel, text_lengths)
         decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
         refined = decoded + self.postnet(decoded).float()
         if self.mask_padding:
@@ -326,7 +345,17 @@ class Tacotron2(nn.Module):
             behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
             decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
             gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
-        return Outputs(decoded, refined, gate_logits, alignments)
+        coarse = self.teach_coarse(memory, mel, text_lengths)
+        recognised = None if self.mmi is None else self.mmi(features)
+        return Outputs(decoded, refined, gate_logits, alignments, coarse, recognised)
+
+    def teach_coarse(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> Coarse | None:
+        """The coarse decoder beside the fine one, on the same text; the encoder learns nothing from it."""
+        if self.coarse_decoder is None:
+            return None
+        assert mel.size(2) % self.coarse_decoder.r == 0, f"T_mel={mel.size(2)} is no multiple of ddc_reduction_factor"
+        decoded, gate_logits, alignments, _ = self.coarse_decoder(memory.detach(), mel, text_lengths)
+        return Coarse(decoded.float(), gate_logits.float(), alignments)
 
     @torch.no_grad()
     def infer(
@@ -346,6 +375,11 @@ class Tacotron2(nn.Module):
         return spoken
 
 
+def without_training_parts(hp: HParams) -> HParams:
+    """For a model that only speaks: without recogniser and coarse decoder."""
+    return hp.model_copy(update={"use_mmi": False, "use_ddc_loss": False})
+
+
 def decoder_steps(mel_lengths: Tensor, r: int) -> Tensor:
     """Steps that cover so many frames: ceil(length / r)."""
     return (mel_lengths + r - 1) // r
@@ -360,4 +394,6 @@ def pad_texts(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return text, lengths
 
 
-__all__ = ["DecodeLimits", "Decoded", "Outputs", "Tacotron2", "decoder_steps", "pad_texts"]
+__all__ = [
+    "Coarse", "DecodeLimits", "Decoded", "Outputs", "Tacotron2", "decoder_steps", "pad_texts", "without_training_parts",
+]  # fmt: skip

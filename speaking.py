@@ -10,7 +10,7 @@ import checkpoint as ckpt
 from data_utils import MelStats
 from errors import DataError, UserError, report
 from hparams import HParams, create_hparams
-from model import DecodeLimits, Tacotron2
+from model import DecodeLimits, Tacotron2, without_training_parts
 from run_log import Sample
 from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import clean
@@ -70,7 +70,7 @@ class Speaker:
             frames_per_symbol=voice.frames_per_symbol,
             budget_offset=voice.budget_offset,
         )
-        model = Tacotron2(hp)
+        model = Tacotron2(without_training_parts(hp))
         ckpt.load_exactly(model, {"model": saved.model}, path=path)
         return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step)
 

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
     add("--warm-start", action="store_true", help="with -c: take over the weights that fit, begin at step 0")
+    add("--ignore-mmi-layers", action="store_true", help="with --warm-start: leave out mmi_ignore_layers")
     add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.warm_start and args.checkpoint_path is None:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
+    if args.ignore_mmi_layers and not args.warm_start:
+        raise UserError("--ignore-mmi-layers needs --warm-start: it says which of a checkpoint's weights to leave out")
     from composition import Options, train  # imports torch, which takes seconds
 
     options = Options(
@@ -89,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         logs=args.log_directory,
         checkpoint=args.checkpoint_path,
         warm_start=args.warm_start,
+        ignore_mmi_layers=args.ignore_mmi_layers,
         max_steps=args.max_steps,
         max_minutes=args.max_minutes,
         fresh=args.fresh,

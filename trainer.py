@@ -17,9 +17,10 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from audio import MelFingerprint
+from auxiliary_losses import AuxiliaryLosses
 from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
 from hparams import HParams
-from loss_function import guide_weight, tacotron2_loss
+from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import DecodeLimits, Tacotron2, decoder_steps
 from precision import Precision
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
@@ -102,6 +103,7 @@ class Trainer:
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
         self.directory, self.log, self.observers = directory, log, observers
         self.limits = limits or Limits()
+        self.auxiliary = AuxiliaryLosses(hp, corpus, model, device)
         self.base_rate = hp.learning_rate
         self.precision = Precision(hp, device)
         self.optimizer = torch.optim.Adam(
@@ -221,31 +223,37 @@ class Trainer:
             self.interval.padded_frames += batch.mel.size(0) * batch.mel.size(2)
 
     def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps."""
-        r = self.hp.n_frames_per_step
-        steps = [decoder_steps(batch.mel_lengths, r).sum() for batch in micro_batches]
-        all_steps = torch.stack(steps).sum()
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""
+        steps = [decoder_steps(batch.mel_lengths, self.hp.n_frames_per_step).sum() for batch in micro_batches]
+        all_steps, n_utterances = torch.stack(steps).sum(), sum(map(len, micro_batches))
         sums: dict[str, Tensor] = {}
         for batch, n in zip(micro_batches, steps, strict=True):
             share = (n / all_steps).to(self.device)
             batch = batch.to(self.device, non_blocking=True)
-            with self.precision.autocast():
-                outputs = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
-            terms = tacotron2_loss(
-                outputs,
-                batch.mel,
-                batch.gate,
-                text_lengths=batch.text_lengths,
-                mel_lengths=batch.mel_lengths,
-                hp=self.hp,
-                r=r,
-                mask_padding=self.hp.mask_padding,
-                guide=guide,
-            )
+            terms = self._losses(batch, guide, share, len(batch) / n_utterances)
             self.precision.scaled(terms.total * share).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * share
         return sums
+
+    def _losses(self, batch: Batch, guide: float, share: Tensor, by_utterances: float) -> LossTerms:
+        """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
+        with self.precision.autocast():
+            outputs = self.model(batch.text, batch.text_lengths, self.auxiliary.teacher(batch), batch.mel_lengths)
+        terms = tacotron2_loss(
+            outputs,
+            batch.mel,
+            batch.gate,
+            text_lengths=batch.text_lengths,
+            mel_lengths=batch.mel_lengths,
+            hp=self.hp,
+            r=self.hp.n_frames_per_step,
+            mask_padding=self.hp.mask_padding,
+            guide=guide,
+        )
+        return self.auxiliary.add(
+            terms, outputs, batch, step=self.progress.step, share=share, by_utterances=by_utterances
+        )
 
     # -- between steps ----------------------------------------------------------------------------------------
 
@@ -376,6 +384,7 @@ class Trainer:
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "corpus": self.corpus.fingerprint,
             "loss_scale": self.precision.state(),
+            "auxiliary": self.auxiliary.state(),
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
         return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus), training)
@@ -386,6 +395,7 @@ class Trainer:
         self.model.load_state_dict(saved.model)
         self.optimizer.load_state_dict(saved.training["optimizer"])
         self.progress = Progress(**saved.training["progress"])
+        self.auxiliary.restore(saved.training.get("auxiliary", {}))
         if self.hp.use_saved_learning_rate:
             self.base_rate = saved.training["learning_rate"]
         self.precision.restore(saved.training.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import metrics
 from audio import griffin_lim
+from auxiliary_losses import auxiliary_parts
 from data_utils import Batch, MelStats
 from enhancement import enhance
 from hparams import HParams
@@ -58,7 +59,8 @@ def teacher_forced_losses(
         )
         n = int(steps.sum())
         total_steps += n
-        for name, value in terms.parts.items():
+        more = auxiliary_parts(outputs, batch, hp, r=hp.n_frames_per_step)
+        for name, value in {**terms.parts, **more}.items():
             sums[name] += n * to_log_mel_units(name, float(value), stats)
         guided = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)
         sums["guided_attention"] += n * float(guided)

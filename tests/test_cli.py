@@ -18,7 +18,7 @@ COMMANDS = ("train.py", "synthesize.py", "evaluate.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
-    "--skip-bad-data", "--no-dga",
+    "--skip-bad-data", "--no-dga", "--ignore-mmi-layers",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050
@@ -126,7 +126,7 @@ def test_underscores_work_for_dashes_in_every_switch(tmp_path: Path, cache: Path
     done = run(
         "train.py", "--output_directory", "o", "--log_directory=l", "--checkpoint_path", "c.pt", "--warm_start",
         "--hparams_file", "own_file.yaml", "--max_steps=3", "--max_minutes", "2", "--resume_with_changes",
-        "--skip_bad_data", "--no_dga", "--show_params=json", cwd=tmp_path, cache=cache,
+        "--skip_bad_data", "--no_dga", "--ignore_mmi_layers", "--show_params=json", cwd=tmp_path, cache=cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -186,6 +186,7 @@ def test_all_mistakes_in_the_hyperparameters_are_reported_at_once(tmp_path: Path
     ("arguments", "expected"),
     [
         (("--warm-start",), ("--warm-start needs -c",)),
+        (("--ignore-mmi-layers",), ("--ignore-mmi-layers needs --warm-start",)),
         (("--preset", "nope"), ("--preset nope", "demo", "nvidia")),
         (("--hparams-file", "absent.yaml"), ("absent.yaml",)),
         (("--hparams", "guided_attention_enabled=True,use_guided_attn=False"), ("use_guided_attn", "guided_attention")),
