@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hparams import ModelParams
+from gst import Style, StylePredictor, StyleTokens
+from hparams import ModelParams, StyleParams
 from kernels.teacher_forced import fast_teacher_forced
 from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
 from metrics import StopReason
+from speakers import SpeakerEmbedding
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
 
@@ -29,6 +31,7 @@ class Outputs:
     mel_post: Tensor  # [B, n_mels, T_mel]
     gate_logits: Tensor  # [B, T_dec]
     alignments: Tensor  # [B, T_dec, T_text]
+    style: Style | None = None  # with style tokens
 
 
 @dataclass(frozen=True)
@@ -293,9 +296,12 @@ class StopWatch:
 
 
 class Tacotron2(nn.Module):
-    """Text to standardised mel. Keys and shapes of the default are NVIDIA's: 84 tensors, 28,193,153 parameters."""
+    """Text to standardised mel. Keys and shapes of the default are NVIDIA's: 84 tensors, 28,193,153 parameters.
 
-    def __init__(self, hp: ModelParams) -> None:
+    Speakers and style tokens add tensors under their own prefixes and change no shape.
+    """
+
+    def __init__(self, hp: StyleParams, n_speakers: int = 0) -> None:
         super().__init__()
         self.mask_padding = hp.mask_padding
         self.r = hp.n_frames_per_step
@@ -306,18 +312,56 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(hp)
         self.decoder = Decoder(hp)
         self.postnet = Postnet(hp)
+        self.speaker_embedding = SpeakerEmbedding(n_speakers, hp) if n_speakers else None
+        self.gst = StyleTokens(hp) if hp.use_gst else None
+        self.tpgst = StylePredictor(hp) if hp.use_gst else None
 
-    def encode(self, text: Tensor, text_lengths: Tensor) -> Tensor:
-        """text [B, T_text] ids -> memory [B, T_text, E]"""
-        return self.encoder(self.embedding(text).transpose(1, 2), text_lengths)
+    def encode(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor | None = None) -> Tensor:
+        """text [B, T_text] ids, speakers [B] rows -> memory [B, T_text, E], not yet styled"""
+        memory = self.encoder(self.embedding(text).transpose(1, 2), text_lengths)
+        if self.speaker_embedding is None:
+            return memory
+        assert speakers is not None, "a model of several speakers must be told whose voice it is"
+        return self.speaker_embedding(memory, text_lengths, speakers)
 
-    def forward(self, text: Tensor, text_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Outputs:
-        """Teacher-forced pass.
+    def in_style(
+        self,
+        memory: Tensor,
+        text_lengths: Tensor,
+        *,
+        style: Tensor | None = None,
+        recordings: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Style | None]:
+        """memory [B, T_text, E] in a style: as given [B, heads, tokens], else of recordings, else as the text suggests.
 
-        text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B].
-        With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
+        recordings: mel [B, n_mels, T_mel] and mel_lengths [B]. Without style tokens the memory stays as it is.
         """
-        decoded, gate_logits, alignments = self.decoder(self.encode(text, text_lengths), mel, text_lengths)
+        if self.gst is None or self.tpgst is None:
+            return memory, None
+        predicted = self.tpgst(memory, text_lengths)
+        if style is None:
+            style = predicted.exp() if recordings is None else self.gst.weights(*recordings)
+        return self.gst(memory, text_lengths, style), Style(style, predicted)
+
+    def forward(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        *,
+        speakers: Tensor | None = None,
+        style: Tensor | None = None,
+    ) -> Outputs:
+        """Teacher-forced pass, in the style of the mel itself unless `style` gives another.
+
+        text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B],
+        speakers [B], style [B, heads, tokens]. With `mask_padding`, outputs behind each utterance are 0 (mels) and
+        "stop" (gate).
+        """
+        memory = self.encode(text, text_lengths, speakers=speakers)
+        memory, styled = self.in_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
+        decoded, gate_logits, alignments = self.decoder(memory, mel, text_lengths)
         decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
         refined = decoded + self.postnet(decoded).float()
         if self.mask_padding:
@@ -326,17 +370,26 @@ class Tacotron2(nn.Module):
             behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
             decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
             gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
-        return Outputs(decoded, refined, gate_logits, alignments)
+        return Outputs(decoded, refined, gate_logits, alignments, styled)
 
     @torch.no_grad()
     def infer(
-        self, text: Tensor, text_lengths: Tensor, limits: DecodeLimits, *, generator: torch.Generator | None = None
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        limits: DecodeLimits,
+        *,
+        generator: torch.Generator | None = None,
+        speakers: Tensor | None = None,
+        style: Tensor | None = None,
     ) -> list[Decoded]:
         """Speaks: text [B, T_text], text_lengths [B] -> one `Decoded` an utterance, cut where it stopped.
 
-        `generator` draws the prenet's dropout, which stays on. The model should be in eval mode.
+        `generator` draws the prenet's dropout, which stays on. The model should be in eval mode. speakers [B]; without
+        `style` [B, heads, tokens], the text decides it.
         """
-        memory = self.encode(text, text_lengths)
+        memory = self.encode(text, text_lengths, speakers=speakers)
+        memory, _ = self.in_style(memory, text_lengths, style=style)
         mel, gates, alignments, watch = self.decoder.infer(memory, text_lengths, limits, generator)
         spoken = []
         for i, (steps, symbols) in enumerate(zip(watch.n_steps.tolist(), text_lengths.tolist(), strict=True)):

@@ -22,7 +22,7 @@ ROWS = (
     ("text", "hparams"),
     ("params_view", "layers", "audio", "asr", "schedule"),
     ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup"),
-    ("features", "smart_tuner.monitors"),
+    ("features", "smart_tuner.monitors", "gst", "speakers"),
     ("batching",),
     ("data_utils", "model"),
     ("loss_function",),

@@ -36,6 +36,12 @@ OTHER_VALUES = {
     "learning_rate_min": 1e-7,
     "num_workers": 3,
     "decoder_backend": "fast",
+    "token_embedding_size": 128,
+    "num_heads": 2,
+    "ref_enc_filters": (16, 8),
+    "ref_enc_size": (5, 3),
+    "ref_enc_strides": (1, 2),
+    "ref_enc_pad": (2, 1),
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
 
