@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
     add("--resume-with-changes", action="store_true", help="go on although hyperparameters or data have changed")
     add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
+    add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
+    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
     add("--no-dga", action="store_true", help="no guided attention")
     return p
 
@@ -73,6 +75,12 @@ def resolved(args: argparse.Namespace) -> Resolved:
     return resolve_hparams(preset=args.preset, hparams_file=args.hparams_file, overrides=overrides)
 
 
+def ignored_prefixes(args: argparse.Namespace) -> tuple[str, ...]:
+    """Beginnings of the state-dict keys that a warm start leaves out."""
+    asked = {"gst.": args.ignore_gst_layers, "tpgst.": args.ignore_tsgst_layers}
+    return tuple(prefix for prefix, is_asked in asked.items() if is_asked)
+
+
 def run(args: argparse.Namespace) -> int:
     settings = resolved(args)
     if args.show_params:
@@ -82,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.warm_start and args.checkpoint_path is None:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
+    prefixes = ignored_prefixes(args)
+    if prefixes and not args.warm_start:
+        raise UserError("--ignore-gst-layers and --ignore-tsgst-layers choose what --warm-start leaves out; add it")
     from composition import Options, train  # imports torch, which takes seconds
 
     options = Options(
@@ -89,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         logs=args.log_directory,
         checkpoint=args.checkpoint_path,
         warm_start=args.warm_start,
+        ignore_prefixes=prefixes,
         max_steps=args.max_steps,
         max_minutes=args.max_minutes,
         fresh=args.fresh,

@@ -18,7 +18,7 @@ COMMANDS = ("train.py", "synthesize.py", "evaluate.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
-    "--skip-bad-data", "--no-dga",
+    "--skip-bad-data", "--ignore-gst-layers", "--ignore-tsgst-layers", "--no-dga",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050

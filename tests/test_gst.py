@@ -90,7 +90,7 @@ def test_each_parameter_changes_shapes_or_the_style(name: str, value: str) -> No
         assert not torch.allclose(usual.weights(mels(), MEL_LENGTHS), other.weights(mels(), MEL_LENGTHS), atol=1e-6)
 
 
-def test_use_gst_adds_its_own_loss_alone_in_all_others_names() -> None:
+def test_use_gst_adds_the_style_loss_and_acts_on_the_mels() -> None:
     hp, plain = small(), create_hparams(SMALL.replace("use_gst=True", "use_gst=False"))
     with_style, without = (loss_of(teach(model_of(each)), each).parts for each in (hp, plain))
     assert with_style.keys() - without.keys() == {"style"} and with_style["mel"] != without["mel"]
