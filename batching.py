@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from errors import UserError
 from features import Feature, MelStats, read_mel
 from sampling import balanced_draw, duration_bands
+from speakers import row_tensor
 
 MAX_BANDS = 16  # 4.4 % padding on 1032 utterances of 0.8 to 6.5 s in batches of 16; 8 bands give 7.7 %, 32 give 2.8 %
 TEXT_MULTIPLE = 4  # tokens; fewer distinct text shapes at under 2 tokens a text
@@ -38,6 +39,7 @@ class Item:
     utterance_id: str
     text: Tensor
     mel: Tensor
+    speaker: int | None = None  # row of the speaker table
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Batch:
 
     text [B, T_text] int64, padded with 0; text_lengths [B] int64; mel [B, n_mels, T_mel] float32, standardised, padded
     with standardised silence; mel_lengths [B] int64, true frames; gate [B, T_mel / r] float32, 1 from the last valid
-    decoder step on; n_frames: sum of mel_lengths, known on the host.
+    decoder step on; n_frames: sum of mel_lengths, known on the host; speakers [B] int64 where the corpus names them.
     """
 
     text: Tensor
@@ -56,6 +58,7 @@ class Batch:
     gate: Tensor
     utterance_ids: tuple[str, ...]
     n_frames: int = -1
+    speakers: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.n_frames < 0:
@@ -80,6 +83,7 @@ class Batch:
             mel=move(self.mel),
             mel_lengths=move(self.mel_lengths),
             gate=move(self.gate),
+            speakers=None if self.speakers is None else move(self.speakers),
         )
 
 
@@ -107,6 +111,7 @@ def collate(items: Sequence[Item], *, r: int, stats: MelStats, pad_to: tuple[int
         mel_lengths=torch.tensor([item.mel.shape[1] for item in items]),
         gate=gate,
         utterance_ids=tuple(item.utterance_id for item in items),
+        speakers=row_tensor([item.speaker for item in items]),
     )
 
 
@@ -123,11 +128,18 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
 class MelDataset(Dataset[Item]):
     """Utterances as items; mels are read from their files on demand. Small enough to send to loader processes."""
 
-    def __init__(self, features: Sequence[Feature], texts: Sequence[Sequence[int]], *, stats: MelStats) -> None:
-        """texts: symbol ids of each feature."""
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        texts: Sequence[Sequence[int]],
+        *,
+        stats: MelStats,
+        speakers: Sequence[int] | None = None,
+    ) -> None:
+        """texts: symbol ids of each feature; speakers: its row of the speaker table."""
         assert len(texts) == len(features), "one text for each feature"
         self.features = tuple(features)
-        self.stats = stats
+        self.stats, self.speakers = stats, speakers
         self._texts = tuple(np.asarray(text, dtype=np.int64) for text in texts)
 
     def __len__(self) -> int:
@@ -140,6 +152,7 @@ class MelDataset(Dataset[Item]):
             utterance_id=feature.utterance.utterance_id,
             text=torch.from_numpy(self._texts[index].copy()),
             mel=torch.from_numpy(np.array(read_mel(feature.mel_path), dtype=np.float32)),
+            speaker=None if self.speakers is None else self.speakers[index],
         )
 
     @property
@@ -148,7 +161,7 @@ class MelDataset(Dataset[Item]):
         return [(len(text), feature.n_frames) for text, feature in zip(self._texts, self.features, strict=True)]
 
     @property
-    def speakers(self) -> list[str | None]:
+    def speaker_names(self) -> list[str | None]:
         """The speaker of each utterance; None where its line names none."""
         return [feature.utterance.speaker for feature in self.features]
 

@@ -23,6 +23,7 @@ from run_log import LOG, write_atomic
 
 FORMAT = 1
 TRAINING_PARTS = ("mmi.", "coarse_decoder.")  # keys of what only training needs: a file may have them or not
+SPEAKERS = "speaker_embedding.table.weight"  # its rows have names of their own, as those of the symbols
 NAME = re.compile(r"step_(\d{8})\.pt")
 
 
@@ -37,6 +38,7 @@ class Voice:
     mel_std: float
     frames_per_symbol: float  # a text's length budget, from the training corpus
     budget_offset: int
+    speakers: Sequence[str] = ()  # in the order of the table's rows
 
 
 @dataclass
@@ -246,6 +248,7 @@ class WarmStart:
     reshaped: list[str]  # other shape there than here; kept at their initial value
     unknown: list[str]  # in the file, not in this model
     embedding_rows: int = 0  # copied by symbol
+    speaker_rows: int = 0  # copied by name
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
@@ -255,26 +258,45 @@ class WarmStart:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})")
         if self.embedding_rows:
             parts.append(f"{self.embedding_rows} embedding rows copied by symbol")
+        if self.speaker_rows:
+            parts.append(f"{self.speaker_rows} speakers copied by name")
         return "; ".join(parts)
 
 
+def keys_under(prefixes: Sequence[str], content: Mapping[str, Any]) -> list[str]:
+    """The keys of a checkpoint's weights that begin so, for `ignore` of a warm start."""
+    return [key for key in weights_of(content) if key.startswith(tuple(prefixes))]
+
+
 def warm_start(
-    model: nn.Module, content: Mapping[str, Any], *, ignore: Sequence[str], symbols: Sequence[str]
+    model: nn.Module,
+    content: Mapping[str, Any],
+    *,
+    ignore: Sequence[str],
+    symbols: Sequence[str],
+    speakers: Sequence[str] = (),
 ) -> WarmStart:
-    """Copies every weight that fits. Embedding rows come over by symbol where the file names its symbols."""
+    """Copies every weight that fits. Embedding rows come over by symbol and by speaker, as the file names them."""
     theirs, ours = weights_of(content), model.state_dict()
     chosen, reshaped = {}, []
     voice = content.get("voice")
-    other_symbols = isinstance(voice, dict) and list(voice["symbols"]) != list(symbols)
+    by_row = {SPEAKERS} if _named_rows(content, "speakers") != list(speakers) else set()
+    if isinstance(voice, dict) and list(voice["symbols"]) != list(symbols):
+        by_row.add("embedding.weight")
     for key, tensor in theirs.items():
-        if key in ignore or key not in ours or (key == "embedding.weight" and other_symbols):
+        if key in ignore or key not in ours or key in by_row:
             continue
         if tensor.shape == ours[key].shape:
             chosen[key] = tensor
         else:
             reshaped.append(key)
     model.load_state_dict({**ours, **chosen})
-    rows = _copy_embedding(model, theirs, content, symbols) if "embedding.weight" not in chosen else 0
+    rows = 0
+    if "embedding.weight" not in chosen:
+        rows = _copy_rows(model, "embedding.weight", theirs, _named_rows(content, "symbols"), symbols)
+    speaker_rows = 0
+    if SPEAKERS in by_row and SPEAKERS not in ignore:
+        speaker_rows = _copy_rows(model, SPEAKERS, theirs, _named_rows(content, "speakers"), speakers)
     return WarmStart(
         loaded=sorted(chosen),
         ignored=sorted(k for k in theirs if k in ignore and k in ours),
@@ -282,18 +304,27 @@ def warm_start(
         reshaped=sorted(reshaped),
         unknown=sorted(k for k in theirs if k not in ours),
         embedding_rows=rows,
+        speaker_rows=speaker_rows,
     )
 
 
-def _copy_embedding(
-    model: nn.Module, theirs: Mapping[str, Tensor], content: Mapping[str, Any], symbols: Sequence[str]
-) -> int:
+def _named_rows(content: Mapping[str, Any], what: str) -> list[str]:
+    """The names of a table's rows, `symbols` or `speakers`, where the file tells."""
     voice = content.get("voice")
-    table, source = model.get_parameter("embedding.weight"), theirs.get("embedding.weight")
-    if not isinstance(voice, dict) or source is None or source.size(1) != table.size(1):
+    return list(voice.get(what, ())) if isinstance(voice, dict) else []
+
+
+def _copy_rows(
+    model: nn.Module, key: str, theirs: Mapping[str, Tensor], their_names: Sequence[str], our_names: Sequence[str]
+) -> int:
+    """Copies the rows of the table `key` that both sides have a name for. -> how many"""
+    if key not in theirs or not our_names:
         return 0
-    their_rows = {symbol: i for i, symbol in enumerate(voice["symbols"])}
-    common = [(i, their_rows[s]) for i, s in enumerate(symbols) if s in their_rows]
+    table, source = model.get_parameter(key), theirs[key]
+    if source.size(1) != table.size(1):
+        return 0
+    their_rows = {name: i for i, name in enumerate(their_names)}
+    common = [(i, their_rows[name]) for i, name in enumerate(our_names) if name in their_rows]
     with torch.no_grad():
         for i, j in common:
             table[i] = source[j]

@@ -29,7 +29,7 @@ class Options:
     logs: Path | None = None
     checkpoint: Path | None = None
     warm_start: bool = False
-    ignore_mmi_layers: bool = False
+    ignore_prefixes: tuple[str, ...] = ()  # of weights that a warm start leaves out
     max_steps: int | None = None
     max_minutes: float | None = None
     fresh: bool = False
@@ -89,7 +89,7 @@ def build(
 ) -> tuple[Trainer, RunLog]:
     """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes."""
     torch.manual_seed(hp.seed)
-    model = Tacotron2(hp)
+    model = Tacotron2(hp, n_speakers=len(corpus.speakers))
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
@@ -137,6 +137,12 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
     saved = ckpt.load(path)
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
+    if list(saved.voice.speakers) != list(corpus.speakers):
+        raise UserError(
+            f"{where} holds a voice of other speakers ({', '.join(saved.voice.speakers) or 'none named'} there, "
+            f"{', '.join(corpus.speakers) or 'none named'} in the filelists)\n"
+            "Ways on: --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
+        )
     run_setup.check_resumable(
         hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,
         with_changes=options.resume_with_changes, where=where,
@@ -148,8 +154,8 @@ def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, option
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = ckpt.read(path)
     if options.warm_start:
-        ignored = hp.ignore_layers + (hp.mmi_ignore_layers if options.ignore_mmi_layers else ())
-        done = ckpt.warm_start(model, content, ignore=ignored, symbols=symbols)
+        ignore = [*hp.ignore_layers, *ckpt.keys_under(options.ignore_prefixes, content)]
+        done = ckpt.warm_start(model, content, ignore=ignore, symbols=symbols, speakers=corpus.speakers)
         LOG.info("warm start from %s: %s", path, done)
         return None
     if content.get("format") == ckpt.FORMAT:

@@ -27,6 +27,7 @@ from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_fe
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
 from hparams import HParams
 from mel_files import read_mel_files
+from speakers import speaker_names, speaker_rows, with_agreed_speakers
 from text import text_to_sequence
 
 __all__ = [
@@ -42,7 +43,7 @@ class Corpus:
     """Training and validation data.
 
     stats: of the training mels, 0 and 1 without normalize_mel. fingerprint: hex of all recordings and texts. problems:
-    the lines that were skipped, empty unless asked for.
+    the lines that were skipped, empty unless asked for. speakers: those of the training list, in the order of rows.
     """
 
     train: MelDataset
@@ -50,6 +51,7 @@ class Corpus:
     stats: MelStats
     fingerprint: str
     problems: tuple[Problem, ...] = ()
+    speakers: tuple[str, ...] = ()
 
 
 def load_corpus(
@@ -65,7 +67,8 @@ def load_corpus(
     progress(done, total) counts recordings of both sets. origins: which layer set each hyperparameter, for messages.
     DataError too if a filelist is missing, or nothing is left of one.
     """
-    lists = _read_filelists(hp, origins or {})
+    lists = with_agreed_speakers(*_read_filelists(hp, origins or {}))
+    speakers = speaker_names(lists[0].utterances)
     # one list may serve as both sets: each of its lines counts once
     utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))
     make = read_mel_files if hp.load_mel_from_disk else build_features
@@ -78,15 +81,16 @@ def load_corpus(
     _warn_about_leaks(train, validation)
     stats = training_stats(train, hp) if hp.normalize_mel else IDENTITY
     return Corpus(
-        train=_dataset(train, hp, stats),
-        validation=_dataset(validation, hp, stats),
+        train=_dataset(train, hp, stats, speakers),
+        validation=_dataset(validation, hp, stats, speakers),
         stats=stats,
         fingerprint=corpus_fingerprint([*train, *validation]),
         problems=tuple(problems),
+        speakers=speakers,
     )
 
 
-def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, ...]:
+def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, Filelist]:
     """The training and the validation list; what is missing of both in one DataError."""
     missing = [
         f"{name}={path} is no file (set by: {origins.get(name, 'hyperparameters')}); write the filelist there, or pass "
@@ -96,7 +100,7 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
     ]
     if missing:
         raise DataError("\n".join(missing))
-    return tuple(
+    training, validation = (
         read_filelist(
             Path(path),
             dataset_path=Path(hp.dataset_path),
@@ -106,6 +110,7 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
         )
         for path in (hp.training_files, hp.validation_files)
     )
+    return training, validation
 
 
 def _features_of(filelist: Filelist, made: FeatureSet) -> list[Feature]:
@@ -124,9 +129,10 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
         logger.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
 
 
-def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats) -> MelDataset:
+def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers: Sequence[str]) -> MelDataset:
     texts = [text_to_sequence(feature.utterance.text, hp.text_cleaners) for feature in features]
-    return MelDataset(features, texts, stats=stats)
+    rows = speaker_rows([feature.utterance for feature in features], speakers)
+    return MelDataset(features, texts, stats=stats, speakers=rows)
 
 
 def corpus_fingerprint(features: Iterable[Feature]) -> str:
@@ -149,5 +155,5 @@ def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = Fals
         max_batch_frames=hp.max_batch_frames,
         use_bands=hp.use_bucket_batching,
         shuffle=not is_validation,
-        speakers=dataset.speakers if hp.use_balanced_sampling and not is_validation else (),
+        speakers=dataset.speaker_names if hp.use_balanced_sampling and not is_validation else (),
     )

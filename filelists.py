@@ -30,7 +30,7 @@ MAX_SPEAKER_LENGTH = 64  # a longer "speaker" is a sentence: a third column of t
 
 ProblemKind = Literal[
     "malformed", "encoding", "NUL byte", "empty text", "missing file", "unsafe path", "duplicate",
-    "unknown characters", "unreadable audio", "too short", "unusable mel",
+    "unknown characters", "unreadable audio", "too short", "unusable mel", "speaker",
 ]  # fmt: skip
 
 

@@ -35,7 +35,10 @@ DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
 
 Affects = Literal["arch", "features", "run"]
-TextList = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+_TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+TextList = Annotated[tuple[str, ...], _TO_TUPLE]
+SizeList = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _TO_TUPLE]
+PaddingList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _TO_TUPLE]
 
 
 def hp_field(
@@ -188,6 +191,54 @@ class ModelParams(MelShape):
     )
 
 
+def shrunk(size: int, *, kernel: int, stride: int, pad: int, n_layers: int) -> int:
+    """What so many equal convolutions leave of an axis; 0 where nothing is left."""
+    for _ in range(n_layers):
+        size = (size + 2 * pad - kernel) // stride + 1 if size > 0 else 0
+    return max(size, 0)
+
+
+def _is_pair(pair: tuple[int, ...]) -> bool:
+    return len(pair) == 2
+
+
+class StyleParams(ModelParams):
+    """Global style tokens, and the width of a speaker's vector. Pairs are (along time, along the mel bands)."""
+
+    use_gst: bool = hp_field(False, affects="arch")
+    ref_enc_filters: SizeList = hp_field((32, 32, 64, 64, 128, 128), affects="arch")
+    ref_enc_size: SizeList = hp_field((3, 3), affects="arch")
+    ref_enc_strides: SizeList = hp_field((2, 2), affects="arch")
+    ref_enc_pad: PaddingList = hp_field((1, 1), affects="arch")
+    ref_enc_gru_size: int = _width(128)
+    token_embedding_size: int = _width(256)
+    token_num: int = _width(8)
+    num_heads: int = _width(4)
+    speaker_embedding_dim: int = _width(64)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("token_embedding_size", "num_heads"),
+            lambda width, heads: width % heads == 0,
+            "token_embedding_size must be a multiple of num_heads: each head has an equal part of it",
+        ),
+        Check(("ref_enc_filters",), lambda filters: len(filters) > 0, "at least one convolution is needed"),
+        *(
+            Check((name,), _is_pair, "must hold two numbers: along time, along the mel bands")
+            for name in ("ref_enc_size", "ref_enc_strides", "ref_enc_pad")
+        ),
+        Check(
+            ("n_mel_channels", "ref_enc_filters", "ref_enc_size", "ref_enc_strides", "ref_enc_pad", "use_gst"),
+            lambda mels, filters, size, strides, pad, use: (
+                not (use and _is_pair(size) and _is_pair(strides) and _is_pair(pad))
+                or shrunk(mels, kernel=size[1], stride=strides[1], pad=pad[1], n_layers=len(filters)) > 0
+            ),
+            "the reference encoder's convolutions must leave something of the mel bands: fewer filters, smaller "
+            "ref_enc_size or ref_enc_strides, or more ref_enc_pad",
+        ),
+    )
+
+
 class LossParams(Section):
     """Guided attention: its weight over the steps, and its width."""
 
@@ -297,7 +348,7 @@ class HParams(
     OptimisationParams,
     AuxiliaryParams,
     LossParams,
-    ModelParams,
+    StyleParams,
     DataParams,
     TextParams,
     AudioParams,

@@ -13,7 +13,7 @@ import metrics
 from audio import griffin_lim, mel_spectrogram, read_audio, write_wav
 from console import counted_progress
 from demo.corpus import ensure_demo_corpus
-from errors import DataError
+from errors import DataError, report
 from filelists import Utterance, data_error, read_filelist
 from plots import save_png
 from run_log import Sample
@@ -105,12 +105,27 @@ def read_recordings(speaker: Speaker, utterances: Sequence[Utterance]) -> list[R
 
 def speak_all(speaker: Speaker, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[Spoken]:
     """All texts with the first seed, then all with the next."""
+    named = list(zip(recordings, speakers_of(speaker, [r.utterance for r in recordings]), strict=True))
     show, spoken = counted_progress("speaking"), []
-    for seed, recording in product(seeds, recordings):
-        said = speaker.speak([recording.utterance.text], seed=seed)[0]
+    for seed, (recording, name) in product(seeds, named):
+        said = speaker.speak([recording.utterance.text], seed=seed, name=name)[0]
         spoken.append(Spoken(recording, seed, said.wav, replace(said.sample, target_mel=recording.mel)))
         show(len(spoken), len(seeds) * len(recordings))
     return spoken
+
+
+def speakers_of(speaker: Speaker, utterances: Sequence[Utterance]) -> list[str | None]:
+    """Whose voice says each line: the one it names. A voice without speakers says them all. DataError if it can't."""
+    if not speaker.names:
+        return [None] * len(utterances)
+    problems = [
+        f"{u.where}: {'names no speaker' if u.speaker is None else f'names the speaker {u.speaker!r}'}"
+        for u in utterances
+        if u.speaker not in speaker.names and (u.speaker is not None or len(speaker.names) > 1)
+    ]
+    if problems:
+        raise DataError(report(problems, headline=f"the voice has the speakers {', '.join(speaker.names)}:"))
+    return [u.speaker for u in utterances]
 
 
 def write_files(spoken: Sequence[Spoken], output: Path) -> None:

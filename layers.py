@@ -136,6 +136,12 @@ class Attention(nn.Module):
         return context, weights
 
 
+def add_to_text(memory: Tensor, vector: Tensor, text_lengths: Tensor) -> Tensor:
+    """One vector for each utterance, added wherever it has text: memory [B, T_text, E], vector [B, E]."""
+    behind = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
+    return memory + vector.unsqueeze(1).masked_fill(behind, 0.0)
+
+
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
     """True where a position lies behind the sequence: lengths [B] -> [B, size]."""
     return torch.arange(size, device=lengths.device)[None, :] >= lengths[:, None]

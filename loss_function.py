@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gst import style_loss
 from hparams import LossParams
 from layers import padding_mask
 from model import Outputs, decoder_steps
@@ -87,7 +88,7 @@ def tacotron2_loss(
     mask_padding: bool,
     guide: float,
 ) -> LossTerms:
-    """Mel before and after the postnet, gate, and guided attention with the weight `guide`.
+    """Mel before and after the postnet, gate, guided attention with the weight `guide`, and the style foreseen.
 
     mel [B, n_mels, T_mel] and gate [B, T_dec] are targets; with r frames a step, the silence that fills an
     utterance's last group counts as speech. Without `mask_padding` the means run over the padding too.
@@ -104,6 +105,9 @@ def tacotron2_loss(
     if guide > 0.0:
         parts["guided_attention"] = guided_attention_loss(outputs.alignments, text_lengths, steps, hp.guide_sigma)
         total = total + guide * parts["guided_attention"]
+    if outputs.style is not None:
+        parts["style"] = style_loss(outputs.style, steps)
+        total = total + parts["style"]
     return LossTerms(total, parts)
 
 

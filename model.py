@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hparams import HParams, ModelParams
+from gst import Style, StylePredictor, StyleTokens
+from hparams import HParams, ModelParams, StyleParams
 from kernels.teacher_forced import fast_teacher_forced
 from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
 from metrics import StopReason
 from mmi import Recogniser
+from speakers import SpeakerEmbedding
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
 
@@ -39,6 +41,7 @@ class Outputs:
     mel_post: Tensor  # [B, n_mels, T_mel]
     gate_logits: Tensor  # [B, T_dec]
     alignments: Tensor  # [B, T_dec, T_text]
+    style: Style | None = None  # with style tokens
     coarse: Coarse | None = None  # with use_ddc_loss
     recognised: Tensor | None = None  # with use_mmi: [T_dec, B, n_symbols + 1] log-probabilities, blank last
 
@@ -306,9 +309,12 @@ class StopWatch:
 
 
 class Tacotron2(nn.Module):
-    """Text to standardised mel. Keys and shapes of the default are NVIDIA's: 84 tensors, 28,193,153 parameters."""
+    """Text to standardised mel. Keys and shapes of the default are NVIDIA's: 84 tensors, 28,193,153 parameters.
 
-    def __init__(self, hp: ModelParams) -> None:
+    Speakers and style tokens add tensors under their own prefixes and change no shape.
+    """
+
+    def __init__(self, hp: StyleParams, n_speakers: int = 0) -> None:
         super().__init__()
         self.mask_padding = hp.mask_padding
         self.r = hp.n_frames_per_step
@@ -319,24 +325,63 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(hp)
         self.decoder = Decoder(hp)
         self.postnet = Postnet(hp)
-        # parts that only training needs; made last, so that the weights of the others don't depend on them
+        # made after all that the default has, whose weights must not depend on them; parts for training only are last
+        self.speaker_embedding = SpeakerEmbedding(n_speakers, hp) if n_speakers else None
+        self.gst = StyleTokens(hp) if hp.use_gst else None
+        self.tpgst = StylePredictor(hp) if hp.use_gst else None
         features = self.decoder.linear_projection.linear_layer.in_features
         coarse = hp.model_copy(update={"n_frames_per_step": hp.ddc_reduction_factor})
         self.coarse_decoder = Decoder(coarse) if hp.use_ddc_loss else None
         self.mmi = Recogniser(features, hp) if hp.use_mmi else None
 
-    def encode(self, text: Tensor, text_lengths: Tensor) -> Tensor:
-        """text [B, T_text] ids -> memory [B, T_text, E]"""
-        return self.encoder(self.embedding(text).transpose(1, 2), text_lengths)
+    def encode(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor | None = None) -> Tensor:
+        """text [B, T_text] ids, speakers [B] rows -> memory [B, T_text, E], not yet styled"""
+        memory = self.encoder(self.embedding(text).transpose(1, 2), text_lengths)
+        if self.speaker_embedding is None:
+            return memory
+        assert speakers is not None, "a model of several speakers must be told whose voice it is"
+        return self.speaker_embedding(memory, text_lengths, speakers)
 
-    def forward(self, text: Tensor, text_lengths: Tensor, mel: Tensor, mel_lengths: Tensor) -> Outputs:
-        """Teacher-forced pass.
+    def in_style(
+        self,
+        memory: Tensor,
+        text_lengths: Tensor,
+        *,
+        style: Tensor | None = None,
+        recordings: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Style | None]:
+        """memory [B, T_text, E] in a style: as given [B, heads, tokens], else of recordings, else as the text suggests.
 
-        text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B].
-        With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
+        recordings: mel [B, n_mels, T_mel] and mel_lengths [B]. Without style tokens the memory stays as it is.
         """
-        memory = self.encode(text, text_lengths)
-        decoded, gate_logits, alignments, features = self.decoder(memory, mel, text_lengths)
+        if self.gst is None or self.tpgst is None:
+            return memory, None
+        predicted = self.tpgst(memory, text_lengths)
+        if style is None:
+            style = predicted.exp() if recordings is None else self.gst.weights(*recordings)
+        return self.gst(memory, text_lengths, style), Style(style, predicted)
+
+    def forward(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        *,
+        speakers: Tensor | None = None,
+        style: Tensor | None = None,
+        teacher: Tensor | None = None,
+    ) -> Outputs:
+        """Teacher-forced pass, in the style of the mel itself unless `style` gives another.
+
+        text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B],
+        speakers [B], style [B, heads, tokens], teacher [B, n_mels, T_mel] what the decoder is shown in place of the
+        mel. With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
+        """
+        memory = self.encode(text, text_lengths, speakers=speakers)
+        memory, styled = self.in_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
+        teacher = mel if teacher is None else teacher
+        decoded, gate_logits, alignments, features = self.decoder(memory, teacher, text_lengths)
         decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
         refined = decoded + self.postnet(decoded).float()
         if self.mask_padding:
@@ -345,9 +390,9 @@ class Tacotron2(nn.Module):
             behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
             decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
             gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
-        coarse = self.teach_coarse(memory, mel, text_lengths)
+        coarse = self.teach_coarse(memory, teacher, text_lengths)
         recognised = None if self.mmi is None else self.mmi(features)
-        return Outputs(decoded, refined, gate_logits, alignments, coarse, recognised)
+        return Outputs(decoded, refined, gate_logits, alignments, styled, coarse, recognised)
 
     def teach_coarse(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> Coarse | None:
         """The coarse decoder beside the fine one, on the same text; the encoder learns nothing from it."""
@@ -359,13 +404,22 @@ class Tacotron2(nn.Module):
 
     @torch.no_grad()
     def infer(
-        self, text: Tensor, text_lengths: Tensor, limits: DecodeLimits, *, generator: torch.Generator | None = None
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        limits: DecodeLimits,
+        *,
+        generator: torch.Generator | None = None,
+        speakers: Tensor | None = None,
+        style: Tensor | None = None,
     ) -> list[Decoded]:
         """Speaks: text [B, T_text], text_lengths [B] -> one `Decoded` an utterance, cut where it stopped.
 
-        `generator` draws the prenet's dropout, which stays on. The model should be in eval mode.
+        `generator` draws the prenet's dropout, which stays on. The model should be in eval mode. speakers [B]; without
+        `style` [B, heads, tokens], the text decides it.
         """
-        memory = self.encode(text, text_lengths)
+        memory = self.encode(text, text_lengths, speakers=speakers)
+        memory, _ = self.in_style(memory, text_lengths, style=style)
         mel, gates, alignments, watch = self.decoder.infer(memory, text_lengths, limits, generator)
         spoken = []
         for i, (steps, symbols) in enumerate(zip(watch.n_steps.tolist(), text_lengths.tolist(), strict=True)):

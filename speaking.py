@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 import checkpoint as ckpt
+from audio import mel_spectrogram, read_audio
 from data_utils import MelStats
 from errors import DataError, UserError, report
+from gst import StyleTokens
 from hparams import HParams, create_hparams
 from model import DecodeLimits, Tacotron2, without_training_parts
 from run_log import Sample
@@ -46,6 +50,7 @@ class Speaker:
     stats: MelStats
     limits: DecodeLimits
     step: int | None = None
+    names: tuple[str, ...] = ()  # whose voices it has, in the order of the table's rows
 
     @classmethod
     def load(cls, run_or_checkpoint: Path, *, gate_threshold: float | None = None) -> "Speaker":
@@ -70,9 +75,10 @@ class Speaker:
             frames_per_symbol=voice.frames_per_symbol,
             budget_offset=voice.budget_offset,
         )
-        model = Tacotron2(without_training_parts(hp))
+        names = tuple(voice.speakers)
+        model = Tacotron2(without_training_parts(hp), n_speakers=len(names))
         ckpt.load_exactly(model, {"model": saved.model}, path=path)
-        return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step)
+        return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names)
 
     @classmethod
     def _of_nvidias(cls, content: dict, path: Path, gate_threshold: float | None) -> "Speaker":
@@ -86,25 +92,65 @@ class Speaker:
         return cls(model.eval(), hp, MelStats(0.0, 1.0), limits)
 
     def speak(
-        self, texts: Sequence[str], *, seed: int = 1234, n_iter: int = 60, enhanced: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        seed: int = 1234,
+        n_iter: int = 60,
+        name: str | None = None,
+        style: Tensor | None = None,
+        enhanced: bool = False,
     ) -> list[Utterance]:
         """Each text on its own with the same seed, so that none depends on its neighbours. DataError for bad texts.
 
+        name: whose voice. style [1, heads, tokens]: see `style_from` and `style_token`; without, each text its own.
         enhanced: cleaned by enhancement.py. Judging hears the voice as it is.
         """
-        sequences = read_texts(texts, self.hp.text_cleaners)
-        return [
-            self._say(text, ids, seed=seed, n_iter=n_iter, enhanced=enhanced)
-            for text, ids in zip(texts, sequences, strict=True)
-        ]
+        row, sequences = self.row_of(name), read_texts(texts, self.hp.text_cleaners)
+        references = [Reference(text, ids, None, row) for text, ids in zip(texts, sequences, strict=True)]
+        return [self._say(each, seed=seed, n_iter=n_iter, style=style, enhanced=enhanced) for each in references]
 
-    def _say(self, text: str, ids: Sequence[int], *, seed: int, n_iter: int, enhanced: bool) -> Utterance:
-        device = next(self.model.parameters()).device
-        decoded = speak(self.model, [ids], self.limits, seed=seed, device=device)[0]
-        reference = Reference(text, ids, None)
+    def _say(self, reference: Reference, *, seed: int, n_iter: int, style: Tensor | None, enhanced: bool) -> Utterance:
+        decoded = speak(self.model, [reference], self.limits, seed=seed, device=self.device, style=style)[0]
         sample = sample_of(decoded, reference, self.hp, self.stats, n_iter=n_iter, seed=seed, enhanced=enhanced)
         assert sample.wav is not None
         return Utterance(sample.wav, sample)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def row_of(self, name: str | None) -> int | None:
+        """The row of a speaker; UserError if the voice doesn't have that one, or has several and none is named."""
+        if name is None and len(self.names) <= 1:
+            return 0 if self.names else None
+        if not self.names:
+            raise UserError(f"--speaker {name}: this voice was trained without speaker names; leave --speaker out")
+        if name is None:
+            raise UserError(f"this voice has several speakers; choose one: --speaker {' | '.join(self.names)}")
+        if name not in self.names:
+            raise UserError(f"--speaker {name}: no such speaker; the voice has {', '.join(self.names)}")
+        return self.names.index(name)
+
+    @torch.no_grad()
+    def style_from(self, recording: Path) -> Tensor:
+        """The style of a recording: [1, heads, tokens]. UserError without style tokens, DataError if unreadable."""
+        tokens = self._tokens("--style-from")
+        mel = mel_spectrogram(torch.from_numpy(read_audio(recording, self.hp)), self.hp)
+        mel = ((mel - self.stats.mean) / self.stats.std).to(self.device)
+        return tokens.weights(mel.unsqueeze(0), torch.tensor([mel.size(1)], device=self.device))
+
+    def style_token(self, index: int, weight: float) -> Tensor:
+        """One token alone: [1, heads, tokens]. UserError without style tokens, or if there is no such one."""
+        tokens = self._tokens("--style-token")
+        if not 0 <= index < self.hp.token_num:
+            raise UserError(f"--style-token {index}: the voice has the tokens 0 to {self.hp.token_num - 1}")
+        return tokens.one_token(index, weight)
+
+    def _tokens(self, switch: str) -> StyleTokens:
+        if self.model.gst is None:
+            raise UserError(f"{switch}: this voice has no style tokens; train one with use_gst=True")
+        return self.model.gst
 
 
 def read_texts(texts: Sequence[str], cleaner_names: Sequence[str]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
         help="stop probability that ends an utterance (default: the voice's own)",
     )
     add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more: slower, a little cleaner")
+    add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
+    style = p.add_mutually_exclusive_group()
+    style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
+    style.add_argument("--style-token", type=int, metavar="K", help="speak in the manner of one style token, from 0")
+    add("--style-weight", type=float, metavar="W", help="of that token (default 1; less is milder, negative opposite)")
     add(
         "--no-enhancement",
         action="store_true",
@@ -49,6 +55,17 @@ def output_paths(output: Path, count: int) -> list[Path]:
     if count == 1:
         return [output]
     return [output.with_name(f"{output.stem}_{i + 1}{output.suffix}") for i in range(count)]
+
+
+def style_weight(args: argparse.Namespace) -> float:
+    """What --style-weight says, or 1. It has no meaning without a token, and none that is not finite."""
+    if args.style_weight is None:
+        return 1.0
+    if args.style_token is None:
+        raise UserError("--style-weight is the weight of a --style-token; add one")
+    if not isfinite(args.style_weight):
+        raise UserError(f"--style-weight {args.style_weight}: must be a finite number")
+    return float(args.style_weight)
 
 
 def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
@@ -71,11 +88,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         paths = output_paths(args.output, len(args.text))
+        weight = style_weight(args)
         from speaking import Speaker
 
         speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold)
-        enhanced = speaker.hp.use_audio_quality_enhancement and not args.no_enhancement
-        utterances = speaker.speak(args.text, seed=args.seed, n_iter=args.griffin_lim_iterations, enhanced=enhanced)
+        style = None
+        if args.style_from is not None:
+            style = speaker.style_from(args.style_from)
+        elif args.style_token is not None:
+            style = speaker.style_token(args.style_token, weight)
+        utterances = speaker.speak(
+            args.text,
+            seed=args.seed,
+            n_iter=args.griffin_lim_iterations,
+            name=args.speaker,
+            style=style,
+            enhanced=speaker.hp.use_audio_quality_enhancement and not args.no_enhancement,
+        )
         say(utterances, paths, pictures=not args.no_pictures)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -328,6 +328,8 @@ def _limits(annotation: Any) -> list[str]:
         return _bounds(arguments[1:])
     if origin in (Union, UnionType):
         return [limit for argument in arguments for limit in _limits(argument)]
+    if origin is tuple:
+        return _limits(arguments[0])
     return []
 
 

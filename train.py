@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errors import UserError
-from hparams import Resolved, preset_names, resolve_hparams
+from hparams import HParams, Resolved, preset_names, resolve_hparams
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs
@@ -38,7 +38,6 @@ def parser() -> argparse.ArgumentParser:
     add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
     add("--warm-start", action="store_true", help="with -c: take over the weights that fit, begin at step 0")
-    add("--ignore-mmi-layers", action="store_true", help="with --warm-start: leave out mmi_ignore_layers")
     add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
@@ -54,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
     add("--resume-with-changes", action="store_true", help="go on although hyperparameters or data have changed")
     add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
+    add("--ignore-mmi-layers", action="store_true", help="with --warm-start: leave out mmi_ignore_layers")
+    add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
+    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
     add("--no-dga", action="store_true", help="no guided attention")
     return p
 
@@ -74,6 +76,16 @@ def resolved(args: argparse.Namespace) -> Resolved:
     return resolve_hparams(preset=args.preset, hparams_file=args.hparams_file, overrides=overrides)
 
 
+def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
+    """Beginnings of the state-dict keys that a warm start leaves out. UserError where there is no warm start."""
+    prefixes = {"mmi": hp.mmi_ignore_layers, "gst": ("gst.",), "tsgst": ("tpgst.",)}
+    asked = [part for part in prefixes if getattr(args, f"ignore_{part}_layers")]
+    if asked and not args.warm_start:
+        switches = " and ".join(f"--ignore-{part}-layers" for part in asked)
+        raise UserError(f"{switches} needs --warm-start: it says which of a checkpoint's weights to leave out")
+    return tuple(prefix for part in asked for prefix in prefixes[part])
+
+
 def run(args: argparse.Namespace) -> int:
     settings = resolved(args)
     if args.show_params:
@@ -83,8 +95,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.warm_start and args.checkpoint_path is None:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
-    if args.ignore_mmi_layers and not args.warm_start:
-        raise UserError("--ignore-mmi-layers needs --warm-start: it says which of a checkpoint's weights to leave out")
+    prefixes = ignored_prefixes(args, settings.hparams)
     from composition import Options, train  # imports torch, which takes seconds
 
     options = Options(
@@ -92,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         logs=args.log_directory,
         checkpoint=args.checkpoint_path,
         warm_start=args.warm_start,
-        ignore_mmi_layers=args.ignore_mmi_layers,
+        ignore_prefixes=prefixes,
         max_steps=args.max_steps,
         max_minutes=args.max_minutes,
         fresh=args.fresh,

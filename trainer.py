@@ -239,7 +239,14 @@ class Trainer:
     def _losses(self, batch: Batch, guide: float, share: Tensor, by_utterances: float) -> LossTerms:
         """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
         with self.precision.autocast():
-            outputs = self.model(batch.text, batch.text_lengths, self.auxiliary.teacher(batch), batch.mel_lengths)
+            outputs = self.model(
+                batch.text,
+                batch.text_lengths,
+                batch.mel,
+                batch.mel_lengths,
+                speakers=batch.speakers,
+                teacher=self.auxiliary.teacher(batch),
+            )
         terms = tacotron2_loss(
             outputs,
             batch.mel,
@@ -420,6 +427,7 @@ def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
         mel_std=corpus.stats.std,
         frames_per_symbol=limits.frames_per_symbol,
         budget_offset=limits.budget_offset,
+        speakers=list(corpus.speakers),
     )
 
 
@@ -436,7 +444,7 @@ def references_of(corpus: Corpus) -> list[Reference]:
     """The first validation texts: the same ones at every validation of every run on this corpus."""
     dataset = corpus.validation
     chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
-    return [Reference(text, item.text.tolist(), item.mel.numpy()) for text, item in chosen]
+    return [Reference(text, item.text.tolist(), item.mel.numpy(), item.speaker) for text, item in chosen]
 
 
 def slowest_frames_per_symbol(dataset: MelDataset) -> float:

@@ -18,6 +18,7 @@ from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from model import Decoded, DecodeLimits, Tacotron2, decoder_steps, pad_texts
 from run_log import Sample
+from speakers import row_tensor
 from text import sequence_to_text
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
@@ -33,6 +34,7 @@ class Reference:
     text: str
     ids: Sequence[int]
     mel: np.ndarray | None  # [n_mels, T_mel] log-mel of the recording, where there is one
+    speaker: int | None = None  # row of the speaker table
 
 
 @torch.no_grad()
@@ -44,7 +46,7 @@ def teacher_forced_losses(
     total_steps = 0
     for batch in batches:
         batch = batch.to(device)
-        outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
+        outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths, speakers=batch.speakers)
         steps = decoder_steps(batch.mel_lengths, hp.n_frames_per_step)
         terms = tacotron2_loss(
             outputs,
@@ -75,12 +77,23 @@ def to_log_mel_units(name: str, value: float, stats: MelStats) -> float:
 
 
 def speak(
-    model: Tacotron2, texts: Sequence[Sequence[int]], limits: DecodeLimits, *, seed: int, device: torch.device
+    model: Tacotron2,
+    references: Sequence[Reference],
+    limits: DecodeLimits,
+    *,
+    seed: int,
+    device: torch.device,
+    style: Tensor | None = None,
 ) -> list[Decoded]:
-    """Free-running decoding in one batch, reproducible by `seed`; training's random state is left alone."""
+    """Free-running decoding in one batch, reproducible by `seed`; training's random state is left alone.
+
+    style [B, heads, tokens]: without it each text decides its own, whatever its recording was like.
+    """
     generator = torch.Generator(device=device).manual_seed(seed)
-    text, lengths = pad_texts(texts)
-    return model.infer(text.to(device), lengths.to(device), limits, generator=generator)
+    text, lengths = pad_texts([reference.ids for reference in references])
+    rows = row_tensor([reference.speaker for reference in references])
+    speakers = None if rows is None else rows.to(device)
+    return model.infer(text.to(device), lengths.to(device), limits, generator=generator, speakers=speakers, style=style)
 
 
 def symbols_of(ids: Sequence[int]) -> list[str]:
@@ -163,7 +176,7 @@ def validate(
     summary: dict[str, float] = {}
     samples: list[Sample] = []
     if hp.validation_attention_analysis:
-        spoken = speak(model, [r.ids for r in references], limits, seed=hp.seed, device=device)
+        spoken = speak(model, references, limits, seed=hp.seed, device=device)
         enhanced = hp.use_audio_quality_enhancement
         samples = [
             sample_of(

@@ -20,7 +20,7 @@ ROWS = (
     ("text", "hparams"),
     ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision"),
     ("kernels", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup", "enhancement"),
-    ("features", "smart_tuner.monitors"),
+    ("features", "smart_tuner.monitors", "gst", "speakers"),
     ("batching", "mel_files", "drop_frames"),
     ("data_utils", "model"),
     ("loss_function",),

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import checkpoint as ckpt
+import train
 from auxiliary_losses import alignment_distance, auxiliary_parts, coarse_losses, monotonicity_loss
 from composition import Options, start_from
 from data_utils import Batch, load_corpus, make_loader, plan_batches
@@ -118,9 +119,7 @@ def test_the_coarse_decoder_teaches_the_encoder_nothing(tiny: Tiny) -> None:
 @pytest.mark.parametrize("use_bands", [True, False])
 @pytest.mark.parametrize(("r", "coarse"), [(1, 6), (2, 6), (3, 9), (5, 5)])
 def test_every_batch_holds_whole_steps_of_both_decoders(tiny: Tiny, r: int, coarse: int, use_bands: bool) -> None:
-    hp = tiny(
-        f"use_ddc_loss=True,n_frames_per_step={r},ddc_reduction_factor={coarse},use_bucket_batching={use_bands}"
-    )
+    hp = tiny(f"use_ddc_loss=True,n_frames_per_step={r},ddc_reduction_factor={coarse},use_bucket_batching={use_bands}")
     batch = corpus_batch(hp)
     assert batch.mel.size(2) % r == 0 and batch.mel.size(2) % coarse == 0
     _, parts = outputs_of(hp, batch)
@@ -267,9 +266,7 @@ def test_a_checkpoint_from_before_these_losses_goes_on(tiny: Tiny, tmp_path: Pat
     ],
 )
 def test_every_setting_changes_what_is_learnt(tiny: Tiny, tmp_path: Path, base: str, change: str) -> None:
-    a, b = (
-        trained(tiny(settings), tmp_path / str(i), 4) for i, settings in enumerate((base, f"{base},{change}"))
-    )
+    a, b = (trained(tiny(settings), tmp_path / str(i), 4) for i, settings in enumerate((base, f"{base},{change}")))
     assert not torch.equal(a.model.encoder.lstm.weight_ih_l0, b.model.encoder.lstm.weight_ih_l0)
 
 
@@ -312,7 +309,8 @@ def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignore
     trainer: Watched = trained(hp, tmp_path, 1)
     path = ckpt.checkpoint_path(tmp_path / "checkpoints", 1)
     model = Tacotron2(hp)
-    options = Options(checkpoint=path, warm_start=True, ignore_mmi_layers=ignored)
+    prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
+    options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
     assert start_from(path, model, hp, trainer.corpus, options) is None
     theirs, ours = trainer.model.state_dict(), model.state_dict()
     assert torch.equal(ours["mmi.hidden.weight"], theirs["mmi.hidden.weight"])

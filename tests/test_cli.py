@@ -18,7 +18,7 @@ COMMANDS = ("train.py", "synthesize.py", "evaluate.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
-    "--skip-bad-data", "--no-dga", "--ignore-mmi-layers",
+    "--skip-bad-data", "--no-dga", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050

@@ -28,7 +28,7 @@ from schedule import Progress, learning_rate
 from source_checks import names_read, program_files
 from text import text_to_sequence
 from trainer import decode_limits, voice_of
-from validation import speak
+from validation import Reference, speak
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ class Elsewhere:
 
 
 def shapes(hp: HParams, folder: Path) -> Observed:
-    return {name: tuple(t.shape) for name, t in Tacotron2(hp).state_dict().items()}
+    return {name: tuple(t.shape) for name, t in Tacotron2(hp, n_speakers=2).state_dict().items()}
 
 
 def mels(hp: HParams, folder: Path) -> Observed:
@@ -119,7 +119,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
 def speech(hp: HParams, folder: Path) -> Observed:
     """Length and end of what an untrained voice says."""
     limits = decode_limits(hp, load_corpus(hp))
-    (spoken,) = speak(model_of(hp).eval(), [[5, 6, 7]], limits, seed=1, device=CPU)
+    (spoken,) = speak(model_of(hp).eval(), [Reference("", [5, 6, 7], None)], limits, seed=1, device=CPU)
     return spoken.mel.shape[1], spoken.stop_reason, spoken.mel.double().sum().item()
 
 
@@ -220,6 +220,20 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "mask_padding": Seen(loss, "mask_padding=False"),
     "xavier_init": Seen(loss, "xavier_init=False"),
     "decoder_backend": Seen(decoder_loop, "decoder_backend=plain"),
+    "use_mmi": Seen(shapes, "use_mmi=True"),
+    "use_ddc_loss": Seen(shapes, "use_ddc_loss=True"),
+    "ddc_reduction_factor": Seen(shapes, "ddc_reduction_factor=4", "use_ddc_loss=True"),
+    # style and speakers
+    "use_gst": Seen(shapes, "use_gst=True"),
+    "ref_enc_filters": Seen(shapes, "ref_enc_filters=[4,4]", "use_gst=True"),
+    "ref_enc_size": Seen(shapes, "ref_enc_size=[5,3]", "use_gst=True"),
+    "ref_enc_strides": Seen(shapes, "ref_enc_strides=[2,1]", "use_gst=True"),
+    "ref_enc_pad": Seen(shapes, "ref_enc_pad=[1,2]", "use_gst=True"),
+    "ref_enc_gru_size": Seen(shapes, "ref_enc_gru_size=6", "use_gst=True"),
+    "token_embedding_size": Seen(shapes, "token_embedding_size=8", "use_gst=True"),
+    "token_num": Seen(shapes, "token_num=5", "use_gst=True"),
+    "num_heads": Seen(shapes, "num_heads=2", "use_gst=True"),
+    "speaker_embedding_dim": Seen(shapes, "speaker_embedding_dim=6"),
     # losses
     "use_guided_attn": Seen(loss, "use_guided_attn=False"),
     "no_dga": Seen(loss, "no_dga=True"),
@@ -230,6 +244,16 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "guide_loss_final_weight": Seen(guides, "guide_loss_final_weight=0.1"),
     "guide_loss_decay_start": Seen(guides, "guide_loss_decay_start=1000"),
     "guide_loss_decay_steps": Seen(guides, "guide_loss_decay_steps=1000"),
+    # other losses
+    "mmi_weight": Seen(update, "mmi_weight=2", "use_mmi=True,use_gaf=False"),
+    "use_gaf": Seen(update, "use_gaf=False", "use_mmi=True"),
+    "update_gaf_every_n_step": Seen(update, "update_gaf_every_n_step=1", "use_mmi=True"),
+    "max_gaf": Seen(update, "max_gaf=1e-9", "use_mmi=True"),
+    "mmi_ignore_layers": Elsewhere("test_auxiliary_losses.py::test_ignore_mmi_layers_keeps_the_head_new"),
+    "ddc_loss_weight": Seen(update, "ddc_loss_weight=1", "use_ddc_loss=True"),
+    "attention_alignment_loss_weight": Seen(update, "attention_alignment_loss_weight=1"),
+    "drop_frame_rate": Seen(update, "drop_frame_rate=0.5"),
+    "global_mean_npy": Elsewhere("test_drop_frames.py::test_a_place_that_takes_no_file_is_named"),
     # optimisation
     "learning_rate": Seen(rates, "learning_rate=0.01"),
     "warmup_steps": Seen(rates, "warmup_steps=200"),

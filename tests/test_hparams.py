@@ -39,6 +39,12 @@ OTHER_VALUES = {
     "global_mean_npy": AWKWARD_TEXT + ".npy",
     "decoder_backend": "fast",
     "amp_dtype": "fp16",
+    "token_embedding_size": 128,
+    "num_heads": 2,
+    "ref_enc_filters": (16, 8),
+    "ref_enc_size": (5, 3),
+    "ref_enc_strides": (1, 2),
+    "ref_enc_pad": (2, 1),
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
 
@@ -235,10 +241,10 @@ def test_the_nvidia_preset_works_on_raw_mels() -> None:
     [
         ("prototyping", "learning_rate=1e-3,batch_size=8,use_guided_attn=True,guide_loss_weight=1.0,"
          "grad_clip_thresh=1.0,fp16_run=False"),
-        ("stable", "learning_rate=1e-4,batch_size=16,use_guided_attn=True,guide_loss_weight=2.0,grad_clip_thresh=0.5,"
-         "fp16_run=True"),
-        ("quality", "learning_rate=5e-5,batch_size=32,use_guided_attn=True,guide_loss_weight=3.0,grad_clip_thresh=0.3,"
-         "fp16_run=True"),
+        ("stable", "learning_rate=1e-4,batch_size=16,use_guided_attn=True,guide_loss_weight=2.0,use_mmi=True,"
+         "grad_clip_thresh=0.5,fp16_run=True"),
+        ("quality", "learning_rate=5e-5,batch_size=32,use_guided_attn=True,guide_loss_weight=3.0,use_mmi=True,"
+         "use_ddc_loss=True,ddc_loss_weight=0.1,grad_clip_thresh=0.3,fp16_run=True"),
         ("distributed", "batch_size=8,learning_rate=1e-4,use_guided_attn=True,grad_clip_thresh=0.5,fp16_run=True"),
     ],
 )  # fmt: skip

@@ -262,6 +262,7 @@ def test_the_order_of_a_batch_does_not_matter() -> None:
     expected = teach(model)
     with torch.no_grad():
         actual = model(texts()[order], TEXT_LENGTHS[order], mels()[order], MEL_LENGTHS[order])
+    assert expected.style is None
     for name in ("mel", "mel_post", "gate_logits", "alignments"):
         torch.testing.assert_close(getattr(actual, name), getattr(expected, name)[order])
 

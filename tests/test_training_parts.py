@@ -52,3 +52,16 @@ def test_weights_without_training_parts_load_exactly_into_a_model_with_them(tiny
     for name, tensor in source.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     assert torch.equal(model.state_dict()["mmi.hidden.weight"], fresh)
+
+
+def test_dropped_frames_do_not_reach_the_style(tiny: Tiny) -> None:
+    torch.manual_seed(1)
+    model = Tacotron2(tiny("use_gst=True,dropout_rate=0")).eval()
+    text, mel = torch.tensor([[5, 6, 7]]), torch.randn(1, 8, 12)
+    kept, dropped = (
+        model(text, torch.tensor([3]), mel, torch.tensor([12]), teacher=teacher)
+        for teacher in (None, torch.zeros_like(mel))
+    )
+    assert kept.style is not None and dropped.style is not None
+    assert torch.equal(kept.style.weights, dropped.style.weights)
+    assert not torch.equal(kept.mel, dropped.mel)
