@@ -15,7 +15,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import ModelParams
 from kernels.teacher_forced import fast_teacher_forced
-from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
+from layers import (
+    Attention, Gain, LinearNorm, Prenet, at_least_float32, conv_block, dropout_mask, padding_mask,
+)  # fmt: skip
 from metrics import StopReason
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
@@ -318,8 +320,8 @@ class Tacotron2(nn.Module):
         With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
         """
         decoded, gate_logits, alignments = self.decoder(self.encode(text, text_lengths), mel, text_lengths)
-        decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
-        refined = decoded + self.postnet(decoded).float()
+        decoded, gate_logits = at_least_float32(decoded), at_least_float32(gate_logits)
+        refined = decoded + at_least_float32(self.postnet(decoded))
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
             behind_gate = padding_mask(steps, gate_logits.size(1))
