@@ -16,7 +16,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from hparams import ModelParams
 from kernels.teacher_forced import fast_teacher_forced
 from layers import (
-    Attention, Gain, LinearNorm, Prenet, at_least_float32, conv_block, dropout_mask, padding_mask,
+    Attention,
+    Gain,
+    LinearNorm,
+    Prenet,
+    at_least_float32,
+    conv_block,
+    dropout_mask,
+    padding_mask,
 )  # fmt: skip
 from metrics import StopReason
 

@@ -132,8 +132,8 @@ def test_a_file_of_other_weights_says_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_judging_writes_sounds_and_finite_means(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
     judged = judge(
-        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2, seeds=[1, 2],
-        with_asr=False,
+        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2,
+        seeds=[1, 2], with_asr=False,
     )  # fmt: skip
     assert [(row["id"], row["seed"]) for row in judged.rows] == [("5", 1), ("6", 1), ("5", 2), ("6", 2)]
     assert judged.step == 3
