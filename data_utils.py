@@ -26,6 +26,7 @@ from errors import DataError
 from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
 from hparams import HParams
+from reduction import Reduction
 from text import text_to_sequence
 
 __all__ = [
@@ -137,12 +138,12 @@ def corpus_fingerprint(features: Iterable[Feature]) -> str:
 
 def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False) -> BatchPlan:
     """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training."""
-    r = hp.n_frames_per_step
+    multiple = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step).multiple
     return BatchPlan(
         lengths=dataset.lengths,
         batch_size=hp.batch_size,
         seed=hp.seed,
-        frame_multiple=math.lcm(r, LEAST_FRAME_MULTIPLE) if hp.use_bucket_batching else r,
+        frame_multiple=math.lcm(multiple, LEAST_FRAME_MULTIPLE) if hp.use_bucket_batching else multiple,
         max_batch_frames=hp.max_batch_frames,
         use_bands=hp.use_bucket_batching,
         shuffle=not is_validation,

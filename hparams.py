@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from reduction import is_schedule
 from text.symbols import symbols
 from tools import (
     Assignment,
@@ -155,6 +156,7 @@ class ModelParams(MelShape):
     encoder_embedding_dim: int = _width(512, parity="even")  # two directions of one LSTM
     encoder_dropout_rate: float = _dropout(0.05)
     n_frames_per_step: int = hp_field(1, unit="frames", ge=1, affects="arch")
+    reduction_schedule: TextList = hp_field((), affects="arch")  # its largest r is the width of the projection
     decoder_rnn_dim: int = _width(1024)
     prenet_dim: int = _width(256)
     dropout_rate: float = _dropout(0.3)
@@ -166,6 +168,12 @@ class ModelParams(MelShape):
     attention_dim: int = _width(128)
     attention_location_n_filters: int = _width(32)
     attention_location_kernel_size: int = _width(31, parity="odd")
+    use_location_sensitive_attention: bool = hp_field(True)
+    use_forward_attention: bool = hp_field(False)
+    use_attention_smoothing: bool = hp_field(False)
+    attention_smoothing_factor: float = _share(0.1)
+    use_memory_efficient_attention: bool = hp_field(False, mutable=True)  # the same numbers either way
+    attention_chunk_size: Annotated[int, Field(ge=1)] | None = hp_field(None, unit="decoder steps", mutable=True)
     postnet_embedding_dim: int = _width(512)
     postnet_kernel_size: int = _width(5, parity="odd")
     postnet_n_convolutions: int = hp_field(5, ge=2, affects="arch")  # the first widens, the last narrows again
@@ -173,6 +181,25 @@ class ModelParams(MelShape):
     mask_padding: bool = hp_field(True)
     xavier_init: bool = hp_field(True)
     decoder_backend: Literal["auto", "plain", "fast"] = hp_field("auto", mutable=True)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("reduction_schedule",),
+            is_schedule,
+            "reduction_schedule must list STEP:R with steps rising from 0 and R at least 1, as [0:6,10000:3,30000:1]",
+        ),
+    )
+
+
+class TeacherForcingParams(Section):
+    """How often a decoder step in training hears the recording, and not itself."""
+
+    p_teacher_forcing: float = _share(1.0)
+    use_scheduled_teacher_forcing: bool = hp_field(False)
+    teacher_forcing_start_ratio: float = _share(1.0)
+    teacher_forcing_end_ratio: float = _share(0.5)
+    teacher_forcing_decay_start: int = hp_field(10000, unit="steps", ge=0)
+    teacher_forcing_decay_steps: int = hp_field(50000, unit="steps", ge=0)
 
 
 class LossParams(Section):
@@ -250,7 +277,8 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, RunParams, OptimisationParams, LossParams, ModelParams, DataParams, TextParams, AudioParams
+    MonitorParams, RunParams, OptimisationParams, LossParams, TeacherForcingParams, ModelParams, DataParams, TextParams,
+    AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

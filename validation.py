@@ -43,7 +43,7 @@ def teacher_forced_losses(
     for batch in batches:
         batch = batch.to(device)
         outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
-        steps = decoder_steps(batch.mel_lengths, hp.n_frames_per_step)
+        steps = decoder_steps(batch.mel_lengths, model.r)
         terms = tacotron2_loss(
             outputs,
             batch.mel,
@@ -51,7 +51,7 @@ def teacher_forced_losses(
             text_lengths=batch.text_lengths,
             mel_lengths=batch.mel_lengths,
             hp=hp,
-            r=hp.n_frames_per_step,
+            r=model.r,
             mask_padding=True,
             guide=0.0,
         )

@@ -36,6 +36,8 @@ OTHER_VALUES = {
     "learning_rate_min": 1e-7,
     "num_workers": 3,
     "decoder_backend": "fast",
+    "reduction_schedule": ("0:3", "100:1"),
+    "attention_chunk_size": 7,
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
 }
 
