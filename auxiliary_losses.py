@@ -95,7 +95,7 @@ class AuxiliaryLosses:
         by_utterances: its share of the step's utterances.
         """
         hp = self.hp
-        parts = auxiliary_parts(outputs, batch, hp, r=hp.n_frames_per_step)
+        parts = auxiliary_parts(outputs, batch, hp, r=self.model.r)
         total = terms.total
         if "ddc" in parts:
             total = total + parts["mel_coarse"] + parts["gate_coarse"] + hp.ddc_loss_weight * parts["ddc"]

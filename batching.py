@@ -7,7 +7,6 @@ whatever the number of loader processes.
 """
 
 import hashlib
-import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -71,6 +70,13 @@ class Batch:
         """The same batch with all tensors on `device`."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def with_frames_per_step(self, r: int) -> "Batch":
+        """The same batch with the gate of r frames a step; it was loaded ahead, perhaps before r changed."""
+        n_frames = self.mel.size(2)
+        if self.gate.size(1) * r == n_frames:
+            return self
+        return replace(self, gate=gate_targets(self.mel_lengths, n_frames, r=r))
+
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; called by the loader."""
         return self._mapped(Tensor.pin_memory)
@@ -93,26 +99,31 @@ def collate(items: Sequence[Item], *, r: int, stats: MelStats, pad_to: tuple[int
         longest = max(item.mel.shape[1] for item in items)
         pad_to = max(len(item.text) for item in items), round_up(longest, r)
     n_tokens, n_frames = pad_to
-    assert n_frames % r == 0, f"T_mel={n_frames} is no multiple of r={r}"
     n_mels = items[0].mel.shape[0]
     text = torch.zeros(len(items), n_tokens, dtype=torch.int64)
     mel = torch.full((len(items), n_mels, n_frames), stats.padding_value)
-    gate = torch.zeros(len(items), n_frames // r)
     for b, item in enumerate(items):
         length = item.mel.shape[1]
         assert len(item.text) <= n_tokens and length <= n_frames, f"{item.utterance_id} is longer than {pad_to}"
         text[b, : len(item.text)] = item.text
         mel[b, :, :length] = (item.mel - stats.mean) / stats.std
-        gate[b, math.ceil(length / r) - 1 :] = 1.0
+    mel_lengths = torch.tensor([item.mel.shape[1] for item in items])
     return Batch(
         text=text,
         text_lengths=torch.tensor([len(item.text) for item in items]),
         mel=mel,
-        mel_lengths=torch.tensor([item.mel.shape[1] for item in items]),
-        gate=gate,
+        mel_lengths=mel_lengths,
+        gate=gate_targets(mel_lengths, n_frames, r=r),
         utterance_ids=tuple(item.utterance_id for item in items),
         speakers=row_tensor([item.speaker for item in items]),
     )
+
+
+def gate_targets(mel_lengths: Tensor, n_frames: int, *, r: int) -> Tensor:
+    """1 from the last decoder step that has speech: [B] -> [B, n_frames / r] float32."""
+    assert n_frames % r == 0, f"T_mel={n_frames} is no multiple of r={r}"
+    step = torch.arange(n_frames // r, device=mel_lengths.device)
+    return ((step[None] + 1) * r >= mel_lengths[:, None]).float()
 
 
 def round_up(value: int, multiple: int) -> int:

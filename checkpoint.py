@@ -38,6 +38,7 @@ class Voice:
     mel_std: float
     frames_per_symbol: float  # a text's length budget, from the training corpus
     budget_offset: int
+    frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
 
 

@@ -27,6 +27,7 @@ from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_fe
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
 from hparams import HParams
 from mel_files import read_mel_files
+from reduction import Reduction
 from speakers import speaker_names, speaker_rows, with_agreed_speakers
 from text import text_to_sequence
 
@@ -146,12 +147,14 @@ def corpus_fingerprint(features: Iterable[Feature]) -> str:
 
 def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False) -> BatchPlan:
     """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training."""
-    r = hp.ddc_reduction_factor if hp.use_ddc_loss else hp.n_frames_per_step  # whole steps of both decoders
+    multiple = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step).multiple  # whole steps in every phase
+    if hp.use_ddc_loss:
+        multiple = math.lcm(multiple, hp.ddc_reduction_factor)  # and of both decoders
     return BatchPlan(
         lengths=dataset.lengths,
         batch_size=hp.batch_size,
         seed=hp.seed,
-        frame_multiple=math.lcm(r, LEAST_FRAME_MULTIPLE) if hp.use_bucket_batching else r,
+        frame_multiple=math.lcm(multiple, LEAST_FRAME_MULTIPLE) if hp.use_bucket_batching else multiple,
         max_batch_frames=hp.max_batch_frames,
         use_bands=hp.use_bucket_batching,
         shuffle=not is_validation,

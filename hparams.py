@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from reduction import Reduction, is_schedule
 from text.symbols import symbols
 from tools import (
     Assignment,
@@ -160,6 +161,7 @@ class ModelParams(MelShape):
     encoder_embedding_dim: int = _width(512, parity="even")  # two directions of one LSTM
     encoder_dropout_rate: float = _dropout(0.05)
     n_frames_per_step: int = hp_field(1, unit="frames", ge=1, affects="arch")
+    reduction_schedule: TextList = hp_field((), affects="arch")  # its largest r is the width of the projection
     decoder_rnn_dim: int = _width(1024)
     prenet_dim: int = _width(256)
     dropout_rate: float = _dropout(0.3)
@@ -171,6 +173,12 @@ class ModelParams(MelShape):
     attention_dim: int = _width(128)
     attention_location_n_filters: int = _width(32)
     attention_location_kernel_size: int = _width(31, parity="odd")
+    use_location_sensitive_attention: bool = hp_field(True)
+    use_forward_attention: bool = hp_field(False)
+    use_attention_smoothing: bool = hp_field(False)
+    attention_smoothing_factor: float = _share(0.1)
+    use_memory_efficient_attention: bool = hp_field(False, mutable=True)  # the same numbers either way
+    attention_chunk_size: Annotated[int, Field(ge=1)] | None = hp_field(None, unit="decoder steps", mutable=True)
     postnet_embedding_dim: int = _width(512)
     postnet_kernel_size: int = _width(5, parity="odd")
     postnet_n_convolutions: int = hp_field(5, ge=2, affects="arch")  # the first widens, the last narrows again
@@ -184,9 +192,17 @@ class ModelParams(MelShape):
 
     checks: ClassVar[tuple[Check, ...]] = (
         Check(
-            ("use_ddc_loss", "ddc_reduction_factor", "n_frames_per_step"),
-            lambda is_on, coarse, fine: not is_on or coarse % fine == 0,
-            "with use_ddc_loss, ddc_reduction_factor must be a multiple of n_frames_per_step",
+            ("reduction_schedule",),
+            is_schedule,
+            "reduction_schedule must list STEP:R with steps rising from 0 and R at least 1, as [0:6,10000:3,30000:1]",
+        ),
+        Check(
+            ("use_ddc_loss", "ddc_reduction_factor", "reduction_schedule", "n_frames_per_step"),
+            lambda is_on, coarse, phases, r: (
+                not (is_on and is_schedule(phases)) or Reduction.of(phases, r).divides(coarse)
+            ),
+            "with use_ddc_loss, ddc_reduction_factor must be a multiple of n_frames_per_step, or of every R of "
+            "reduction_schedule where there is one",
         ),
     )
 
@@ -237,6 +253,16 @@ class StyleParams(ModelParams):
             "ref_enc_size or ref_enc_strides, or more ref_enc_pad",
         ),
     )
+
+class TeacherForcingParams(Section):
+    """How often a decoder step in training hears the recording, and not itself."""
+
+    p_teacher_forcing: float = _share(1.0)
+    use_scheduled_teacher_forcing: bool = hp_field(False)
+    teacher_forcing_start_ratio: float = _share(1.0)
+    teacher_forcing_end_ratio: float = _share(0.5)
+    teacher_forcing_decay_start: int = hp_field(10000, unit="steps", ge=0)
+    teacher_forcing_decay_steps: int = hp_field(50000, unit="steps", ge=0)
 
 
 class LossParams(Section):
@@ -343,14 +369,8 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams,
-    RunParams,
-    OptimisationParams,
-    AuxiliaryParams,
-    LossParams,
-    StyleParams,
-    DataParams,
-    TextParams,
+    MonitorParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams, TeacherForcingParams, StyleParams,
+    DataParams, TextParams,
     AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""

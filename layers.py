@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attention import Normalisation
+
 Gain = Literal["linear", "relu", "tanh", "sigmoid"]  # of the activation that follows, for Xavier's bound
 
 
@@ -108,16 +110,31 @@ class LocationLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Location-sensitive attention: e[t, n] = v . tanh(W s_t + V h_n + U f[t, n]), softmax over n."""
+    """Location-sensitive attention: e[t, n] = v . tanh(W s_t + V h_n + U f[t, n]), softmax over n.
+
+    Without `use_location` the term U f is left out. Its weights keep their keys, so that checkpoints load either way,
+    but want no gradient. `normalise` may be another way from energies to weights.
+    """
 
     def __init__(
-        self, rnn_dim: int, memory_dim: int, attention_dim: int, n_filters: int, kernel_size: int, *, xavier: bool
+        self,
+        rnn_dim: int,
+        memory_dim: int,
+        attention_dim: int,
+        n_filters: int,
+        kernel_size: int,
+        *,
+        xavier: bool,
+        use_location: bool = True,
+        normalise: Normalisation | None = None,
     ) -> None:
         super().__init__()
+        self.use_location, self.normalise = use_location, normalise or Normalisation()
         self.query_layer = LinearNorm(rnn_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.memory_layer = LinearNorm(memory_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.v = LinearNorm(attention_dim, 1, bias=False, xavier=xavier)
         self.location_layer = LocationLayer(n_filters, kernel_size, attention_dim, xavier=xavier)
+        self.location_layer.requires_grad_(use_location)
 
     def forward(
         self, query: Tensor, memory: Tensor, processed_memory: Tensor, previous: Tensor, padding: Tensor
@@ -127,11 +144,11 @@ class Attention(nn.Module):
         query [B, D], memory [B, T_text, E], processed_memory [B, T_text, A], previous [B, 2, T_text] (last and
         summed weights), padding [B, T_text] True behind the text  ->  context [B, E], weights [B, T_text].
         """
-        location = self.location_layer(previous)
-        hidden = torch.tanh(self.query_layer(query).unsqueeze(1) + location + processed_memory)  # [B, T_text, A]
-        energies = self.v(hidden).squeeze(2)
-        energies = energies.to(torch.promote_types(energies.dtype, torch.float32))  # half precision is too coarse here
-        weights = torch.softmax(energies.masked_fill(padding, float("-inf")), dim=1)  # [B, T_text]
+        summands = self.query_layer(query).unsqueeze(1)
+        summands = summands + self.location_layer(previous) if self.use_location else summands
+        hidden = torch.tanh(summands + processed_memory)  # [B, T_text, A]
+        energies = at_least_float32(self.v(hidden).squeeze(2))
+        weights = self.normalise(energies, padding, previous[:, 0])  # [B, T_text]
         context = torch.bmm(weights.to(memory.dtype).unsqueeze(1), memory).squeeze(1)  # [B, E]
         return context, weights
 
@@ -140,6 +157,11 @@ def add_to_text(memory: Tensor, vector: Tensor, text_lengths: Tensor) -> Tensor:
     """One vector for each utterance, added wherever it has text: memory [B, T_text, E], vector [B, E]."""
     behind = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
     return memory + vector.unsqueeze(1).masked_fill(behind, 0.0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is too coarse for softmax and losses; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:

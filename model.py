@@ -13,13 +13,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from attention import Memory, Normalisation
+from decoder_loops import (
+    AttentionState,
+    partly_taught_loop,
+    plain_loop,
+    plain_reasons,
+    say_fast_loop_recomputes,
+    warn_of_plain_loop,
+)
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
 from kernels.teacher_forced import fast_teacher_forced
-from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
+from layers import (
+    Attention,
+    Gain,
+    LinearNorm,
+    Prenet,
+    at_least_float32,
+    conv_block,
+    dropout_mask,
+    padding_mask,
+)  # fmt: skip
 from metrics import StopReason
 from mmi import Recogniser
+from recompute import chunk_of
+from reduction import Reduction
 from speakers import SpeakerEmbedding
+from stopping import DecodeLimits, StopWatch
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
 
@@ -44,22 +65,6 @@ class Outputs:
     style: Style | None = None  # with style tokens
     coarse: Coarse | None = None  # with use_ddc_loss
     recognised: Tensor | None = None  # with use_mmi: [T_dec, B, n_symbols + 1] log-probabilities, blank last
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """When free-running decoding ends other than by the gate. Frames, not decoder steps."""
-
-    max_frames: int  # for any text
-    gate_threshold: float = 0.5
-    frames_per_symbol: float = 10.0  # budget of a text: budget_offset + frames_per_symbol * its symbols
-    budget_offset: int = 30
-    dwell_frames: int = 60  # so long on the last symbol means the text is spoken and the gate missed it
-
-    def budget(self, text_lengths: Tensor) -> Tensor:
-        """Most frames for each text: [B] -> [B]."""
-        by_text = self.budget_offset + self.frames_per_symbol * text_lengths
-        return by_text.ceil().long().clamp(max=self.max_frames)
 
 
 @dataclass(frozen=True)
@@ -119,31 +124,13 @@ class Postnet(nn.Module):
         return x  # [B, n_mels, T_mel]
 
 
-@dataclass
-class AttentionState:
-    """What the attention loop carries from step to step."""
-
-    hidden: Tensor  # [B, D]
-    cell: Tensor  # [B, D]
-    context: Tensor  # [B, E]
-    weights: Tensor  # [B, 2, T_text] of the last step, and summed over all steps
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The encoded text as attention reads it."""
-
-    values: Tensor  # [B, T_text, E]
-    keys: Tensor  # [B, T_text, A]
-    padding: Tensor  # [B, T_text]
-
-
 class Decoder(nn.Module):
     """Attention LSTM, location-sensitive attention, decoder LSTM; r frames and one stop logit a step."""
 
     def __init__(self, hp: ModelParams) -> None:
         super().__init__()
-        self.n_mels, self.r = hp.n_mel_channels, hp.n_frames_per_step
+        reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
+        self.n_mels, self.r, self.largest_r = hp.n_mel_channels, reduction.at(0), reduction.largest
         self.p_attention_dropout, self.p_decoder_dropout = hp.p_attention_dropout, hp.p_decoder_dropout
         self.backend = hp.decoder_backend
         memory_dim, xavier = hp.encoder_embedding_dim, hp.xavier_init
@@ -156,11 +143,18 @@ class Decoder(nn.Module):
             hp.attention_location_n_filters,
             hp.attention_location_kernel_size,
             xavier=xavier,
+            use_location=hp.use_location_sensitive_attention,
+            normalise=Normalisation(
+                smoothing=hp.attention_smoothing_factor if hp.use_attention_smoothing else 0.0,
+                is_forward=hp.use_forward_attention,
+            ),
         )
         self.decoder_rnn = nn.LSTMCell(hp.attention_rnn_dim + memory_dim, hp.decoder_rnn_dim)
         features = hp.decoder_rnn_dim + memory_dim
-        self.linear_projection = LinearNorm(features, self.n_mels * self.r, xavier=xavier)
+        self.linear_projection = LinearNorm(features, self.n_mels * self.largest_r, xavier=xavier)
         self.gate_layer = LinearNorm(features, 1, gain="sigmoid", xavier=xavier)
+        self.recomputes, self.chunk_size = hp.use_memory_efficient_attention, hp.attention_chunk_size
+        self.only_plain = plain_reasons(hp)
 
     def attend(self, memory: Tensor, text_lengths: Tensor) -> Memory:
         keys = self.attention_layer.memory_layer(memory)
@@ -169,9 +163,8 @@ class Decoder(nn.Module):
     def first_state(self, memory: Tensor) -> AttentionState:
         B, T_text, E = memory.shape
         D = self.attention_rnn.hidden_size
-        return AttentionState(
-            memory.new_zeros(B, D), memory.new_zeros(B, D), memory.new_zeros(B, E), memory.new_zeros(B, 2, T_text)
-        )
+        weights = self.attention_layer.normalise.first_weights(memory.new_zeros(B, 2, T_text))
+        return AttentionState(memory.new_zeros(B, D), memory.new_zeros(B, D), memory.new_zeros(B, E), weights)
 
     def attention_step(
         self, prenet_out: Tensor, state: AttentionState, memory: Memory, hidden_mask: Tensor | None
@@ -188,34 +181,52 @@ class Decoder(nn.Module):
         last_of_group = mel[:, :, self.r - 1 :: self.r].permute(2, 0, 1)  # [T_dec, B, n_mels]
         return torch.cat((torch.zeros_like(last_of_group[:1]), last_of_group[:-1]))
 
-    def forward(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Teacher-forced.
+    def project(self, features: Tensor) -> Tensor:
+        """[..., D + E] -> [..., r * n_mels]: the first outputs of the projection, which is sized for the largest r."""
+        if self.r == self.largest_r:
+            return self.linear_projection(features)
+        layer, n = self.linear_projection.linear_layer, self.r * self.n_mels
+        return F.linear(features, layer.weight[:n], layer.bias[:n])
+
+    def forward(
+        self, memory: Tensor, mel: Tensor, text_lengths: Tensor, *, p_teacher: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Teacher-forced; each step of each utterance hears the recording with chance p_teacher, else its own frame.
 
         memory [B, T_text, E], mel [B, n_mels, T_mel], T_mel a multiple of r
         ->  mel [B, n_mels, T_mel], gate logits [B, T_dec], alignments [B, T_dec, T_text],
             features [T_dec, B, D + E] that both projections read.
         """
-        prenet_out = self.prenet(self.teacher_frames(mel))  # [T_dec, B, prenet_dim]
-        T_dec, B, _ = prenet_out.shape
-        p_attention = self.p_attention_dropout if self.training else 0.0
-        p_decoder = self.p_decoder_dropout if self.training else 0.0
-        masks = (
-            dropout_mask((T_dec, B, self.attention_rnn.hidden_size), p_attention, like=prenet_out),
-            dropout_mask((T_dec, B, self.decoder_rnn.hidden_size), p_decoder, like=prenet_out),
-        )
-        features, alignments = self.run_teacher_forced(prenet_out, self.attend(memory, text_lengths), masks)
-        mel_out = self.frames_of(self.linear_projection(features))
+        frames, attended = self.teacher_frames(mel), self.attend(memory, text_lengths)
+        if p_teacher < 1.0:
+            features, alignments = self.partly_forced(frames, attended, p_teacher)
+        else:
+            features, alignments = self.fully_forced(frames, attended)
+        mel_out = self.frames_of(self.project(features))
         return mel_out, self.gate_layer(features).squeeze(2).t(), alignments.transpose(0, 1), features
 
-    def run_teacher_forced(
-        self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        """-> features [T_dec, B, D + E] that both projections read, alignments [T_dec, B, T_text].
+    def hidden_masks(self, frames: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Dropout of both LSTMs' hidden states, [T_dec, B, D] each."""
+        T_dec, B, _ = frames.shape
+        p_attention = self.p_attention_dropout if self.training else 0.0
+        p_decoder = self.p_decoder_dropout if self.training else 0.0
+        return (
+            dropout_mask((T_dec, B, self.attention_rnn.hidden_size), p_attention, like=frames),
+            dropout_mask((T_dec, B, self.decoder_rnn.hidden_size), p_decoder, like=frames),
+        )
+
+    def fully_forced(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """frames [T_dec, B, n_mels] -> features [T_dec, B, D + E] that both projections read, alignments as in loops.
 
         Two loops that agree (tests/test_kernels.py): the definition below, and a fast one with a backward of its own.
         """
-        if self.backend == "plain":
+        prenet_out = self.prenet(frames)  # [T_dec, B, prenet_dim]
+        masks = self.hidden_masks(prenet_out)
+        if self.backend == "plain" or self.only_plain:
+            self.say_why_plain(self.only_plain)
             return self.plain_teacher_forced(prenet_out, memory, masks)
+        if self.recomputes:
+            say_fast_loop_recomputes()
         device = prenet_out.device.type
         mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed)
@@ -223,25 +234,22 @@ class Decoder(nn.Module):
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """The definition: one step after the other, gradients by autograd.
+        """The definition: one step after the other, gradients by autograd."""
+        return plain_loop(self, prenet_out, memory, masks, chunk=self.chunk(prenet_out.size(0)))
 
-        The decoder LSTM feeds nothing back into attention, so it runs after the attention loop.
-        """
-        attention_mask, decoder_mask = masks
-        state, states = self.first_state(memory.values), []
-        for t, frame in enumerate(prenet_out):
-            state = self.attention_step(frame, state, memory, None if attention_mask is None else attention_mask[t])
-            states.append(state)
-        inputs = torch.stack([torch.cat((s.hidden, s.context), 1) for s in states])  # [T_dec, B, D + E]
-        hidden = cell = inputs.new_zeros(inputs.size(1), self.decoder_rnn.hidden_size)
-        outputs = []
-        for t, x in enumerate(inputs):
-            hidden, cell = self.decoder_rnn(x, (hidden, cell))
-            hidden = hidden if decoder_mask is None else hidden * decoder_mask[t]
-            outputs.append(hidden)
-        contexts = torch.stack([s.context for s in states])
-        alignments = torch.stack([s.weights[:, 0] for s in states])  # [T_dec, B, T_text]
-        return torch.cat((torch.stack(outputs), contexts), 2), alignments
+    def partly_forced(self, frames: Tensor, memory: Memory, p_teacher: float) -> tuple[Tensor, Tensor]:
+        """As `fully_forced`, but each step of each utterance hears its own frame with chance 1 - p_teacher."""
+        self.say_why_plain((*self.only_plain, "p_teacher_forcing under 1"))
+        masks = self.hidden_masks(frames)
+        is_taught = torch.rand(*frames.shape[:2], 1, device=frames.device) < p_teacher
+        return partly_taught_loop(self, frames, memory, masks, is_taught, chunk=self.chunk(frames.size(0)))
+
+    def chunk(self, n_steps: int) -> int | None:
+        return chunk_of(n_steps, self.chunk_size) if self.recomputes else None
+
+    def say_why_plain(self, reasons: tuple[str, ...]) -> None:
+        if self.backend != "plain" and self.training:
+            warn_of_plain_loop(reasons)
 
     def frames_of(self, projected: Tensor) -> Tensor:
         """[T_dec, B, r * n_mels] -> [B, n_mels, T_dec * r]"""
@@ -250,7 +258,7 @@ class Decoder(nn.Module):
 
     def infer(
         self, memory: Tensor, text_lengths: Tensor, limits: DecodeLimits, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor, "StopWatch"]:
+    ) -> tuple[Tensor, Tensor, Tensor, StopWatch]:
         """Feeds its own frames back until every text has stopped. Shapes as `forward`."""
         attended, state = self.attend(memory, text_lengths), self.first_state(memory)
         hidden = cell = memory.new_zeros(memory.size(0), self.decoder_rnn.hidden_size)
@@ -262,50 +270,11 @@ class Decoder(nn.Module):
             hidden, cell = self.decoder_rnn(torch.cat((state.hidden, state.context), 1), (hidden, cell))
             features.append(torch.cat((hidden, state.context), 1))
             weights.append(state.weights[:, 0])
-            frame = self.linear_projection(features[-1])[:, -self.n_mels :]
+            frame = self.project(features[-1])[:, -self.n_mels :]
             watch.observe(torch.sigmoid(self.gate_layer(features[-1]).squeeze(1)), weights[-1])
         stacked = torch.stack(features)  # [T_dec, B, D + E]
         gates = torch.sigmoid(self.gate_layer(stacked)).squeeze(2).t()  # [B, T_dec]
-        return self.frames_of(self.linear_projection(stacked)), gates, torch.stack(weights, 1), watch
-
-
-class StopWatch:
-    """Decides for every utterance of a batch when it has stopped, and why.
-
-    The gate says so; or attention has stayed on the last symbol for `dwell_frames`; or the text's own length
-    budget or the limit for any text is used up. Only the first reason counts.
-    """
-
-    def __init__(self, text_lengths: Tensor, limits: DecodeLimits, r: int) -> None:
-        self.limits, self.r, self.step = limits, r, 0
-        self.last_symbol = text_lengths - 1
-        self.budget = limits.budget(text_lengths)
-        self.dwell = torch.zeros_like(text_lengths)
-        self.n_steps = torch.zeros_like(text_lengths)  # 0 = still speaking
-        self.reasons: list[StopReason] = ["limit"] * len(text_lengths)
-
-    @property
-    def all_stopped(self) -> bool:
-        return bool((self.n_steps > 0).all())
-
-    def observe(self, gate: Tensor, weights: Tensor) -> None:
-        """gate [B] stop probability, weights [B, T_text] of the step just taken."""
-        self.step += 1
-        on_last = weights.argmax(1) == self.last_symbol
-        self.dwell = torch.where(on_last, self.dwell + self.r, 0)
-        # Said early while attention is still in the text's first half, "stop" is a mistake; NVIDIA obeys it too.
-        self._stop(gate > self.limits.gate_threshold, "gate", self.step)
-        self._stop(self.dwell >= self.limits.dwell_frames, "dwell", self.step)
-        frames = self.step * self.r
-        over = frames >= self.budget
-        self._stop(over & (self.budget < self.limits.max_frames), "budget", self.step)
-        self._stop(over, "limit", self.step)
-
-    def _stop(self, now: Tensor, reason: StopReason, n_steps: int) -> None:
-        fresh = now & (self.n_steps == 0)
-        self.n_steps = torch.where(fresh, n_steps, self.n_steps)
-        for i in fresh.nonzero().flatten().tolist():
-            self.reasons[i] = reason
+        return self.frames_of(self.project(stacked)), gates, torch.stack(weights, 1), watch
 
 
 class Tacotron2(nn.Module):
@@ -317,7 +286,6 @@ class Tacotron2(nn.Module):
     def __init__(self, hp: StyleParams, n_speakers: int = 0) -> None:
         super().__init__()
         self.mask_padding = hp.mask_padding
-        self.r = hp.n_frames_per_step
         self.embedding = nn.Embedding(hp.n_symbols, hp.symbols_embedding_dim)
         if hp.xavier_init:
             bound = sqrt(3.0) * sqrt(2.0 / (hp.n_symbols + hp.symbols_embedding_dim))
@@ -330,9 +298,18 @@ class Tacotron2(nn.Module):
         self.gst = StyleTokens(hp) if hp.use_gst else None
         self.tpgst = StylePredictor(hp) if hp.use_gst else None
         features = self.decoder.linear_projection.linear_layer.in_features
-        coarse = hp.model_copy(update={"n_frames_per_step": hp.ddc_reduction_factor})
-        self.coarse_decoder = Decoder(coarse) if hp.use_ddc_loss else None
+        self.coarse_decoder = Decoder(coarse_settings(hp)) if hp.use_ddc_loss else None
         self.mmi = Recogniser(features, hp) if hp.use_mmi else None
+
+    @property
+    def r(self) -> int:
+        """Frames per decoder step, now; `reduction_schedule` moves it between optimiser steps."""
+        return self.decoder.r
+
+    @r.setter
+    def r(self, r: int) -> None:
+        assert 1 <= r <= self.decoder.largest_r, f"r={r}, and the projection is sized for {self.decoder.largest_r}"
+        self.decoder.r = r
 
     def encode(self, text: Tensor, text_lengths: Tensor, *, speakers: Tensor | None = None) -> Tensor:
         """text [B, T_text] ids, speakers [B] rows -> memory [B, T_text, E], not yet styled"""
@@ -371,36 +348,38 @@ class Tacotron2(nn.Module):
         speakers: Tensor | None = None,
         style: Tensor | None = None,
         teacher: Tensor | None = None,
+        p_teacher: float = 1.0,
     ) -> Outputs:
         """Teacher-forced pass, in the style of the mel itself unless `style` gives another.
 
         text [B, T_text], text_lengths [B], mel [B, n_mels, T_mel] with T_mel a multiple of r, mel_lengths [B],
         speakers [B], style [B, heads, tokens], teacher [B, n_mels, T_mel] what the decoder is shown in place of the
-        mel. With `mask_padding`, outputs behind each utterance are 0 (mels) and "stop" (gate).
+        mel, p_teacher the share of steps that are shown it and not their own frame. With `mask_padding`, outputs behind
+        each utterance are 0 (mels) and "stop" (gate).
         """
         memory = self.encode(text, text_lengths, speakers=speakers)
         memory, styled = self.in_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
         teacher = mel if teacher is None else teacher
-        decoded, gate_logits, alignments, features = self.decoder(memory, teacher, text_lengths)
-        decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
-        refined = decoded + self.postnet(decoded).float()
+        decoded, gate_logits, alignments, features = self.decoder(memory, teacher, text_lengths, p_teacher=p_teacher)
+        decoded, gate_logits = at_least_float32(decoded), at_least_float32(gate_logits)
+        refined = decoded + at_least_float32(self.postnet(decoded))
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
             behind_gate = padding_mask(steps, gate_logits.size(1))
             behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
             decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
             gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
-        coarse = self.teach_coarse(memory, teacher, text_lengths)
+        coarse = self.teach_coarse(memory, teacher, text_lengths, p_teacher)
         recognised = None if self.mmi is None else self.mmi(features)
         return Outputs(decoded, refined, gate_logits, alignments, styled, coarse, recognised)
 
-    def teach_coarse(self, memory: Tensor, mel: Tensor, text_lengths: Tensor) -> Coarse | None:
+    def teach_coarse(self, memory: Tensor, mel: Tensor, text_lengths: Tensor, p_teacher: float) -> Coarse | None:
         """The coarse decoder beside the fine one, on the same text; the encoder learns nothing from it."""
         if self.coarse_decoder is None:
             return None
         assert mel.size(2) % self.coarse_decoder.r == 0, f"T_mel={mel.size(2)} is no multiple of ddc_reduction_factor"
-        decoded, gate_logits, alignments, _ = self.coarse_decoder(memory.detach(), mel, text_lengths)
-        return Coarse(decoded.float(), gate_logits.float(), alignments)
+        taught = self.coarse_decoder(memory.detach(), mel, text_lengths, p_teacher=p_teacher)
+        return Coarse(at_least_float32(taught[0]), at_least_float32(taught[1]), taught[2])
 
     @torch.no_grad()
     def infer(
@@ -427,6 +406,12 @@ class Tacotron2(nn.Module):
             refined = (own + self.postnet(own))[0]
             spoken.append(Decoded(refined, gates[i, :steps], alignments[i, :steps, :symbols], watch.reasons[i]))
         return spoken
+
+
+def coarse_settings(hp: StyleParams) -> StyleParams:
+    """Of the second decoder: one r throughout. Its steps are too long for forward attention's one symbol a step."""
+    r = {"n_frames_per_step": hp.ddc_reduction_factor, "reduction_schedule": ()}
+    return hp.model_copy(update={**r, "use_forward_attention": False})
 
 
 def without_training_parts(hp: HParams) -> HParams:

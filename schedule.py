@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from hparams import HParams, OptimisationParams
+from hparams import HParams, OptimisationParams, TeacherForcingParams
 
 
 def learning_rate(step: int, hp: OptimisationParams, *, scale: float = 1.0) -> float:
@@ -18,6 +18,19 @@ def learning_rate(step: int, hp: OptimisationParams, *, scale: float = 1.0) -> f
         done = min(max((step - hp.anneal_start) / hp.anneal_steps, 0.0), 1.0)
         return warm * peak * (hp.learning_rate_min / peak) ** done
     return warm * max(peak * scale, min(peak, hp.learning_rate_min))
+
+
+def teacher_forcing_ratio(step: int, hp: TeacherForcingParams) -> float:
+    """Chance that a decoder step of optimiser step `step` hears the recording.
+
+    `p_teacher_forcing`; or with `use_scheduled_teacher_forcing` the start ratio until `teacher_forcing_decay_start`,
+    and a linear fall to the end ratio after it.
+    """
+    if not hp.use_scheduled_teacher_forcing:
+        return hp.p_teacher_forcing
+    passed = (step - hp.teacher_forcing_decay_start) / max(hp.teacher_forcing_decay_steps, 1)
+    first, last = hp.teacher_forcing_start_ratio, hp.teacher_forcing_end_ratio
+    return first + (last - first) * min(max(passed, 0.0), 1.0)
 
 
 @dataclass

@@ -69,8 +69,9 @@ class Speaker:
                 f"{path} was trained with {len(voice.symbols)} other symbols; this version reads {len(symbols)}"
             )
         hp = HParams.model_validate(dict(voice.hparams))
+        r = voice.frames_per_step or hp.n_frames_per_step
         limits = DecodeLimits(
-            max_frames=hp.max_decoder_steps * hp.n_frames_per_step,
+            max_frames=hp.max_decoder_steps * r,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,
             frames_per_symbol=voice.frames_per_symbol,
             budget_offset=voice.budget_offset,
@@ -78,6 +79,7 @@ class Speaker:
         names = tuple(voice.speakers)
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))
         ckpt.load_exactly(model, {"model": saved.model}, path=path)
+        model.r = r
         return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names)
 
     @classmethod

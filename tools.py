@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -24,6 +24,7 @@ QUOTES = "\"'"
 SEARCH_SECTION = "search"  # a preset's narrower search ranges; kept apart, the tuner reads them
 TRUE_WORDS = frozenset({"true", "1", "yes"})
 FALSE_WORDS = frozenset({"false", "0", "no"})
+NONE_WORDS = frozenset({"none", "null"})
 SHOWN_CHARACTERS = 60  # of a value in a message
 
 
@@ -186,6 +187,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    """YAML 1.1 reads 10000:3 as a number to base 60; here it is a text, as in --hparams."""
+    return node.value if ":" in node.value else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
 def read_yaml_layer(path: Path, *, label: str) -> Layer:
     """The layer that a YAML file holds: `name: value` lines, and perhaps a `search:` section."""
     try:
@@ -228,7 +237,7 @@ def convert(raw: object, annotation: Any) -> object:
         return _to_choice(raw, get_args(annotation))
     if origin is tuple:
         return _to_tuple(raw, get_args(annotation)[0])
-    return {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}[annotation](raw)
+    return {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str, NoneType: _to_none}[annotation](raw)
 
 
 def _convert_to_first(raw: object, annotations: Iterable[Any]) -> object:
@@ -257,6 +266,11 @@ def _to_bool(raw: object) -> bool:
     if word in TRUE_WORDS or word in FALSE_WORDS:
         return word in TRUE_WORDS
     raise ValueError("not a truth value")
+
+
+def _to_none(raw: object) -> None:
+    if raw is not None and (not isinstance(raw, str) or raw.lower() not in NONE_WORDS):
+        raise ValueError("not None")
 
 
 def _to_int(raw: object) -> int:
@@ -314,7 +328,7 @@ def _type_text(annotation: Any) -> str:
         return " or ".join(_type_text(argument) for argument in arguments)
     if origin is tuple:
         return f"list of {_type_text(arguments[0])}"
-    return "str" if origin is Literal else annotation.__name__
+    return "str" if origin is Literal else "None" if annotation is NoneType else annotation.__name__
 
 
 def _limits(annotation: Any) -> list[str]:

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from math import ceil, isfinite
@@ -23,8 +23,9 @@ from hparams import HParams
 from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import DecodeLimits, Tacotron2, decoder_steps
 from precision import Precision
+from reduction import Reduction
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
-from schedule import Progress, learning_rate
+from schedule import Progress, learning_rate, teacher_forcing_ratio
 from text.symbols import symbols
 from validation import FREE_RUNNING_TEXTS, Reference, to_log_mel_units, validate
 
@@ -110,6 +111,7 @@ class Trainer:
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
         self.progress = Progress()
+        self.reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
         self.interval = Interval()
         self.plan = plan_batches(corpus.train, hp)
         self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
@@ -146,7 +148,8 @@ class Trainer:
             return "epochs"
         if deadline is not None and time.monotonic() >= deadline:
             return "max_minutes"
-        return "early_stopping" if progress.should_stop_early(self.hp) else None
+        is_last_phase = progress.step >= self.reduction.last_change
+        return "early_stopping" if is_last_phase and progress.should_stop_early(self.hp) else None
 
     def _batches(self) -> Iterator[tuple[list[Batch], float]]:
         """The micro-batches of each optimiser step, from where the run stands, and how long they were waited for."""
@@ -158,7 +161,7 @@ class Trainer:
                     self.plan,
                     epoch=progress.epoch,
                     first_batch=progress.batch_in_epoch,
-                    r=self.hp.n_frames_per_step,
+                    r=self.model.r,
                     num_workers=loader_workers(self.hp.num_workers),
                     pin_memory=self.device.type == "cuda",
                 )
@@ -192,6 +195,7 @@ class Trainer:
     def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
         """Forward, backward, clip, update. A step whose gradient is not finite is not taken."""
         step = self.progress.step + 1
+        self._move_r(step)
         rate = learning_rate(
             step, self.hp.model_copy(update={"learning_rate": self.base_rate}), scale=self.progress.learning_rate_scale
         )
@@ -222,14 +226,21 @@ class Trainer:
             self.interval.frames += batch.n_frames
             self.interval.padded_frames += batch.mel.size(0) * batch.mel.size(2)
 
+    def _move_r(self, step: int) -> None:
+        """The r of this step. Early stopping starts to count anew where it changes."""
+        self.model.r = r = self.reduction.at(step)
+        if r != self.reduction.at(step - 1):
+            self.progress.bad_validations = 0
+            self.emit(Event(step, "reduction", f"{r} frames a decoder step from here", {"r": r}))
+
     def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
         """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""
-        steps = [decoder_steps(batch.mel_lengths, self.hp.n_frames_per_step).sum() for batch in micro_batches]
+        steps = [decoder_steps(batch.mel_lengths, self.model.r).sum() for batch in micro_batches]
         all_steps, n_utterances = torch.stack(steps).sum(), sum(map(len, micro_batches))
         sums: dict[str, Tensor] = {}
         for batch, n in zip(micro_batches, steps, strict=True):
             share = (n / all_steps).to(self.device)
-            batch = batch.to(self.device, non_blocking=True)
+            batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, share, len(batch) / n_utterances)
             self.precision.scaled(terms.total * share).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
@@ -246,6 +257,7 @@ class Trainer:
                 batch.mel_lengths,
                 speakers=batch.speakers,
                 teacher=self.auxiliary.teacher(batch),
+                p_teacher=teacher_forcing_ratio(self.progress.step + 1, self.hp),
             )
         terms = tacotron2_loss(
             outputs,
@@ -254,7 +266,7 @@ class Trainer:
             text_lengths=batch.text_lengths,
             mel_lengths=batch.mel_lengths,
             hp=self.hp,
-            r=self.hp.n_frames_per_step,
+            r=self.model.r,
             mask_padding=self.hp.mask_padding,
             guide=guide,
         )
@@ -313,9 +325,10 @@ class Trainer:
     def run_validation(self) -> EvalRecord:
         """Judges the model, moves plateau and early-stopping counters, tells everybody."""
         progress, began = self.progress, time.perf_counter()
-        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.hp.n_frames_per_step)
+        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
         result = validate(
-            self.model, batches, self.references, self.hp, self.corpus.stats, self.decode_limits, self.device
+            self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device
         )
         alignment = result.free_running.get("alignment", 0.0)
         is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
@@ -394,7 +407,7 @@ class Trainer:
             "auxiliary": self.auxiliary.state(),
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
-        return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus), training)
+        return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
 
     def restore(self, saved: ckpt.Checkpoint) -> None:
         """Goes on exactly where the checkpoint was taken."""
@@ -402,6 +415,7 @@ class Trainer:
         self.model.load_state_dict(saved.model)
         self.optimizer.load_state_dict(saved.training["optimizer"])
         self.progress = Progress(**saved.training["progress"])
+        self.model.r = self.reduction.at(self.progress.step)
         self.auxiliary.restore(saved.training.get("auxiliary", {}))
         if self.hp.use_saved_learning_rate:
             self.base_rate = saved.training["learning_rate"]
@@ -417,7 +431,7 @@ def _ids(batches: Sequence[Batch]) -> dict[str, list[str]]:
     return {"utterances": [name for batch in batches for name in batch.utterance_ids]}
 
 
-def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
+def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> ckpt.Voice:
     limits = decode_limits(hp, corpus)
     return ckpt.Voice(
         hparams=hp.canonical(),
@@ -428,6 +442,7 @@ def voice_of(hp: HParams, corpus: Corpus) -> ckpt.Voice:
         frames_per_symbol=limits.frames_per_symbol,
         budget_offset=limits.budget_offset,
         speakers=list(corpus.speakers),
+        frames_per_step=r,
     )
 
 

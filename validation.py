@@ -47,7 +47,7 @@ def teacher_forced_losses(
     for batch in batches:
         batch = batch.to(device)
         outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths, speakers=batch.speakers)
-        steps = decoder_steps(batch.mel_lengths, hp.n_frames_per_step)
+        steps = decoder_steps(batch.mel_lengths, model.r)
         terms = tacotron2_loss(
             outputs,
             batch.mel,
@@ -55,13 +55,13 @@ def teacher_forced_losses(
             text_lengths=batch.text_lengths,
             mel_lengths=batch.mel_lengths,
             hp=hp,
-            r=hp.n_frames_per_step,
+            r=model.r,
             mask_padding=True,
             guide=0.0,
         )
         n = int(steps.sum())
         total_steps += n
-        more = auxiliary_parts(outputs, batch, hp, r=hp.n_frames_per_step)
+        more = auxiliary_parts(outputs, batch, hp, r=model.r)
         for name, value in {**terms.parts, **more}.items():
             sums[name] += n * to_log_mel_units(name, float(value), stats)
         guided = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)

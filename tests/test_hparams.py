@@ -38,6 +38,8 @@ OTHER_VALUES = {
     "ddc_reduction_factor": 9,
     "global_mean_npy": AWKWARD_TEXT + ".npy",
     "decoder_backend": "fast",
+    "reduction_schedule": ("0:3", "100:1"),
+    "attention_chunk_size": 7,
     "amp_dtype": "fp16",
     "token_embedding_size": 128,
     "num_heads": 2,
