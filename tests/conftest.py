@@ -1,5 +1,6 @@
 """What tests share: a cache of their own, and a corpus and a model so small that a training step takes milliseconds."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def tiny(corpus_folder: Path) -> Callable[..., HParams]:
 
     def make(overrides: str = "") -> HParams:
         data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
-        pairs = filter(None, f"{TINY},{data},dataset_path={corpus_folder},{overrides}".split(","))
+        text = f"{TINY},{data},dataset_path={corpus_folder},{overrides}"
+        pairs = filter(None, re.split(r",(?![^\[]*\])", text))  # not at commas in lists
         values = dict(pair.split("=", 1) for pair in pairs)  # the later one wins, which --hparams itself refuses
         return create_hparams(",".join(f"{name}={value}" for name, value in values.items()))
 
