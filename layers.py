@@ -129,8 +129,7 @@ class Attention(nn.Module):
         """
         location = self.location_layer(previous)
         hidden = torch.tanh(self.query_layer(query).unsqueeze(1) + location + processed_memory)  # [B, T_text, A]
-        energies = self.v(hidden).squeeze(2)
-        energies = energies.to(torch.promote_types(energies.dtype, torch.float32))  # half precision is too coarse here
+        energies = at_least_float32(self.v(hidden).squeeze(2))
         weights = torch.softmax(energies.masked_fill(padding, float("-inf")), dim=1)  # [B, T_text]
         context = torch.bmm(weights.to(memory.dtype).unsqueeze(1), memory).squeeze(1)  # [B, E]
         return context, weights
@@ -140,6 +139,11 @@ def add_to_text(memory: Tensor, vector: Tensor, text_lengths: Tensor) -> Tensor:
     """One vector for each utterance, added wherever it has text: memory [B, T_text, E], vector [B, E]."""
     behind = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
     return memory + vector.unsqueeze(1).masked_fill(behind, 0.0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is too coarse for softmax and losses; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def padding_mask(lengths: Tensor, size: int) -> Tensor:

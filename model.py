@@ -16,7 +16,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
 from kernels.teacher_forced import fast_teacher_forced
-from layers import Attention, Gain, LinearNorm, Prenet, conv_block, dropout_mask, padding_mask
+from layers import (
+    Attention,
+    Gain,
+    LinearNorm,
+    Prenet,
+    at_least_float32,
+    conv_block,
+    dropout_mask,
+    padding_mask,
+)  # fmt: skip
 from metrics import StopReason
 from mmi import Recogniser
 from speakers import SpeakerEmbedding
@@ -382,8 +391,8 @@ class Tacotron2(nn.Module):
         memory, styled = self.in_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
         teacher = mel if teacher is None else teacher
         decoded, gate_logits, alignments, features = self.decoder(memory, teacher, text_lengths)
-        decoded, gate_logits = decoded.float(), gate_logits.float()  # losses are no place for half precision
-        refined = decoded + self.postnet(decoded).float()
+        decoded, gate_logits = at_least_float32(decoded), at_least_float32(gate_logits)
+        refined = decoded + at_least_float32(self.postnet(decoded))
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
             behind_gate = padding_mask(steps, gate_logits.size(1))
@@ -400,7 +409,7 @@ class Tacotron2(nn.Module):
             return None
         assert mel.size(2) % self.coarse_decoder.r == 0, f"T_mel={mel.size(2)} is no multiple of ddc_reduction_factor"
         decoded, gate_logits, alignments, _ = self.coarse_decoder(memory.detach(), mel, text_lengths)
-        return Coarse(decoded.float(), gate_logits.float(), alignments)
+        return Coarse(at_least_float32(decoded), at_least_float32(gate_logits), alignments)
 
     @torch.no_grad()
     def infer(
