@@ -34,10 +34,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="table, pictures and sounds (default evaluation)",
     )
-    add("-n", type=int, default=20, metavar="N", help="the first N lines (default 20)")
+    add("-n", type=int, default=100, metavar="N", help="at most the first N lines (default 100)")
     add("--seed", type=int, default=1234, help="of the first reading (default 1234)")
     add(
-        "--readings", type=int, default=3, metavar="N", help="times each text is said, each with a new seed (default 3)"
+        "--readings", type=int, default=1, metavar="N", help="times each text is said, each with a new seed (default 1)"
     )
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p

@@ -44,7 +44,8 @@ def main() -> None:
             label = name if len(args.runs) == 1 else f"{run.name} {name}"
             curves[label] = ([r["step"] for r in rows], [r["free_running"][name] for r in rows])
     if args.output:
-        save_png(curves_figure(curves, title="Free-running, over training steps"), args.output)
+        figure = curves_figure(curves, title="Speaking freely, over training", value_label="share; distance in sd")
+        save_png(figure, args.output)
 
 
 if __name__ == "__main__":

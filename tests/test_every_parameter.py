@@ -247,7 +247,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     # other losses
     "mmi_weight": Seen(update, "mmi_weight=2", "use_mmi=True,use_gaf=False"),
     "use_gaf": Seen(update, "use_gaf=False", "use_mmi=True"),
-    "update_gaf_every_n_step": Seen(update, "update_gaf_every_n_step=1", "use_mmi=True"),
+    "update_gaf_every_n_step": Seen(update, "update_gaf_every_n_step=1", "use_mmi=True,max_gaf=1e9"),
     "max_gaf": Seen(update, "max_gaf=1e-9", "use_mmi=True"),
     "mmi_ignore_layers": Elsewhere("test_auxiliary_losses.py::test_ignore_mmi_layers_keeps_the_head_new"),
     "ddc_loss_weight": Seen(update, "ddc_loss_weight=1", "use_ddc_loss=True"),
