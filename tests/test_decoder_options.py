@@ -11,7 +11,9 @@ import torch
 from test_model import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
 from test_trainer import assert_same_run, logs_are_closed, resumed, trained, trainer_of
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+import recompute
 from decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
 from hparams import HParams, create_hparams
 from model import Tacotron2
@@ -178,6 +180,22 @@ def test_less_is_kept_for_the_backward_pass() -> None:
     assert bytes_kept(decoder_backend="plain", use_memory_efficient_attention=True) < 0.3 * plain
     forward = bytes_kept(use_forward_attention=True)
     assert bytes_kept(use_forward_attention=True, use_memory_efficient_attention=True) < 0.3 * forward
+
+
+def test_the_steps_are_computed_again_in_such_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks: list[tuple[int, int]] = []
+
+    def watched(run: Callable[..., object], start: int, stop: int, *args: object, **options: object) -> object:
+        chunks.append((start, stop))
+        return checkpoint(run, start, stop, *args, **options)
+
+    monkeypatch.setattr(recompute, "checkpoint", watched)
+    for size, expected in (("None", [(0, 3), (3, 6), (6, 9), (9, 12)]), (5, [(0, 5), (5, 10), (10, 12)])):
+        chunks.clear()
+        loss_and_gradients(
+            0.5, decoder_backend="plain", use_memory_efficient_attention=True, attention_chunk_size=size
+        )
+        assert chunks == expected
 
 
 # Which loop

@@ -24,7 +24,7 @@ from hparams import HParams, Resolved, field_names
 from loss_function import guide_weight, tacotron2_loss
 from model import Tacotron2
 from run_log import LOG, Queued
-from schedule import Progress, learning_rate
+from schedule import Progress, learning_rate, teacher_forcing_ratio
 from source_checks import names_read, program_files
 from text import text_to_sequence
 from trainer import decode_limits, voice_of
@@ -105,6 +105,10 @@ def guides(hp: HParams, folder: Path) -> Observed:
     return [guide_weight(step, hp) for step in (1, 3500, 40000)]
 
 
+def taught(hp: HParams, folder: Path) -> Observed:
+    return [teacher_forcing_ratio(step, hp) for step in (1, 20000, 100000)]
+
+
 def patience(hp: HParams, folder: Path) -> Observed:
     """Rate cuts and the early stop of a run whose score falls slowly and whose alignment is 0.6."""
     progress, seen = Progress(), []
@@ -167,6 +171,7 @@ def launches(hp: HParams, folder: Path) -> Observed:
         LOG.setLevel(level)
 
 
+SCHEDULED = "use_scheduled_teacher_forcing=True"
 ALONE = "tensorboard_logging=False,save_attention_plots=False"
 EFFECTS: dict[str, Seen | Elsewhere] = {
     # audio
@@ -202,6 +207,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "encoder_embedding_dim": Seen(shapes, "encoder_embedding_dim=6"),
     "encoder_dropout_rate": Seen(loss, "encoder_dropout_rate=0.5"),
     "n_frames_per_step": Seen(shapes, "n_frames_per_step=2"),
+    "reduction_schedule": Seen(shapes, "reduction_schedule=[0:3,9:1]"),
     "decoder_rnn_dim": Seen(shapes, "decoder_rnn_dim=6"),
     "prenet_dim": Seen(shapes, "prenet_dim=6"),
     "dropout_rate": Seen(loss, "dropout_rate=0"),
@@ -213,6 +219,14 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "attention_dim": Seen(shapes, "attention_dim=6"),
     "attention_location_n_filters": Seen(shapes, "attention_location_n_filters=3"),
     "attention_location_kernel_size": Seen(shapes, "attention_location_kernel_size=5"),
+    "use_location_sensitive_attention": Seen(loss, "use_location_sensitive_attention=False"),
+    "use_forward_attention": Seen(loss, "use_forward_attention=True"),
+    "use_attention_smoothing": Seen(loss, "use_attention_smoothing=True"),
+    "attention_smoothing_factor": Seen(loss, "attention_smoothing_factor=0.5", "use_attention_smoothing=True"),
+    "use_memory_efficient_attention": Elsewhere(
+        "test_decoder_options.py::test_less_is_kept_for_the_backward_pass"
+    ),
+    "attention_chunk_size": Elsewhere("test_decoder_options.py::test_the_steps_are_computed_again_in_such_chunks"),
     "postnet_embedding_dim": Seen(shapes, "postnet_embedding_dim=6"),
     "postnet_kernel_size": Seen(shapes, "postnet_kernel_size=5"),
     "postnet_n_convolutions": Seen(shapes, "postnet_n_convolutions=3"),
@@ -234,6 +248,15 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "token_num": Seen(shapes, "token_num=5", "use_gst=True"),
     "num_heads": Seen(shapes, "num_heads=2", "use_gst=True"),
     "speaker_embedding_dim": Seen(shapes, "speaker_embedding_dim=6"),
+    # what a step hears
+    "p_teacher_forcing": Seen(update, "p_teacher_forcing=0"),
+    "use_scheduled_teacher_forcing": Seen(
+        update, "use_scheduled_teacher_forcing=True", "teacher_forcing_start_ratio=0"
+    ),
+    "teacher_forcing_start_ratio": Seen(taught, "teacher_forcing_start_ratio=0.8", SCHEDULED),
+    "teacher_forcing_end_ratio": Seen(taught, "teacher_forcing_end_ratio=0.1", SCHEDULED),
+    "teacher_forcing_decay_start": Seen(taught, "teacher_forcing_decay_start=500", SCHEDULED),
+    "teacher_forcing_decay_steps": Seen(taught, "teacher_forcing_decay_steps=500", SCHEDULED),
     # losses
     "use_guided_attn": Seen(loss, "use_guided_attn=False"),
     "no_dga": Seen(loss, "no_dga=True"),
