@@ -136,7 +136,8 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 def values_by_name(outputs: Outputs, batch: RaggedBatch) -> dict[str, Tensor]:
     """With the gate's valid logits apart: beside the 1000 of its padding they would all look equal."""
     behind = padding_mask(batch.mel_lengths, batch.gate.size(1))
-    return {**common_parts(outputs), "gate_logits": outputs.gate_logits[~behind], "gate_padding": outputs.gate_logits[behind]}
+    logits = outputs.gate_logits
+    return {**common_parts(outputs), "gate_logits": logits[~behind], "gate_padding": logits[behind]}
 
 
 def relative_difference(ours: Tensor, other: Tensor) -> float:
