@@ -22,38 +22,46 @@ def figure_of(sample: Sample) -> plots.Figure:
     )
 
 
+def _name(record: EvalRecord, i: int) -> str:
+    return f"step_{record.step:08d}_{i}"
+
+
 class SampleFiles:
-    """Writes PNG and wav files; made to run behind a queue."""
+    """Writes PNG and wav files; made to run behind a queue.
+
+    Sounds of every validation; pictures every `plot_every` steps and of the last validation, since drawing takes about
+    half a second of a core a picture.
+    """
 
     def __init__(self, *, plot_every: int) -> None:
         self.plot_every, self._plotted_at = plot_every, -1
+        self._latest: EvalRecord | None = None
 
     def on_start(self, run: RunInfo) -> None:
         self._directory = run.directory
 
     def on_record(self, record: Record) -> None:
-        if isinstance(record, EvalRecord) and record.samples:
-            for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
-                self._write(f"step_{record.step:08d}_{i}", sample, plot=self._is_due(record))
-            if self._is_due(record):
-                self._plotted_at = record.step
+        if not isinstance(record, EvalRecord) or not record.samples:
+            return
+        self._latest = record
+        for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
+            if sample.wav is not None:
+                write_wav(self._path("samples", f"{_name(record, i)}.wav"), sample.wav, sample.sampling_rate)
+        if self._plotted_at < 0 or record.step - self._plotted_at >= self.plot_every:
+            self._plot(record)
 
-    def _is_due(self, record: EvalRecord) -> bool:
-        never = self._plotted_at < 0
-        return never or record.is_best or record.step - self._plotted_at >= self.plot_every
-
-    def _write(self, name: str, sample: Sample, *, plot: bool) -> None:
-        if sample.wav is not None:
-            write_wav(self._path("samples", f"{name}.wav"), sample.wav, sample.sampling_rate)
-        if plot:
+    def _plot(self, record: EvalRecord) -> None:
+        self._plotted_at = record.step
+        for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
             title = f"{sample.text} (stopped by {sample.stop_reason})"
             figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=title)
-            plots.save_png(figure, self._path("alignments", f"{name}.png"))
-            plots.save_png(figure_of(sample), self._path("samples", f"{name}.png"))
+            plots.save_png(figure, self._path("alignments", f"{_name(record, i)}.png"))
+            plots.save_png(figure_of(sample), self._path("samples", f"{_name(record, i)}.png"))
+
+    def close(self) -> None:
+        if self._latest is not None and self._latest.step != self._plotted_at:
+            self._plot(self._latest)
 
     def _path(self, folder: str, name: str) -> Path:
         (self._directory / folder).mkdir(parents=True, exist_ok=True)
         return self._directory / folder / name
-
-    def close(self) -> None:
-        pass

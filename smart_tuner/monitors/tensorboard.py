@@ -46,7 +46,8 @@ class TensorBoardObserver:
             if self.images:
                 figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=sample.text)
                 self._image(f"alignment/{i}", figure, record.step)
-            self._image(f"sample/{i}", figure_of(sample), record.step)
+            if i == 0:  # the large picture takes half a second to draw
+                self._image(f"sample/{i}", figure_of(sample), record.step)
             if sample.wav is not None:
                 self._writer.add_audio(f"audio/{i}", sample.wav[None], record.step, sample_rate=sample.sampling_rate)
         self._writer.flush()
