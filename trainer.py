@@ -295,7 +295,7 @@ class Trainer:
             self.save()
 
     def _record_interval(self) -> None:
-        """One record for the steps since the last one: the only place where training waits for the device."""
+        """One record for the steps since the last one. Reading the losses waits for the device, so not every step does."""
         gathered, self.interval = self.interval, Interval()
         n = len(gathered.losses)
         if n + gathered.skipped == 0:
