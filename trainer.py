@@ -295,7 +295,7 @@ class Trainer:
             self.save()
 
     def _record_interval(self) -> None:
-        """One record for the steps since the last one. Reading the losses waits for the device, so not every step does."""
+        """One record for the steps since the last one; reading its losses waits for the device."""
         gathered, self.interval = self.interval, Interval()
         n = len(gathered.losses)
         if n + gathered.skipped == 0:
