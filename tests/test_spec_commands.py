@@ -278,9 +278,7 @@ def final_weights(run_directory: Path) -> dict[str, torch.Tensor]:
 def test_a_run_killed_before_its_first_checkpoint_records_each_step_once(dataset: Path, cache: Path) -> None:
     metrics = dataset / "output" / "metrics.jsonl"
     endless = tiny_arguments(hparams="iters_per_checkpoint=100000,validate_interval=100000,early_stopping=False")
-    status = interrupt_training(
-        dataset, cache, endless, when=lambda: metrics.exists() and metrics.stat().st_size > 0, number=signal.SIGKILL
-    )
+    status = interrupt_training(dataset, cache, endless, when=lambda: holds_a_step(metrics), number=signal.SIGKILL)
     assert status == -signal.SIGKILL
     again = run("train.py", *endless, "--max-steps", "30", cwd=dataset, cache=cache)
     assert again.returncode == 0, again.stderr
