@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -17,15 +17,13 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from audio import MelFingerprint
-from auxiliary_losses import AuxiliaryLosses
 from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
 from hparams import HParams
-from loss_function import LossTerms, guide_weight, tacotron2_loss
-from model import DecodeLimits, Tacotron2, decoder_steps
-from precision import Precision
+from model import DecodeLimits, Tacotron2
 from reduction import Reduction
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
-from schedule import Progress, learning_rate, teacher_forcing_ratio
+from schedule import Progress
+from stepper import Stepper
 from text.symbols import symbols
 from validation import FREE_RUNNING_TEXTS, Reference, to_log_mel_units, validate
 
@@ -77,7 +75,7 @@ class StopRequest:
 class Interval:
     """What has gathered since the last record. Losses stay on the device until then."""
 
-    losses: list[dict[str, Tensor]] = field(default_factory=list)
+    losses: list[Mapping[str, Tensor]] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
     frames: int = 0
     padded_frames: int = 0
@@ -104,12 +102,7 @@ class Trainer:
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
         self.directory, self.log, self.observers = directory, log, observers
         self.limits = limits or Limits()
-        self.auxiliary = AuxiliaryLosses(hp, corpus, model, device)
-        self.base_rate = hp.learning_rate
-        self.precision = Precision(hp, device)
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
-        )
+        self.stepper = Stepper(hp, self.model, corpus, device)
         self.progress = Progress()
         self.reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
         self.interval = Interval()
@@ -193,33 +186,20 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
-        """Forward, backward, clip, update. A step whose gradient is not finite is not taken."""
+        """One optimiser step, and what it adds to the interval's record."""
         step = self.progress.step + 1
         self._move_r(step)
-        rate = learning_rate(
-            step, self.hp.model_copy(update={"learning_rate": self.base_rate}), scale=self.progress.learning_rate_scale
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        buffers = [b.clone() for b in self.model.buffers()]  # running statistics move in the forward pass
-        losses = self._accumulate(micro_batches, guide_weight(step, self.hp))
-        self.precision.unscale(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-            self.interval.losses.append(losses)
-            self.interval.norms.append(norm)
+        done = self.stepper.run(micro_batches, step=step, rate_scale=self.progress.learning_rate_scale)
+        if done.is_taken:
+            self.interval.losses.append(done.losses)
+            self.interval.norms.append(done.norm)
         else:
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
             self.interval.skipped += 1
             self.emit(
                 Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
             )
-        scale_event = self.precision.after_step(step)
-        if scale_event is not None:
-            self.emit(scale_event)
+        if done.event is not None:
+            self.emit(done.event)
         self.progress.step = step
         self.interval.waited_s += waited_s
         for batch in micro_batches:
@@ -232,47 +212,6 @@ class Trainer:
         if r != self.reduction.at(step - 1):
             self.progress.bad_validations = 0
             self.emit(Event(step, "reduction", f"{r} frames a decoder step from here", {"r": r}))
-
-    def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""
-        steps = [decoder_steps(batch.mel_lengths, self.model.r).sum() for batch in micro_batches]
-        all_steps, n_utterances = torch.stack(steps).sum(), sum(map(len, micro_batches))
-        sums: dict[str, Tensor] = {}
-        for batch, n in zip(micro_batches, steps, strict=True):
-            share = (n / all_steps).to(self.device)
-            batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
-            terms = self._losses(batch, guide, share, len(batch) / n_utterances)
-            self.precision.scaled(terms.total * share).backward()
-            for name, value in {"total": terms.total, **terms.parts}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * share
-        return sums
-
-    def _losses(self, batch: Batch, guide: float, share: Tensor, by_utterances: float) -> LossTerms:
-        """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
-        with self.precision.autocast():
-            outputs = self.model(
-                batch.text,
-                batch.text_lengths,
-                batch.mel,
-                batch.mel_lengths,
-                speakers=batch.speakers,
-                teacher=self.auxiliary.teacher(batch),
-                p_teacher=teacher_forcing_ratio(self.progress.step + 1, self.hp),
-            )
-        terms = tacotron2_loss(
-            outputs,
-            batch.mel,
-            batch.gate,
-            text_lengths=batch.text_lengths,
-            mel_lengths=batch.mel_lengths,
-            hp=self.hp,
-            r=self.model.r,
-            mask_padding=self.hp.mask_padding,
-            guide=guide,
-        )
-        return self.auxiliary.add(
-            terms, outputs, batch, step=self.progress.step, share=share, by_utterances=by_utterances
-        )
 
     # -- between steps ----------------------------------------------------------------------------------------
 
@@ -309,7 +248,7 @@ class Trainer:
                 epoch=self.epoch_now,
                 losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
                 grad_norm=torch.stack(gathered.norms).mean().item() if n else float("nan"),
-                learning_rate=self.optimizer.param_groups[0]["lr"],
+                learning_rate=self.stepper.rate,
                 frames_per_s=gathered.frames / elapsed,
                 step_s=elapsed / (n + gathered.skipped),
                 data_wait=gathered.waited_s / elapsed,
@@ -397,14 +336,11 @@ class Trainer:
 
     def state(self) -> ckpt.Checkpoint:
         training = {
-            "optimizer": self.optimizer.state_dict(),
+            **self.stepper.state(),
             "progress": asdict(self.progress),
-            "learning_rate": self.base_rate,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "corpus": self.corpus.fingerprint,
-            "loss_scale": self.precision.state(),
-            "auxiliary": self.auxiliary.state(),
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
         return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
@@ -413,13 +349,9 @@ class Trainer:
         """Goes on exactly where the checkpoint was taken."""
         assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
         self.model.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.training["optimizer"])
+        self.stepper.restore(saved.training)
         self.progress = Progress(**saved.training["progress"])
         self.model.r = self.reduction.at(self.progress.step)
-        self.auxiliary.restore(saved.training.get("auxiliary", {}))
-        if self.hp.use_saved_learning_rate:
-            self.base_rate = saved.training["learning_rate"]
-        self.precision.restore(saved.training.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
         torch.set_rng_state(saved.training["torch_rng"])
         if self.device.type == "cuda" and saved.training["cuda_rng"]:
             torch.cuda.set_rng_state_all(saved.training["cuda_rng"])

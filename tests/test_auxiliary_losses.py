@@ -189,7 +189,7 @@ def test_the_factor_is_measured_every_so_many_optimiser_steps_not_micro_batches(
     measured: list[tuple[int | None, float]] = []
     hp = tiny("use_mmi=True,update_gaf_every_n_step=3,batch_size=1,gradient_accumulation_steps=2,max_gaf=1e9")
     trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=7))
-    trainer.on_step = lambda t: measured.append((t.auxiliary._measured_at, float(t.auxiliary.factor)))
+    trainer.on_step = lambda t: measured.append((t.stepper.auxiliary._measured_at, float(t.stepper.auxiliary.factor)))
     trainer.fit()
     assert [at for at, _ in measured] == [0, 0, 0, 3, 3, 3, 6]
     values = [value for _, value in measured]
@@ -200,10 +200,10 @@ def test_the_factor_is_measured_every_so_many_optimiser_steps_not_micro_batches(
 class FrozenHead(Frozen):
     """And the recogniser's own dropout off, which no hyperparameter reaches."""
 
-    def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         assert self.model.mmi is not None
         self.model.mmi.eval()
-        return super()._accumulate(micro_batches, guide)
+        return super().accumulate(micro_batches, step=step)
 
 
 @pytest.mark.parametrize("settings", ["", "n_frames_per_step=2"])
@@ -212,12 +212,12 @@ def test_accumulated_gradients_and_losses_are_those_of_one_large_batch(
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{ALL},drop_frame_rate=0,use_gaf=False,{settings}")
     trainer = trainer_of(hp, tmp_path)
-    trainer.__class__ = FrozenHead
+    trainer.stepper.__class__ = FrozenHead
     (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
     gradients, losses = [], []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.optimizer.zero_grad()
-        losses.append(trainer._accumulate(micro_batches, 1.0))
+        trainer.stepper.optimizer.zero_grad()
+        losses.append(trainer.stepper.accumulate(micro_batches, step=1))
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():

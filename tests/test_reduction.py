@@ -1,6 +1,6 @@
 """The reduction factor over a run: its schedule, and what follows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from batching import gate_targets
-from data_utils import plan_batches
+from data_utils import Batch, plan_batches
 from errors import UserError
 from hparams import HParams, create_hparams, resolve_hparams
 from loss_function import tacotron2_loss
 from model import decoder_steps
 from reduction import Reduction
 from speaking import Speaker
+from stepper import Stepper
 from trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture
@@ -102,30 +103,30 @@ def test_speech_comes_in_groups_of_the_r_of_the_moment() -> None:
 # Training
 
 
-class Phases(Watched):
+class Phases(Stepper):
     """Keeps r, the gate's length and T_mel of every forward pass."""
 
-    def _accumulate(self, micro_batches: list, guide: float) -> dict[str, Tensor]:  # type: ignore[override]
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         self.phases = [*getattr(self, "phases", []), (self.model.r, *(b.mel.size(2) for b in micro_batches))]
         self.shapes = {n: tuple(t.shape) for n, t in self.model.state_dict().items()}
         self.weights_before = {n: t.clone() for n, t in self.model.state_dict().items()}
-        return super()._accumulate(micro_batches, guide)
+        return super().accumulate(micro_batches, step=step)
 
 
 def test_a_run_goes_through_its_phases_with_weights_of_one_shape(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trainer_of(tiny(SCHEDULE), tmp_path, limits=Limits(max_steps=6))
-    trainer.__class__ = Phases
+    trainer.stepper.__class__ = Phases
     after: list[dict[str, Tensor]] = []
     kept: list[bool] = []
 
     def compare(t: Watched) -> None:
         if after:
-            kept.append(all(torch.equal(x, after[-1][n]) for n, x in t.weights_before.items()))  # type: ignore[attr-defined]
+            kept.append(all(torch.equal(x, after[-1][n]) for n, x in t.stepper.weights_before.items()))  # type: ignore[attr-defined]
         after.append({n: x.clone() for n, x in t.model.state_dict().items()})
 
     trainer.on_step = compare
     trainer.fit()
-    phases = trainer.phases  # type: ignore[attr-defined]
+    phases = trainer.stepper.phases  # type: ignore[attr-defined]
     assert [r for r, *_ in phases] == [6, 6, 3, 3, 1, 1]
     assert all(T_mel % 12 == 0 for _, *lengths in phases for T_mel in lengths)  # of 6, and of 4 with bands
     assert kept == [True] * 5  # a change of phase touches no weight

@@ -184,7 +184,7 @@ def test_going_on_is_exact_with_style_and_speakers(lists: Lists, tmp_path: Path)
 def test_mixed_precision_trains_style_and_speakers(lists: Lists, tmp_path: Path) -> None:
     trainer = trained(lists(overrides="use_gst=True,ref_enc_filters=[4,4],fp16_run=True"), tmp_path, 2)
     assert trainer.progress.step == 2 and ckpt.all_finite(trainer.model.state_dict())
-    assert trainer.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
+    assert trainer.stepper.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
 
 
 # -- checkpoints

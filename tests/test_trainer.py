@@ -20,6 +20,7 @@ from features import read_mel
 from hparams import HParams
 from model import Tacotron2
 from run_log import Event, Record, RunLog, StepRecord, read_metrics
+from stepper import Stepper
 from trainer import Limits, StopRequest, Trainer
 
 Tiny = Callable[..., HParams]
@@ -193,14 +194,14 @@ def test_metrics_have_each_step_once_after_a_crash(tiny: Tiny, tmp_path: Path) -
 # ---- one step
 
 
-class Frozen(Watched):
+class Frozen(Stepper):
     """Batch normalisation by running statistics: with a batch's own ones, a loss is no mean over its utterances."""
 
-    def _accumulate(self, micro_batches: Sequence[Batch], guide: float) -> dict[str, Tensor]:
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.eval()
-        return super()._accumulate(micro_batches, guide)
+        return super().accumulate(micro_batches, step=step)
 
 
 def rows(batch: Batch, part: slice) -> Batch:
@@ -225,12 +226,12 @@ NO_DROPOUT = ",".join(
 def test_accumulated_gradients_are_those_of_one_large_batch(tiny: Tiny, tmp_path: Path, settings: str) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{settings}")
     trainer = trainer_of(hp, tmp_path)
-    trainer.__class__ = Frozen
+    trainer.stepper.__class__ = Frozen
     (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
     gradients = []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.optimizer.zero_grad()
-        trainer._accumulate(micro_batches, 1.0)
+        trainer.stepper.optimizer.zero_grad()
+        trainer.stepper.accumulate(micro_batches, step=1)
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -405,7 +406,7 @@ def test_the_saved_learning_rate_is_taken_only_where_asked(tiny: Tiny, tmp_path:
     for settings, expected in (("", 1e-3), ("use_saved_learning_rate=True", 2e-3)):
         trainer = trainer_of(tiny(settings), tmp_path / (settings or "plain"))
         trainer.restore(saved)
-        assert trainer.base_rate == expected
+        assert trainer.stepper.schedule.learning_rate == expected
 
 
 def test_progress_survives_a_checkpoint_as_it_is(tiny: Tiny, tmp_path: Path) -> None:

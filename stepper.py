@@ -1,0 +1,122 @@
+"""One optimiser step: forward and backward of its micro-batches, clipping, the update."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auxiliary_losses import AuxiliaryLosses
+from data_utils import Batch, Corpus
+from hparams import HParams
+from loss_function import LossTerms, guide_weight, tacotron2_loss
+from model import Tacotron2, decoder_steps
+from precision import Precision
+from run_log import Event
+from schedule import learning_rate, teacher_forcing_ratio
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did. Losses and norm stay on the device until somebody reads them."""
+
+    losses: Mapping[str, Tensor]
+    norm: Tensor  # of the gradient, before clipping
+    is_taken: bool
+    event: Event | None = None  # what a person should know of it
+
+
+class Stepper:
+    """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
+
+    def __init__(self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device) -> None:
+        self.hp, self.model, self.device = hp, model, device
+        self.auxiliary = AuxiliaryLosses(hp, corpus, model, device)
+        self.precision = Precision(hp, device)
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
+        )
+        self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+
+    @property
+    def rate(self) -> float:
+        """Of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def run(self, micro_batches: Sequence[Batch], *, step: int, rate_scale: float) -> StepResult:
+        """Forward, backward, clip, update. A step whose gradient is not finite is not taken.
+
+        step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate.
+        """
+        rate = learning_rate(step, self.schedule, scale=rate_scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        buffers = [b.clone() for b in self.model.buffers()]  # running statistics move in the forward pass
+        losses = self.accumulate(micro_batches, step=step)
+        self.precision.unscale(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
+        is_taken = bool(torch.isfinite(norm))
+        if is_taken:
+            self.optimizer.step()
+        else:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        return StepResult(losses, norm, is_taken, self.precision.after_step(step))
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""
+        guide = guide_weight(step, self.hp)
+        steps = [decoder_steps(batch.mel_lengths, self.model.r).sum() for batch in micro_batches]
+        all_steps, n_utterances = torch.stack(steps).sum(), sum(map(len, micro_batches))
+        sums: dict[str, Tensor] = {}
+        for batch, n in zip(micro_batches, steps, strict=True):
+            share = (n / all_steps).to(self.device)
+            batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
+            terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
+            self.precision.scaled(terms.total * share).backward()
+            for name, value in {"total": terms.total, **terms.parts}.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() * share
+        return sums
+
+    def _losses(self, batch: Batch, guide: float, *, step: int, share: Tensor, by_utterances: float) -> LossTerms:
+        """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
+        with self.precision.autocast():
+            outputs = self.model(
+                batch.text,
+                batch.text_lengths,
+                batch.mel,
+                batch.mel_lengths,
+                speakers=batch.speakers,
+                teacher=self.auxiliary.teacher(batch),
+                p_teacher=teacher_forcing_ratio(step, self.hp),
+            )
+        terms = tacotron2_loss(
+            outputs,
+            batch.mel,
+            batch.gate,
+            text_lengths=batch.text_lengths,
+            mel_lengths=batch.mel_lengths,
+            hp=self.hp,
+            r=self.model.r,
+            mask_padding=self.hp.mask_padding,
+            guide=guide,
+        )
+        return self.auxiliary.add(terms, outputs, batch, step=step - 1, share=share, by_utterances=by_utterances)
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "learning_rate": self.schedule.learning_rate,
+            "loss_scale": self.precision.state(),
+            "auxiliary": self.auxiliary.state(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.auxiliary.restore(saved.get("auxiliary", {}))
+        self.precision.restore(saved.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
+        if self.hp.use_saved_learning_rate:
+            self.schedule = self.hp.model_copy(update={"learning_rate": saved["learning_rate"]})
