@@ -22,6 +22,7 @@ from hparams import HParams
 from model import DecodeLimits, Tacotron2
 from reduction import Reduction
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
+from saving import Saver, snapshot
 from schedule import Progress
 from stepper import Stepper
 from text.symbols import symbols
@@ -110,6 +111,8 @@ class Trainer:
         self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
         self.decode_limits = decode_limits(hp, corpus)
         self.references = references_of(corpus)
+        self.saver = Saver(directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval)
+        self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
 
     # -- the loop ---------------------------------------------------------------------------------------------
@@ -122,13 +125,16 @@ class Trainer:
             reason = self._reason_to_stop(stop, deadline)
             if reason:
                 return Outcome(reason, self.progress.step)
-            for micro_batches, waited_s in self._batches():
-                self._step(micro_batches, waited_s)
-                self._after_step()
-                reason = self._reason_to_stop(stop, deadline)
-                if reason:
-                    break
-            self._finish(interrupted=stop.signal is not None)
+            try:
+                for micro_batches, waited_s in self._batches():
+                    self._step(micro_batches, waited_s)
+                    self._after_step()
+                    reason = self._reason_to_stop(stop, deadline)
+                    if reason:
+                        break
+                self._finish(interrupted=stop.signal is not None)
+            finally:
+                self.settle(wait=True)
         return Outcome(reason or "epochs", self.progress.step, stop.signal)
 
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
@@ -217,6 +223,7 @@ class Trainer:
 
     def _after_step(self) -> None:
         step, hp = self.progress.step, self.hp
+        self.settle()
         if step % LOG_EVERY == 0:
             self._record_interval()
         if step % hp.validate_interval == 0:
@@ -312,27 +319,36 @@ class Trainer:
     # -- state ------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """A checkpoint of this step. A full disk or failing one is an event, not the end of the run."""
-        began, directory = time.perf_counter(), self.directory / "checkpoints"
+        """Begins to write a checkpoint of this step, after the one before is written.
+
+        A full disk or a failing one is an event, not the end of the run.
+        """
+        began, step = time.perf_counter(), self.progress.step
+        self.settle(wait=True)
         if not ckpt.all_finite(self.model.state_dict()):
-            self.emit(
-                Event(self.progress.step, "not_saved", "the weights are not finite; the last good checkpoint stays")
-            )
+            self.emit(Event(step, "not_saved", "the weights are not finite; the last good checkpoint stays"))
             return
-        try:
-            path = ckpt.save(self.state(), directory)
-            if self.progress.best_step == self.progress.step:
-                ckpt.point(directory, "best", path, score=self.progress.best_score)
-            ckpt.prune(directory, keep_last=self.hp.keep_checkpoints, milestone_every=self.hp.save_interval)
-        except OSError as error:
-            self.emit(
-                Event(self.progress.step, "save_failed", f"{error}; older checkpoints are untouched, training goes on")
-            )
+        self.saver.start(
+            snapshot(self.state()), best_score=self.progress.best_score if self.progress.best_step == step else None
+        )
+        self._saved_at = step
+        self._stall_s = time.perf_counter() - began
+        self.interval.began += self._stall_s
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Tells what became of the last checkpoint, if that is known by now; with `wait`, when it is."""
+        done = self.saver.collect(wait=wait)
+        if done is None:
             return
-        self._saved_at = self.progress.step
-        spent = time.perf_counter() - began
-        self.interval.began += spent
-        self.emit(Event(self.progress.step, "saved", path.name, {"seconds": round(spent, 3)}))
+        if done.removed:
+            self.emit(Event(done.step, "milestones_removed", f"the disk is full; removed {', '.join(done.removed)}"))
+        if done.path is None:
+            self._saved_at = -1
+            message = f"{done.problem}; older checkpoints are untouched, training goes on"
+            self.emit(Event(done.step, "save_failed", message))
+        else:
+            seconds = {"seconds": round(done.seconds, 3), "stall": round(self._stall_s, 3)}
+            self.emit(Event(done.step, "saved", done.path.name, seconds))
 
     def state(self) -> ckpt.Checkpoint:
         training = {

@@ -31,7 +31,7 @@ ROWS = (
     ("data_utils", "model"),
     ("loss_function",),
     ("auxiliary_losses",),
-    ("validation", "stepper"),
+    ("validation", "stepper", "saving"),
     ("trainer", "speaking"),
     ("smart_tuner",),
     ("composition", "judging", "compatibility"),

@@ -309,6 +309,7 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_at_step_3(trainer: Watched) -> None:
+        trainer.settle(wait=True)  # the limit is the process's: it must not outlast or precede the write
         room = 12_000 if trainer.progress.step in (3, 4) else soft  # enough for the logs
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
 

@@ -1,0 +1,98 @@
+"""Checkpoints written beside training: of one step, one at a time, and what a full disk costs."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event as Signal
+
+import pytest
+import torch
+from test_checkpoint import made
+from test_trainer import assert_same, logs_are_closed, trainer_of, weights_of
+
+import checkpoint as ckpt
+from hparams import HParams
+from saving import Saver, copied, snapshot
+from trainer import Limits
+
+Tiny = Callable[..., HParams]
+__all__ = ["logs_are_closed"]
+
+
+def saver_of(directory: Path, *, keep_last: int = 3, milestone_every: int = 0) -> Saver:
+    return Saver(directory, keep_last=keep_last, milestone_every=milestone_every)
+
+
+def test_a_snapshot_shares_no_memory_with_what_goes_on() -> None:
+    live = {"a": torch.ones(3), "b": [torch.zeros(2), {"c": torch.ones(1)}], "n": 4}
+    kept = copied(live)
+    for tensor in (live["a"], live["b"][0], live["b"][1]["c"]):
+        tensor.fill_(9.0)
+    assert_same(kept, {"a": torch.ones(3), "b": [torch.zeros(2), {"c": torch.ones(1)}], "n": 4})
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_own_step(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write, save = Signal(), ckpt.save
+
+    def slow(checkpoint: ckpt.Checkpoint, directory: Path) -> Path:
+        assert may_write.wait(60)
+        return save(checkpoint, directory)
+
+    monkeypatch.setattr(ckpt, "save", slow)
+    trainer = trainer_of(tiny("iters_per_checkpoint=2"), tmp_path, limits=Limits(max_steps=3))
+    seen = {}
+
+    def watch(t: object) -> None:
+        step = trainer.progress.step
+        seen[step] = weights_of(trainer)
+        if step == 3:  # reached although nothing could be written
+            assert not ckpt.all_checkpoints(tmp_path / "checkpoints")
+            may_write.set()
+
+    trainer.on_step = watch
+    trainer.fit()
+    assert_same(ckpt.load(ckpt.checkpoint_path(tmp_path / "checkpoints", 2)).model, seen[2])
+    assert [event.step for event in trainer.events("saved")] == [2, 3]
+
+
+def test_what_became_of_a_checkpoint_is_told_once(tmp_path: Path) -> None:
+    saver = saver_of(tmp_path)
+    assert saver.collect(wait=True) is None
+    saver.start(snapshot(made(1)), best_score=0.5)
+    done = saver.collect(wait=True)
+    assert done is not None and done.path == ckpt.checkpoint_path(tmp_path, 1) and not done.problem
+    assert saver.collect(wait=True) is None
+    assert ckpt.pointed(tmp_path, "best") == ckpt.pointed(tmp_path, "last") == done.path
+
+
+def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_best(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        ckpt.save(made(step), tmp_path)
+    ckpt.point(tmp_path, "best", ckpt.checkpoint_path(tmp_path, 2), score=0.1)
+    saver = saver_of(tmp_path, keep_last=2, milestone_every=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        saver.start(snapshot(made(6)), best_score=None)
+        done = saver.collect(wait=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done is not None and done.path is None and "too large" in done.problem
+    assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
+    left = ckpt.all_checkpoints(tmp_path)
+    assert [path.name for path in left] == ["step_00000005.pt", "step_00000004.pt", "step_00000002.pt"]
+    assert all(ckpt.problem_of(path) is None for path in left)
+
+
+def test_a_disk_that_is_full_for_one_save_only_is_written_to_again(tiny: Tiny, tmp_path: Path) -> None:
+    saver = saver_of(tmp_path / "not" / "yet")
+    (tmp_path / "not").write_text("a file where a folder should be")
+    saver.start(snapshot(made(1)), best_score=None)
+    failed = saver.collect(wait=True)
+    assert failed is not None and failed.path is None and failed.problem
+    (tmp_path / "not").unlink()
+    saver.start(snapshot(made(2)), best_score=None)
+    done = saver.collect(wait=True)
+    assert done is not None and done.path is not None
