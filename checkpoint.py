@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +162,55 @@ def newest_good(directory: Path) -> Path | None:
     return None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a file of a checkpoint directory is good for. `problem` is None for one that training can go on from."""
+
+    path: Path
+    step: int | None
+    n_bytes: int
+    problem: str | None
+
+
+def verdict(path: Path) -> Verdict:
+    """Manifest, readability, and whether every number is finite: all that can be known without training."""
+    n_bytes, match = path.stat().st_size, NAME.fullmatch(path.name)
+    step = int(match[1]) if match else None
+    problem = problem_of(path) if path.with_suffix(".json").exists() else None
+    if problem is None:
+        try:
+            content = read(path)
+            problem = _problem_inside(content)
+            step = content["step"] if problem is None else step
+        except UserError as error:
+            problem = str(error).removeprefix(f"{path} ")
+    return Verdict(path, step, n_bytes, problem)
+
+
+def _problem_inside(content: Mapping[str, Any]) -> str | None:
+    if content.get("format") != FORMAT:
+        return "is no checkpoint of this trainer"
+    if not all_finite(content["model"]):
+        return "holds weights that are not finite"
+    if content["training"] is None:
+        return "was stripped of what resuming needs; it can be spoken with"
+    states = content["training"]["optimizer"]["state"]
+    if not all(all_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}) for state in states.values()):
+        return "holds an optimiser state that is not finite"
+    return None
+
+
+def quarantine(path: Path) -> Path:
+    """Moves a file that can't be trusted, and its manifest, to `quarantine/` beside it. -> where"""
+    place = path.parent / "quarantine"
+    place.mkdir(exist_ok=True)
+    target = next(p for i in range(1000) if not (p := place / f"{path.stem}{f'-{i}' if i else ''}.pt").exists())
+    if path.with_suffix(".json").exists():
+        path.with_suffix(".json").rename(target.with_suffix(".json"))
+    path.rename(target)
+    return target
+
+
 def prune(directory: Path, *, keep_last: int, milestone_every: int) -> list[Path]:
     """Deletes all but the newest `keep_last` (never fewer than two), the best, and milestones. -> what went.
 
@@ -185,7 +235,9 @@ def _is_milestone(path: Path, every: int) -> bool:
 def read(path: Path) -> dict[str, Any]:
     """Tensors and plain types of a .pt file. A file that would run code is refused. UserError if unreadable."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
     except pickle.UnpicklingError:

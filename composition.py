@@ -107,9 +107,19 @@ def build(
         log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
     else:
         trainer.restore(saved)
+        set_aside(directory, saved.step, log)
         log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
         LOG.info("going on from step %d", saved.step)
     return trainer, log
+
+
+def set_aside(directory: Path, step: int, log: RunLog) -> None:
+    """Damaged files of later steps than the one that training goes on from: moved, never deleted."""
+    for path in ckpt.all_checkpoints(directory / "checkpoints"):
+        if path > ckpt.checkpoint_path(path.parent, step):
+            moved = ckpt.quarantine(path)
+            LOG.warning("%s is damaged and was moved to %s", path, moved)
+            log.write(Event(step, "quarantined", f"{path.name} is damaged; moved to {moved.parent.name}/"))
 
 
 def best_device() -> torch.device:
@@ -201,6 +211,9 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
     try:
         outcome = trainer.fit()
         trainer.emit(Event(outcome.step, "ended", outcome.reason))
+    except Exception as error:  # noqa: BLE001 - for the record only; it is raised again
+        trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
+        raise
     finally:
         for observer in trainer.observers:
             observer.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from errors import UserError
 from hparams import HParams, Resolved, preset_names, resolve_hparams
+from switches import with_dashes
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs
@@ -61,14 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Underscores work for dashes in every switch."""
-    spelled = [a if not a.startswith("--") else _dashed(a) for a in argv]
-    return parser().parse_args(spelled)
-
-
-def _dashed(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
+    return parser().parse_args(with_dashes(argv))
 
 
 def resolved(args: argparse.Namespace) -> Resolved:

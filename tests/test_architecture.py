@@ -16,7 +16,7 @@ FUNCTION_LINES, FILE_LINES = 60, 480
 # all its modules, unless one of them stands apart. A new module needs a place here: the lowest that its imports allow.
 ROWS = (
     (
-        "errors", "cache", "metrics", "plots", "sampling", "source_checks", "text.symbols",
+        "errors", "switches", "cache", "metrics", "plots", "sampling", "source_checks", "text.symbols",
         "reduction", "recompute", "attention",
     ),
     ("tools", "run_log", "stopping"),
@@ -24,7 +24,7 @@ ROWS = (
     ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
-        "enhancement",
+        "enhancement", "diagnosis",
     ),
     ("features", "smart_tuner.monitors", "gst", "speakers"),
     ("batching", "mel_files", "drop_frames"),
@@ -34,8 +34,8 @@ ROWS = (
     ("validation", "stepper", "saving"),
     ("trainer", "speaking"),
     ("smart_tuner",),
-    ("composition", "judging", "compatibility"),
-    ("train", "synthesize", "evaluate", "benchmarks"),
+    ("composition", "judging", "compatibility", "rescue"),
+    ("train", "synthesize", "evaluate", "emergency_recovery", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
 COMMANDS = frozenset(ROWS[-1])

@@ -1,0 +1,230 @@
+"""What became of a run, from its files alone: whether it ended, when and why, and what would be safer. No torch."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import yaml
+
+from errors import NothingToRecover, UserError
+from hparams import HParams, create_hparams
+from run_log import read_jsonl, read_metrics
+
+State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "killed", "not_started"]
+COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event
+ROSE = 3.0  # a loss of so many times its recent median has risen
+RECENT = 20  # step records that count as recent
+EXPLODED = 1000.0
+FORMED, LOST = 0.5, 0.25  # free-running alignment that had been there, and that is gone
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One run. Times are seconds since 1970, as in its files."""
+
+    directory: Path
+    state: State
+    why: str
+    step: int  # the last recorded one
+    at: float | None
+    command: Sequence[str]
+    working_directory: str | None
+    processes: int
+    causes: Sequence[str] = ()
+    safer: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that make the same end less likely
+    reasons: Sequence[str] = ()  # for each of `safer`
+    utterances: Sequence[str] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state == "finished"
+
+
+def story(diagnosis: Diagnosis) -> str:
+    """For a person."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(diagnosis.at)) if diagnosis.at else "an unknown time"
+    lines = [f"run:         {diagnosis.directory}"]
+    lines.append(f"state:       {diagnosis.state.replace('_', ' ')}: {diagnosis.why}")
+    lines.append(f"last record: step {diagnosis.step}, {when}")
+    lines += [f"cause:       {cause}" for cause in diagnosis.causes]
+    if diagnosis.utterances:
+        lines.append(f"utterances:  {', '.join(diagnosis.utterances)}")
+    return "\n".join(lines)
+
+
+def newest_run(root: Path) -> Path:
+    """The run under `root`, however deep, that wrote last. NothingToRecover if there is none."""
+    runs = [path.parent for path in root.rglob("run.json") if "previous" not in path.relative_to(root).parts]
+    if not runs:
+        raise NothingToRecover(f"no run under {root}/: name the directory that was given to train.py as -o")
+    return max(runs, key=_last_write)
+
+
+def _last_write(run: Path) -> float:
+    files = (run / name for name in ("run.json", "metrics.jsonl", "events.jsonl"))
+    return max(path.stat().st_mtime for path in files if path.exists())
+
+
+def diagnose(directory: Path) -> Diagnosis:
+    """Reads what the run has recorded. UserError if this is no run."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory; name the one that was given to train.py as -o")
+    info = _read_json(directory / "run.json")
+    events = list(read_jsonl(directory / "events.jsonl"))
+    metrics = read_metrics(directory)
+    if not info and not events and not (directory / "checkpoints").is_dir():
+        raise UserError(f"{directory} holds no run: neither run.json nor checkpoints/ is in it")
+    last = max((line["attempt"] for line in events), default=0)
+    attempt = [line for line in events if line["attempt"] == last]
+    state, why = _state(info, attempt)
+    written = _read_json(directory / "diagnosis.json") if state == "gave_up" else {}
+    causes, safer, reasons = _advice(metrics, attempt, saved_hparams(directory), state)
+    lines = [*attempt, *metrics]
+    return Diagnosis(
+        directory=directory,
+        state=state,
+        why=written.get("message", why),
+        step=max((int(line["step"]) for line in lines), default=0),
+        at=max((float(line["time"]) for line in lines), default=None),
+        command=info.get("command", ()),
+        working_directory=info.get("working_directory"),
+        processes=int(info.get("processes", 1)),
+        causes=[*written.get("causes", ()), *causes],
+        safer=safer,
+        reasons=reasons,
+        utterances=written.get("utterances", ()),
+    )
+
+
+def saved_hparams(directory: Path) -> HParams:
+    """Of hparams.yaml, names that this version doesn't know left out; the defaults where the file is missing."""
+    try:
+        content = yaml.safe_load((directory / "hparams.yaml").read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return create_hparams()
+    known = {k: v for k, v in content.items() if k in HParams.model_fields} if isinstance(content, dict) else {}
+    return HParams(**known)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """{} where the file is missing or damaged: a dead run may have left either."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_alive(info: Mapping[str, Any]) -> bool:
+    """Whether the process that run.json names still trains on this machine."""
+    if info.get("host") != platform.node() or not isinstance(info.get("pid"), int):
+        return False
+    try:
+        os.kill(info["pid"], 0)
+        words = Path(f"/proc/{info['pid']}/cmdline").read_bytes()
+    except PermissionError:  # somebody else's process has that number now, or the run is somebody else's
+        return False
+    except (ProcessLookupError, OSError):
+        return False
+    return b"train" in words or b"python" in words
+
+
+def _state(info: Mapping[str, Any], attempt: Sequence[Mapping[str, Any]]) -> tuple[State, str]:
+    kinds = {line["kind"]: line for line in attempt}
+    if "gave_up" in kinds:
+        return "gave_up", kinds["gave_up"]["message"]
+    if "crashed" in kinds:
+        return "crashed", kinds["crashed"]["message"]
+    if "ended" in kinds:
+        reason = kinds["ended"]["message"]
+        return ("finished", reason) if reason in COMPLETE else ("interrupted", reason)
+    if is_alive(info):
+        return "running", f"process {info['pid']} is still at work"
+    if "started" not in kinds:
+        return "not_started", "it ended before its first step"
+    hint = "killed from outside (kill -9, the system's out-of-memory killer), a power cut or a crash of the machine"
+    return "killed", f"it stopped without a word: {hint}"
+
+
+@dataclass
+class _Advice:
+    """Gathers causes, and for each setting the safest of the values that were proposed."""
+
+    causes: list[str] = field(default_factory=list)
+    safer: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def cause(self, text: str, **safer: tuple[Any, str]) -> None:
+        self.causes.append(text)
+        for name, (value, reason) in safer.items():
+            if name not in self.safer:
+                self.safer[name] = value
+                self.reasons.append(f"{name}={value}: {reason}")
+
+
+def _advice(
+    metrics: Sequence[Mapping[str, Any]], attempt: Sequence[Mapping[str, Any]], hp: HParams, state: State
+) -> tuple[list[str], dict[str, Any], list[str]]:
+    """Causes that the records speak for, and settings that answer them; nothing for a run that is fine."""
+    advice = _Advice()
+    if state in ("running", "finished", "interrupted"):
+        return [], {}, []
+    text = " ".join(f"{line['kind']} {line['message']}" for line in attempt).lower()
+    if "out of memory" in text or "out_of_memory" in text or "can't allocate" in text or "memoryerror" in text:
+        _memory(advice, hp)
+    if "save_failed" in text or "no space left" in text:
+        advice.cause("the disk was full or failing: free some space before going on (df -h)")
+    _numbers(advice, [line for line in metrics if line["type"] == "step"][-RECENT:], attempt, hp)
+    _alignment(advice, [line for line in metrics if line["type"] == "eval"], hp)
+    return advice.causes, advice.safer, advice.reasons
+
+
+def _memory(advice: _Advice, hp: HParams) -> None:
+    halved = max(hp.batch_size // 2, 1)
+    k = hp.gradient_accumulation_steps * (2 if halved < hp.batch_size else 1)
+    advice.cause(
+        "memory ran out",
+        batch_size=(halved, "half the memory for activations"),
+        gradient_accumulation_steps=(k, "so that a step still sees as many utterances"),
+        fp16_run=(True, "half-precision activations take less memory"),
+    )
+
+
+def _numbers(
+    advice: _Advice, steps: Sequence[Mapping[str, Any]], attempt: Sequence[Mapping[str, Any]], hp: HParams
+) -> None:
+    """Losses and gradients that were not finite, exploded, or rose."""
+    skipped = sum(line.get("skipped", 0) for line in steps)
+    rollbacks = sum(line["kind"] in ("rollback", "gave_up") for line in attempt)
+    calmer = {
+        "learning_rate": (hp.learning_rate / 2, "smaller steps"),
+        "grad_clip_thresh": (min(hp.grad_clip_thresh, max(hp.grad_clip_thresh / 2, 0.1)), "a single step moves less"),
+    }
+    if skipped or rollbacks:
+        halves = {"amp_dtype": ("bf16", "its range is that of fp32: no overflow")} if hp.fp16_run else {}
+        counts = f"{skipped} skipped steps, {rollbacks} rollbacks"
+        advice.cause(f"losses or gradients were not finite ({counts})", **calmer, **halves)
+    norms = [line["grad_norm"] for line in steps if isfinite(line["grad_norm"])]
+    if norms and max(norms) > EXPLODED:
+        advice.cause(f"gradients exploded: their norm reached {max(norms):.3g}", **calmer)
+    totals = [line["losses"]["total"] for line in steps if isfinite(line["losses"].get("total", float("nan")))]
+    if len(totals) > 3 and totals[-1] > ROSE * median(totals[:-1]) > 0:
+        advice.cause(f"the loss rose from about {median(totals[:-1]):.3g} to {totals[-1]:.3g}", **calmer)
+
+
+def _alignment(advice: _Advice, evaluations: Sequence[Mapping[str, Any]], hp: HParams) -> None:
+    seen = [line["free_running"].get("alignment") for line in evaluations]
+    values = [value for value in seen if value is not None and isfinite(value)]
+    if values and max(values) >= FORMED and values[-1] < LOST:
+        advice.cause(
+            f"the alignment had formed ({max(values):.2f}) and was lost ({values[-1]:.2f})",
+            learning_rate=(hp.learning_rate / 2, "smaller steps"),
+            guide_loss_weight=(max(hp.guide_loss_weight, 1.0) * 2, "guided attention pulls it back"),
+        )

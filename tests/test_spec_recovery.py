@@ -1,0 +1,70 @@
+"""`python emergency_recovery.py` as documented, on a run that was killed."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from test_cli import run
+from test_spec_commands import cache, checkpoints, dataset, interrupt_training, tiny_arguments
+
+from run_log import read_jsonl
+
+pytestmark = pytest.mark.spec
+__all__ = ["cache", "dataset"]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A working folder with a run that was killed -9 after step 20, before its end at 60."""
+    from test_cli import write_dataset
+
+    folder = tmp_path_factory.mktemp("killed")
+    write_dataset(folder)
+    arguments = tiny_arguments("--max-steps", "60", hparams="iters_per_checkpoint=5,validate_interval=10000")
+    saved = folder / "output" / "checkpoints" / "step_00000020.pt"
+    status = interrupt_training(folder, cache, arguments, when=saved.exists, number=signal.SIGKILL)
+    assert status == -signal.SIGKILL and checkpoints(folder / "output")[-1] < "step_00000060.pt"
+    return folder
+
+
+@pytest.fixture
+def folder(killed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    content = json.loads((tmp_path / "output" / "run.json").read_text())
+    content["working_directory"] = str(tmp_path)  # as if it had been started here
+    (tmp_path / "output" / "run.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_without_arguments_it_finds_the_run_and_says_what_happened(folder: Path, cache: Path) -> None:
+    done = run("emergency_recovery.py", cwd=folder, cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert "state:       killed" in done.stdout and "to go on:" in done.stdout
+    assert done.stdout.count(" whole") == len(checkpoints(folder / "output"))
+
+
+def test_restart_goes_on_past_damaged_files_to_the_end(folder: Path, cache: Path) -> None:
+    last = folder / "output" / "checkpoints" / checkpoints(folder / "output")[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    done = run("emergency_recovery.py", "output", "--restart", cwd=folder, cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert checkpoints(folder / "output")[-1] == "step_00000060.pt"
+    assert (folder / "output" / "checkpoints" / "quarantine" / last.name).exists()
+    kinds = [event["kind"] for event in read_jsonl(folder / "output" / "events.jsonl")]
+    assert "resumed" in kinds and kinds[-1] == "ended"
+
+
+def test_a_chosen_checkpoint_goes_on_beside_the_old_run(folder: Path, cache: Path) -> None:
+    first = folder / "output" / "checkpoints" / checkpoints(folder / "output")[0]
+    before = checkpoints(folder / "output")
+    done = run("emergency_recovery.py", "output", "--checkpoint", str(first), "--restart", cwd=folder, cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert checkpoints(folder / "output") == before
+    assert checkpoints(folder / "output-recovered")[-1] == "step_00000060.pt"
+
+
+def test_where_nothing_was_trained_it_says_so(tmp_path: Path, cache: Path) -> None:
+    done = run("emergency_recovery.py", cwd=tmp_path, cache=cache)
+    assert done.returncode == 5 and "no run under output/" in done.stderr and "Traceback" not in done.stderr
