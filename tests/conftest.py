@@ -61,15 +61,19 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "data")
 
 
+def tiny_settings(corpus: Path, overrides: str = "") -> str:
+    """The --hparams string of the smallest model on a corpus; overrides win over TINY."""
+    data = f"training_files={corpus}/train.txt,validation_files={corpus}/val.txt,dataset_path={corpus}"
+    pairs = filter(None, re.split(r",(?![^\[]*\])", f"{TINY},{data},{overrides}"))  # not at the commas of lists
+    values = dict(pair.split("=", 1) for pair in pairs)  # the later one wins, which --hparams itself refuses
+    return ",".join(f"{name}={value}" for name, value in values.items())
+
+
 @pytest.fixture(scope="session")
 def tiny(corpus_folder: Path) -> Callable[..., HParams]:
     """`tiny("batch_size=3")`: hyperparameters of the smallest model on the shared corpus."""
 
     def make(overrides: str = "") -> HParams:
-        data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
-        text = f"{TINY},{data},dataset_path={corpus_folder},{overrides}"
-        pairs = filter(None, re.split(r",(?![^\[]*\])", text))  # not at the commas of lists
-        values = dict(pair.split("=", 1) for pair in pairs)  # the later one wins, which --hparams itself refuses
-        return create_hparams(",".join(f"{name}={value}" for name, value in values.items()))
+        return create_hparams(tiny_settings(corpus_folder, overrides))
 
     return make
