@@ -8,8 +8,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 
 from errors import DataError
+from files import write_atomic
 from hparams import AudioParams
 
 MEL_FLOOR = 1e-5  # magnitude under which a mel counts as silence; part of what vocoders were trained on
@@ -167,7 +166,7 @@ def write_wav(path: Path, wav: np.ndarray, sampling_rate: int) -> None:
     # encoded in memory: libsndfile would report a full disk as something else
     encoded = BytesIO()
     soundfile.write(encoded, pcm, sampling_rate, format="WAV", subtype="PCM_16")
-    _write_atomically(path, encoded.getvalue())
+    write_atomic(path, encoded.getvalue())
 
 
 def trim_silence(
@@ -226,19 +225,6 @@ def _decode(recording: soundfile.SoundFile, path: Path) -> np.ndarray:
             f"{path} is truncated: {len(samples)} of {expected} samples; restore it, or drop it from the filelist"
         )
     return samples
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    # not tempfile: its files are private to the user, and os.replace would keep that
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def silence_log_mel() -> float:

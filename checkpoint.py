@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from errors import NothingToRecover, UserError
-from run_log import LOG, write_atomic
+from files import write_atomic
+from run_log import LOG
 
 FORMAT = 1
 TRAINING_PARTS = ("mmi.", "coarse_decoder.")  # keys of what only training needs: a file may have them or not

@@ -6,10 +6,7 @@ of which recordings and audio parameters it is; where that does not fit, it is c
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +15,8 @@ from torch import Tensor
 
 from audio import MelFingerprint
 from cache import cache_directory
-from errors import UserError
 from features import Feature, MelStats, read_mel
+from files import atomic_file, refusals_explained, write_atomic
 from hparams import HParams
 from layers import padding_mask
 
@@ -47,9 +44,10 @@ def global_mean(features: Sequence[Feature], hp: HParams) -> np.ndarray:
     mean = _stored(path, key, hp.n_mel_channels)
     if mean is None:
         mean = mean_frame(read_mel(feature.mel_path) for feature in features)
-        _write(path, partial(np.save, arr=mean, allow_pickle=False))
-        note = json.dumps({**key, "sha256": _sha256(path)}).encode("ascii")
-        _write(_note_of(path), lambda file: file.write(note))
+        with refusals_explained(f"global_mean_npy={path}", next_step="name another place for it"):
+            with atomic_file(path) as file:
+                np.save(file, mean, allow_pickle=False)
+            write_atomic(_note_of(path), json.dumps({**key, "sha256": _sha256(path)}))
     return mean
 
 
@@ -94,17 +92,3 @@ def _stored(path: Path, key: dict[str, str], n_mels: int) -> np.ndarray | None:
     except (OSError, EOFError, ValueError):
         return None
     return mean if mean.dtype == np.float32 and mean.shape == (n_mels,) else None
-
-
-def _write(path: Path, write: Callable[..., object]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write global_mean_npy={path} ({error.strerror}); name another place for it") from error

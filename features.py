@@ -12,20 +12,22 @@ import json
 import logging
 import math
 import os
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 
 from audio import MelFingerprint, mel_spectrogram, probe_audio, read_audio, silence_log_mel
 from cache import CACHE_VARIABLE, cache_directory
-from errors import DataError, UserError
+from errors import DataError
 from filelists import Problem, ProblemKind, Utterance
+from files import atomic_file, refusals_explained
 from hparams import AudioParams
 
 HASH_BLOCK_BYTES = 1 << 20
@@ -159,7 +161,8 @@ def _read_or_build(utterance: Utterance, *, audio: AudioParams, folder: Path, in
         raise BadRecording("unreadable audio", str(error)) from error
     is_rebuilt = mel_path.exists()
     mel = _checked_mel(wav, audio, path=utterance.audio_path)
-    _write_atomically(mel_path, partial(np.save, arr=mel, allow_pickle=False))
+    with _cache_file(mel_path) as file:
+        np.save(file, mel, allow_pickle=False)
     return _Outcome(
         feature=replace(feature, n_frames=mel.shape[1]),
         is_built=True,
@@ -223,8 +226,8 @@ class HashIndex:
         """Adds what is new to the file on disk, which another run may have changed meanwhile."""
         if self._added:
             merged = _read_index(self._path) | self._added
-            content = json.dumps(merged).encode("utf-8")
-            _write_atomically(self._path, lambda file: file.write(content))
+            with _cache_file(self._path) as file:
+                file.write(json.dumps(merged).encode("utf-8"))
 
 
 def _read_index(path: Path) -> dict[str, tuple[int, int, str]]:
@@ -245,24 +248,12 @@ def _hash_of(path: Path, index: HashIndex) -> str:
         raise BadRecording("unreadable audio", f"{path} can't be read ({error.strerror}); restore it") from error
 
 
-def _write_atomically(path: Path, write: Callable[..., object]) -> None:
+@contextmanager
+def _cache_file(path: Path) -> Iterator[IO[bytes]]:
     """UserError if the disk refuses: full, read-only, not ours."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the feature cache at {path} ({error.strerror}); free space there, or set {CACHE_VARIABLE} "
-            "to another folder"
-        ) from error
+    way_on = f"free space there, or set {CACHE_VARIABLE} to another folder"
+    with refusals_explained(f"the feature cache at {path}", next_step=way_on), atomic_file(path) as file:
+        yield file
 
 
 # ---- statistics
@@ -279,8 +270,8 @@ def training_stats(features: Sequence[Feature], audio: AudioParams) -> MelStats:
     stats = _read_stats(path)
     if stats is None:
         stats = mel_stats(read_mel(feature.mel_path) for feature in features)
-        content = json.dumps(asdict(stats)).encode("ascii")
-        _write_atomically(path, lambda file: file.write(content))
+        with _cache_file(path) as file:
+            file.write(json.dumps(asdict(stats)).encode("ascii"))
     if not stats.std > 0:
         raise DataError(
             f"all {len(features)} training mels hold the one value {stats.mean:.4f} (digital silence?); "

@@ -4,9 +4,7 @@ Figures are made without pyplot, so that any thread may draw (trackers do) and n
 Mels are [n_mels, T_mel] in natural log, alignments [T_dec, T_text]; titles and symbols are never read as mathematics.
 """
 
-import os
 import textwrap
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from files import atomic_file
 
 MAX_SYMBOL_LABELS = 60  # more don't fit at a readable size
 DOTS_PER_INCH = 100
@@ -116,16 +116,8 @@ def figure_to_array(figure: Figure) -> np.ndarray:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write the picture so that `path` is either the old file or the whole new one; makes missing folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            _canvas(figure).print_png(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as stream:
+        _canvas(figure).print_png(stream)
 
 
 def _new_figure(*, width: float, height: float) -> Figure:

@@ -14,8 +14,9 @@ import yaml
 import checkpoint as ckpt
 from diagnosis import Diagnosis, saved_hparams
 from errors import NothingToRecover, UserError
+from files import write_atomic
 from hparams import HParams, create_hparams
-from run_log import read_metrics, write_atomic
+from run_log import read_metrics
 
 HERE = Path(__file__).parent
 PROPOSAL = "recovery_hparams.yaml"

@@ -9,7 +9,6 @@ channels, D hidden width, L audio samples.
 
 import json
 import logging
-import os
 import queue
 import threading
 import time
@@ -102,20 +101,6 @@ class RunInfo:
     total_steps: int | None
     first_step: int
     command: str
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """The file has the old content or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class RunLog:

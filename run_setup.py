@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from errors import UserError
+from files import write_atomic
 from hparams import HParams, Resolved, field_info, hparams_hash
-from run_log import LOG, write_atomic
+from run_log import LOG
 
 OWN_FILES = (
     "hparams.yaml",

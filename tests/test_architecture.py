@@ -15,8 +15,10 @@ FUNCTION_LINES, FILE_LINES = 60, 480
 # From the bottom up. A module may import what stands in a lower row, and its own package. A package is named once for
 # all its modules, unless one of them stands apart. A new module needs a place here: the lowest that its imports allow.
 ROWS = (
+    ("errors",),
+    ("files",),
     (
-        "errors", "switches", "cache", "metrics", "plots", "sampling", "source_checks", "text.symbols",
+        "switches", "cache", "metrics", "plots", "sampling", "source_checks", "text.symbols",
         "reduction", "recompute", "attention",
     ),
     ("tools", "run_log", "stopping"),

@@ -17,7 +17,6 @@ from run_log import (
     StepRecord,
     read_jsonl,
     read_metrics,
-    write_atomic,
 )
 
 INFO = RunInfo(Path("run"), Path("logs"), {}, None, 0, "train.py")
@@ -92,21 +91,6 @@ def test_a_half_written_last_line_is_passed_over_and_cut_on_reopening(tmp_path: 
 
 def test_a_run_without_metrics_reads_as_empty(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
-
-
-def test_a_failed_atomic_write_keeps_the_old_content_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_atomic(tmp_path / "a.json", "old")
-
-    def full(*_: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space left"):
-        write_atomic(tmp_path / "a.json", "new")
-    assert [(p.name, p.read_text()) for p in tmp_path.glob("*.json")] == [("a.json", "old")]
-    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
 
 
 def test_records_arrive_in_order_before_close() -> None:
