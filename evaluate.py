@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errors import UserError
+from files import write_atomic
 
 if TYPE_CHECKING:
     from judging import Judgement
@@ -55,7 +56,7 @@ def as_json(judgement: "Judgement") -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        from judging import judge
+        from judging import judge, writing_to
 
         judgement = judge(
             args.checkpoint_path,
@@ -66,11 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             seeds=range(args.seed, args.seed + args.readings),
             with_asr=args.asr,
         )
+        print(table(judgement))
+        with writing_to(args.output):
+            write_atomic(args.output / "evaluation.json", json.dumps(as_json(judgement), indent=1) + "\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    (args.output / "evaluation.json").write_text(json.dumps(as_json(judgement), indent=1) + "\n", encoding="utf-8")
-    print(table(judgement))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Free-running evaluation of a voice on texts with recordings: alignment, stop, mel distance, word errors."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from console import counted_progress
 from demo.corpus import ensure_demo_corpus
 from errors import DataError, report
 from filelists import Utterance, data_error, read_filelist
+from files import refusals_explained
 from plots import save_png
 from run_log import Sample
 from sample_files import figure_of
@@ -64,13 +66,16 @@ def judge(
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
-    The files of the first seed go to `output`. The prenet's dropout makes every seed another reading, so a mean over
-    several tells more than one.
+    The files of the first seed go to `output`; UserError if the disk refuses them. The prenet's dropout makes every
+    seed another reading, so a mean over several tells more than one.
     """
     speaker = Speaker.load(run_or_checkpoint)
     recordings = read_recordings(speaker, read_utterances(speaker, filelist, dataset_path)[:n])
+    with writing_to(output):  # a place that can't be written is refused now, not after minutes of speaking
+        output.mkdir(parents=True, exist_ok=True)
     spoken = speak_all(speaker, recordings, seeds)
-    write_files(spoken[: len(recordings)], output)
+    with writing_to(output):
+        write_files(spoken[: len(recordings)], output)
     judged = [assess(s.sample, speaker.stats.std) for s in spoken]
     summary = metrics.summarise(judged)
     rows = [
@@ -80,6 +85,11 @@ def judge(
     if with_asr:
         summary |= word_error_rates(spoken, recordings, speaker, rows)
     return Judgement(speaker.step, summary, rows)
+
+
+def writing_to(output: Path) -> AbstractContextManager[None]:
+    """A disk that refuses is the user's to mend: UserError."""
+    return refusals_explained(f"-o {output}", next_step="free space there, or name another place")
 
 
 def read_utterances(speaker: Speaker, filelist: Path | None, dataset_path: Path | None) -> Sequence[Utterance]:
@@ -130,7 +140,6 @@ def speakers_of(speaker: Speaker, utterances: Sequence[Utterance]) -> list[str |
 
 def write_files(spoken: Sequence[Spoken], output: Path) -> None:
     """All sounds, and pictures of the first few."""
-    output.mkdir(parents=True, exist_ok=True)
     for i, s in enumerate(spoken):
         name = s.recording.utterance.utterance_id
         write_wav(output / f"{name}.wav", s.wav, s.sample.sampling_rate)

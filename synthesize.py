@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from errors import UserError
+from files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from speaking import Utterance
@@ -75,11 +76,11 @@ def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: b
     from sample_files import figure_of
 
     for utterance, path in zip(utterances, paths, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
         sample = utterance.sample
-        write_wav(path, utterance.wav, sample.sampling_rate)
-        if pictures:
-            save_png(figure_of(sample), path.with_suffix(".png"))
+        with refusals_explained(f"-o {path}", next_step="free space there, or name another place"):
+            write_wav(path, utterance.wav, sample.sampling_rate)
+            if pictures:
+                save_png(figure_of(sample), path.with_suffix(".png"))
         print(f"{path}: {len(utterance.wav) / sample.sampling_rate:.2f} s, {utterance.verdict}")
     return all(u.sample.stop_reason == "gate" for u in utterances)
 
