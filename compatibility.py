@@ -7,17 +7,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
 
 from errors import UserError
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
+from messages import Language, messages
 from smart_tuner.search_space import BadRange, Choices, Interval, read_range
 from source_checks import names_read, program_files, texts_found
 from tools import convert, format_overrides, format_value, read_yaml_layer
 
-Language = Literal["en", "ru"]
 ROOT = Path(__file__).parent
 CONFIG = ROOT / "smart_tuner" / "config.yaml"
 UNKNOWN_KINDS = ("unknown_name", "unknown_name_far")
@@ -32,7 +29,7 @@ class Finding:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def say(self, language: Language) -> str:
-        template: str = messages("problems")[self.kind][language]
+        template = messages("problems", language)[self.kind]
         return template.format(**{"name": self.name, **self.facts})
 
 
@@ -55,11 +52,6 @@ class Compatibility:
     @property
     def is_compatible(self) -> bool:
         return not self.findings and self.is_parsed
-
-
-def messages(section: str) -> Any:
-    """`{message: {en: ..., ru: ...}}`"""
-    return yaml.safe_load((ROOT / "messages.yaml").read_text(encoding="utf-8"))[section]
 
 
 def check(config: Path = CONFIG, *, overrides: str | None = None, root: Path = ROOT) -> Compatibility:
@@ -221,7 +213,7 @@ def _parsing_finding(spelling: str, name: str, value: object) -> list[Finding]:
 
 def report(result: Compatibility, language: Language) -> str:
     """One line for each parameter, the counts, the parsing test, and what to do."""
-    texts = {name: text[language] for name, text in messages("compatibility").items()}
+    texts = messages("compatibility", language)
     width = max((len(name) for name in result.names), default=0)
     mark = {True: texts["correct"].split()[0], False: texts["missing"].split()[0]}
     n_correct = sum(name not in result.faulty for name in result.names)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from hparams import Resolved, field_info, field_names, preset_names, read_help, resolve_hparams
+from messages import Language, messages
 from tools import format_value
 
 Format = Literal["text", "md", "json"]
-Language = Literal["en", "ru"]
 TEXT_COLUMNS = ("name", "value", "default", "origin", "unit", "range", "help")
 ROOT = Path(__file__).parent
 DOCUMENTS: dict[Language, Path] = {
@@ -89,8 +87,7 @@ def _markdown(rows: list[list[str]]) -> str:
 
 def document(language: Language) -> str:
     """The reference of all hyperparameters and presets as Markdown."""
-    content = yaml.safe_load((ROOT / "messages.yaml").read_text(encoding="utf-8"))["documents"]
-    texts: dict[str, str] = {name: text[language] for name, text in content.items()}
+    texts = messages("documents", language)
     parts = [
         texts["title"],
         texts["intro"].format(n=len(field_names())),

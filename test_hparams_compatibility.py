@@ -9,14 +9,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from messages import Language, language_of, messages
 from source_checks import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent
-Language = Literal["en", "ru"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,12 +28,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
     p.add_argument("--json", action="store_true", help="for machines: one object")
     return p
-
-
-def language_of(environment: Mapping[str, str]) -> Language:
-    """Of the locale that messages are wanted in; English unless it is Russian."""
-    chosen = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
-    return "ru" if chosen.lower().startswith("ru") else "en"
 
 
 def source_findings(root: Path = ROOT) -> list[tuple[str, dict[str, object]]]:
@@ -72,22 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show_broken_source(language: Language, *, as_json: bool) -> int:
     """hparams.py can't be imported, so nothing else can be judged."""
-    import yaml
-
-    templates = yaml.safe_load((ROOT / "messages.yaml").read_text(encoding="utf-8"))["problems"]
-    said = [templates[kind][language].format(**facts) for kind, facts in source_findings()]
+    templates = messages("problems", language)
+    said = [templates[kind].format(**facts) for kind, facts in source_findings()]
     problems = [{"kind": "source_syntax", "message": text} for text in said]
     print(json.dumps({"compatible": False, "problems": problems}, ensure_ascii=False) if as_json else "\n".join(said))
     return 1
 
 
 def show_params(language: Language, *, as_json: bool) -> int:
-    from compatibility import messages
     from hparams import field_names, resolve_hparams
     from params_view import show_params as table
 
     if not as_json:
-        print(messages("compatibility")["available"][language].format(n=len(field_names())))
+        print(messages("compatibility", language)["available"].format(n=len(field_names())))
     print(table(resolve_hparams(), "json" if as_json else "text", language=language))
     return 0
 

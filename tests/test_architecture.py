@@ -18,7 +18,7 @@ ROWS = (
     ("errors",),
     ("files",),
     (
-        "switches", "cache", "metrics", "plots", "sampling", "source_checks", "text.symbols",
+        "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
         "reduction", "recompute", "attention",
     ),
     ("tools", "run_log", "stopping"),

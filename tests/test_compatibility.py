@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 import test_hparams_compatibility as command
-from compatibility import CONFIG, check, check_effects, check_old_names, messages, report
+from compatibility import CONFIG, check, check_effects, check_old_names, report
+from messages import language_of, read_messages
 from source_checks import declared_twice, names_read, syntax_problem
-from test_hparams_compatibility import language_of, main
+from test_hparams_compatibility import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TEN = (
@@ -96,8 +97,8 @@ def test_what_is_wrong_in_the_config_is_named_with_what_to_do(
 
 
 def test_every_kind_of_finding_has_its_words_in_both_languages() -> None:
-    texts = messages("problems")
-    for name, text in {**texts, **messages("compatibility"), **messages("documents")}.items():
+    texts = read_messages()["problems"]
+    for name, text in [entry for section in read_messages().values() for entry in section.items()]:
         assert set(text) == {"en", "ru"} and text["en"], name
         assert re.findall(r"\{\w+\}", text["en"]) and sorted(re.findall(r"\{\w+\}", text["en"])) == sorted(
             re.findall(r"\{\w+\}", text["ru"])
