@@ -1,5 +1,6 @@
 """Puts a run together: directory, corpus, model, what a checkpoint brings, who watches; then trains it."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
 from errors import NothingToRecover, UserError
 from hparams import HParams, Resolved
+from messages import language_of
 from model import Tacotron2
+from report.observer import ReportFile
 from run_log import LOG, Event, Observer, Queued, RunInfo, RunLog
 from sample_files import SampleFiles
 from text.symbols import symbols
@@ -192,6 +195,7 @@ def observers(hp: HParams) -> list[Observer]:
         watching.append(
             Queued(TensorBoardObserver(images=hp.log_attention_weights, alignment_scalars=hp.log_alignment_metrics))
         )
+    watching.append(Queued(ReportFile(language_of(os.environ))))  # last: at the end it shows what the others wrote
     return watching
 
 

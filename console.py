@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from run_log import LOG, EvalRecord, Event, Record, RunInfo, StepRecord
+from run_log import LOG, URGENT_KINDS, EvalRecord, Event, Record, RunInfo, StepRecord
 
 PLAIN_EVERY_S = 10.0  # between lines about steps where there is no terminal
 QUIET_EVENTS = frozenset({"saved"})  # in events.jsonl and train.log, not on the console
@@ -132,9 +132,8 @@ class ConsoleObserver:
         )
 
     def _on_event(self, event: Event) -> None:
-        urgent = event.kind in {"alignment_alert", "skipped", "save_failed", "not_saved"}
         LOG.log(
-            logging.WARNING if urgent else logging.INFO,
+            logging.WARNING if event.kind in URGENT_KINDS else logging.INFO,
             "step=%d %s: %s",
             event.step,
             event.kind,

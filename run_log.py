@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +81,8 @@ class Event:
 
 
 Record = StepRecord | EvalRecord | Event
+
+URGENT_KINDS = frozenset({"alignment_alert", "skipped", "save_failed", "not_saved"})  # events to act on
 
 
 class Observer(Protocol):
@@ -161,8 +163,13 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """The run's step and eval records with each step once: what a rewind superseded is gone."""
+    return without_superseded(read_jsonl(directory / "metrics.jsonl"))
+
+
+def without_superseded(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl` without rewinds and what they supersede."""
     kept: list[dict[str, Any]] = []
-    for line in read_jsonl(directory / "metrics.jsonl"):
+    for line in lines:
         if line["type"] == "rewind":
             kept = [old for old in kept if old["step"] <= line["to_step"]]
         else:

@@ -1,9 +1,11 @@
-"""Pictures and sounds of each validation as files of the run: `alignments/`, `samples/`."""
+"""Pictures, sounds and texts of each validation as files of the run: `alignments/`, `samples/`."""
 
+import json
 from pathlib import Path
 
 import plots
 from audio import write_wav
+from files import write_atomic
 from run_log import EvalRecord, Record, RunInfo, Sample
 
 DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of different steps compare
@@ -27,10 +29,10 @@ def _name(record: EvalRecord, i: int) -> str:
 
 
 class SampleFiles:
-    """Writes PNG and wav files; made to run behind a queue.
+    """Writes PNG, wav and JSON files; made to run behind a queue.
 
-    Sounds of every validation; pictures every `plot_every` steps and of the last validation, since drawing takes about
-    half a second of a core a picture.
+    Sounds and texts of every validation; pictures every `plot_every` steps and of the last validation, since drawing
+    takes about half a second of a core a picture.
     """
 
     def __init__(self, *, plot_every: int) -> None:
@@ -44,11 +46,17 @@ class SampleFiles:
         if not isinstance(record, EvalRecord) or not record.samples:
             return
         self._latest = record
+        self._write_texts(record)
         for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
             if sample.wav is not None:
                 write_wav(self._path("samples", f"{_name(record, i)}.wav"), sample.wav, sample.sampling_rate)
         if self._plotted_at < 0 or record.step - self._plotted_at >= self.plot_every:
             self._plot(record)
+
+    def _write_texts(self, record: EvalRecord) -> None:
+        said = [{"text": s.text, "stop_reason": s.stop_reason} for s in record.samples[:DRAWN_SAMPLES]]
+        name = f"step_{record.step:08d}.json"
+        write_atomic(self._path("samples", name), json.dumps(said, ensure_ascii=False) + "\n")
 
     def _plot(self, record: EvalRecord) -> None:
         self._plotted_at = record.step
@@ -63,5 +71,4 @@ class SampleFiles:
             self._plot(self._latest)
 
     def _path(self, folder: str, name: str) -> Path:
-        (self._directory / folder).mkdir(parents=True, exist_ok=True)
         return self._directory / folder / name

@@ -28,7 +28,7 @@ ROWS = (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
     ),
-    ("features", "smart_tuner.monitors", "gst", "speakers"),
+    ("features", "smart_tuner.monitors", "report", "gst", "speakers"),
     ("batching", "mel_files", "drop_frames"),
     ("data_utils", "model"),
     ("loss_function",),
@@ -37,7 +37,7 @@ ROWS = (
     ("trainer", "speaking"),
     ("smart_tuner",),
     ("composition", "judging", "compatibility", "rescue"),
-    ("train", "synthesize", "evaluate", "emergency_recovery", "benchmarks"),
+    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
 COMMANDS = frozenset(ROWS[-1])

@@ -1,0 +1,36 @@
+"""Writes report.html of a run: `python run_report.py output`; training does so itself, once a minute and at its end."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    p.add_argument("run", type=Path, metavar="RUN", help="the -o of a training, be it running, ended or killed")
+    p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from files import refusals_explained
+    from messages import language_of
+    from report.page import write_report
+
+    language = language_of(os.environ) if args.language == "auto" else args.language
+    try:
+        with refusals_explained(str(args.run / "report.html"), next_step="free space there, or copy the run elsewhere"):
+            print(write_report(args.run, language))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
