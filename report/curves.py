@@ -126,7 +126,7 @@ def compact(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf"
     if abs(value) >= 10_000:
-        return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k"
+        return f"{value / 1e6:.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:.3g}k"
     if value and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
@@ -161,12 +161,11 @@ def _vertical(values: np.ndarray, limits: tuple[float, float] | None) -> _Scale:
     if limits is not None:
         return _Scale(*limits, HEIGHT - BOTTOM, TOP)
     low, high = _range(values)
-    positive = values[np.isfinite(values) & (values > 0)]
-    has_only_positive = len(positive) == np.count_nonzero(np.isfinite(values)) > 0
-    is_log = bool(has_only_positive and high > LOG_RATIO * low)
-    if not is_log:  # from zero where that costs little height
-        low = 0.0 if 0 < low < 0.4 * high else low
-    return _Scale(low, high, HEIGHT - BOTTOM, TOP, is_log)
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min():
+        return _Scale(low, high, HEIGHT - BOTTOM, TOP, is_log=True)
+    starts_at_zero = 0 < low < 0.4 * high  # where that costs little height
+    return _Scale(0.0 if starts_at_zero else low, high, HEIGHT - BOTTOM, TOP)
 
 
 def _line(line: Series, x: _Scale, y: _Scale) -> Line:

@@ -51,13 +51,13 @@ def _picture(path: Path, width: int) -> str:
 
 def _sound(path: Path) -> str:
     samples, rate = soundfile.read(path, dtype="int16")  # [L]
-    encoded = io.BytesIO()
-    soundfile.write(encoded, samples, rate, format="FLAC")
-    if encoded.tell() <= MAX_LOSSLESS_BYTES:
-        return _uri("audio/flac", encoded.getvalue())
-    encoded = io.BytesIO()
-    soundfile.write(encoded, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=MP3_COMPRESSION)
-    return _uri("audio/mpeg", encoded.getvalue())
+    lossless = io.BytesIO()
+    soundfile.write(lossless, samples, rate, format="FLAC")
+    if len(lossless.getvalue()) <= MAX_LOSSLESS_BYTES:
+        return _uri("audio/flac", lossless.getvalue())
+    small = io.BytesIO()
+    soundfile.write(small, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=MP3_COMPRESSION)
+    return _uri("audio/mpeg", small.getvalue())
 
 
 def _uri(kind: str, content: bytes) -> str:
