@@ -8,6 +8,7 @@ from pathlib import Path
 import soundfile
 from PIL import Image
 
+LEAST_FLAC_SAMPLES = 16_384  # Chromium 156 shows a FLAC of one frame (4096 samples) but fails to play it
 MAX_LOSSLESS_BYTES = 200_000  # FLAC under this, as artefacts are what one listens for; MP3 over it
 MP3_COMPRESSION = 0.6  # of 0..1
 WEBP_QUALITY = 80
@@ -20,7 +21,7 @@ def picture_uri(path: Path, *, width: int) -> str | None:
 
 
 def sound_uri(path: Path) -> str | None:
-    """A wav as FLAC, or MP3 if it is long: both play in every browser. None if it can't be read."""
+    """A wav as it is, as FLAC, or as MP3 if it is long: all play in every browser. None if it can't be read."""
     return _cached("sound", path, 0)
 
 
@@ -51,6 +52,8 @@ def _picture(path: Path, width: int) -> str:
 
 def _sound(path: Path) -> str:
     samples, rate = soundfile.read(path, dtype="int16")  # [L]
+    if len(samples) < LEAST_FLAC_SAMPLES:
+        return _uri("audio/wav", path.read_bytes())
     lossless = io.BytesIO()
     soundfile.write(lossless, samples, rate, format="FLAC")
     if len(lossless.getvalue()) <= MAX_LOSSLESS_BYTES:

@@ -11,8 +11,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from written_runs import write_run
+from written_runs import RATE, sample, write_run
 
+from audio import write_wav
 from report.page import write_report
 
 pytestmark = pytest.mark.spec
@@ -61,7 +62,7 @@ def opened(browser: webdriver.Chrome, page: Path) -> dict[str, list[Any]]:
 def test_the_page_plays_asks_for_nothing_and_no_text_acts(browser: webdriver.Chrome, page: Path) -> None:
     seen = opened(browser, page)
     durations = browser.execute_script("return [...document.querySelectorAll('audio')].map(a => a.duration)")
-    assert len(durations) == 3 and all(abs(d - 0.4) < 0.01 for d in durations)
+    assert len(durations) == 3 and all(abs(d - 2.5) < 0.01 for d in durations)
     broken = "return [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth).length"
     assert browser.execute_script(broken) == 0
     assert seen["console"] == []
@@ -71,11 +72,18 @@ def test_the_page_plays_asks_for_nothing_and_no_text_acts(browser: webdriver.Chr
     assert "<script>window.acted = 1</script>" in browser.find_element(By.TAG_NAME, "body").text
 
 
-def test_a_sound_can_be_played(browser: webdriver.Chrome, page: Path) -> None:
-    opened(browser, page)
+@pytest.mark.parametrize("seconds", [0.4, 2.5])
+def test_a_sound_can_be_played(browser: webdriver.Chrome, page: Path, seconds: float) -> None:
+    wav = sample("x", seconds=seconds).wav
+    assert wav is not None
+    write_wav(page.parent / "samples/step_00000500_0.wav", wav, RATE)
+    opened(browser, write_report(page.parent, "en"))
+    (page.parent / "samples/step_00000500_0.wav").unlink()
     play = """
         const done = arguments[0], sound = document.querySelector('audio');
-        sound.muted = true; sound.onended = () => done('ended'); sound.onerror = () => done(sound.error.code + ' ' + sound.error.message);
+        sound.muted = true;
+        sound.onended = () => done('ended');
+        sound.onerror = () => done(sound.error.message);
         sound.play().catch(e => done(String(e)));
     """
     browser.set_script_timeout(60)

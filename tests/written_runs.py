@@ -30,7 +30,7 @@ def eval_record(
     return EvalRecord(step, step / 38, {"mel_post": 0.3, "gate": 0.01}, free, score, is_best, 1.0, samples)
 
 
-def sample(text: str, *, seconds: float = 0.4) -> Sample:
+def sample(text: str, *, seconds: float = 2.5) -> Sample:
     n_steps, n_symbols = 24, 12
     mel = np.linspace(-11, 0, 8 * n_steps, dtype=np.float32).reshape(8, n_steps)
     time_s = np.arange(int(seconds * RATE)) / RATE
