@@ -154,7 +154,9 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2)
+    if low == high:  # one value: zero and it are in sight
+        return (min(0.0, 2 * low), max(0.0, 2 * low)) if low else (-1.0, 1.0)
+    return low, high
 
 
 def _vertical(values: np.ndarray, limits: tuple[float, float] | None) -> _Scale:

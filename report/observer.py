@@ -7,23 +7,26 @@ from messages import Language
 from report.page import write_report
 from run_log import LOG, Record, RunInfo
 
+MOST_SHARE = 0.01  # of a core
+
 
 class ReportFile:
     """Writes the page at the first record, then with a record at most every `every_s` seconds, and at the end.
 
-    It reads the run's files rather than keep records, so that a resumed run's page tells all of it.
+    Less often where writing takes long, as it shares the interpreter with training. It reads the run's files rather
+    than keep records, so that a resumed run's page tells all of it.
     """
 
     def __init__(self, language: Language, *, every_s: float = 60.0) -> None:
         self.language, self.every_s = language, every_s
-        self._written_at = -every_s
+        self._due_at = 0.0
         self._is_refused = False
 
     def on_start(self, run: RunInfo) -> None:
         self._directory: Path = run.directory
 
     def on_record(self, record: Record) -> None:
-        if time.monotonic() - self._written_at >= self.every_s:
+        if time.monotonic() >= self._due_at:
             self._write()
 
     def close(self) -> None:
@@ -31,6 +34,7 @@ class ReportFile:
 
     def _write(self) -> None:
         """A disk that refuses is told of once; it may have room again in a minute."""
+        began = time.thread_time()
         try:
             write_report(self._directory, self.language)
             self._is_refused = False
@@ -38,4 +42,4 @@ class ReportFile:
             if not self._is_refused:
                 LOG.warning("report.html can't be written (%s); trying again every %.0f s", error, self.every_s)
             self._is_refused = True
-        self._written_at = time.monotonic()
+        self._due_at = time.monotonic() + max(self.every_s, (time.thread_time() - began) / MOST_SHARE)

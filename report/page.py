@@ -128,10 +128,11 @@ def _newest_free(run: Run, name: str) -> str:
     return compact(float(f"{number(values[-1]):.2g}")) if values else ""
 
 
-def _cover(run: Run) -> str | None:
-    """The newest alignment of the first text."""
-    pictured = [step for step, files in run.alignments.items() if 0 in files]
-    return picture_uri(run.alignments[max(pictured)][0], width=STRIP_WIDTH) if pictured else None
+def _cover(run: Run) -> tuple[int, str] | None:
+    """The newest alignment of the first text: (step, data URI)."""
+    step = max((step for step, files in run.alignments.items() if 0 in files), default=None)
+    uri = None if step is None else picture_uri(run.alignments[step][0], width=STRIP_WIDTH)
+    return None if step is None or uri is None else (step, uri)
 
 
 def _progress(run: Run, words: dict[str, str]) -> list[tuple[str, str]]:
