@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = ("train.py", "synthesize.py", "evaluate.py")
+COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
@@ -260,3 +260,10 @@ def test_every_text_that_cannot_be_spoken_is_reported(trained: Path, tmp_path: P
     done = run("synthesize.py", "-c", trained / "output", "100 % @home", "Fine.", "", cwd=tmp_path, cache=cache)
     assert_refused(done, 3, "2 of 3 texts", "'%'", "'@'", "nothing to say")
     assert not list(tmp_path.glob("*.wav"))
+
+
+def test_a_training_leaves_its_report(trained: Path, tmp_path: Path, cache: Path) -> None:
+    page = (trained / "output" / "report.html").read_text(encoding="utf-8")
+    assert "ended: all steps done" in page and "<svg" in page
+    done = run("run_report.py", tmp_path, cwd=tmp_path, cache=cache)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path} is no run directory")
