@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from messages import Language
-from report.page import write_report
+from report.page import NAME, write_report
 from run_log import LOG, Record, RunInfo
 
 MOST_SHARE = 0.01  # of a core
@@ -24,6 +24,8 @@ class ReportFile:
 
     def on_start(self, run: RunInfo) -> None:
         self._directory: Path = run.directory
+        for half in run.directory.glob(f".{NAME}.*.tmp"):  # of a process that was killed
+            half.unlink(missing_ok=True)
 
     def on_record(self, record: Record) -> None:
         if time.monotonic() >= self._due_at:

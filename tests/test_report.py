@@ -371,6 +371,7 @@ def test_the_report_needs_no_torch() -> None:
 
 def test_the_page_is_written_at_once_then_rarely_and_at_the_end(tmp_path: Path) -> None:
     write_run(tmp_path, texts=())
+    (tmp_path / ".report.html.x7.tmp").write_bytes(b"half")  # a process was killed
     watching = ReportFile("en", every_s=3600)
     watching.on_start(info_of(tmp_path))
     watching.on_record(step_record(10))
