@@ -23,6 +23,9 @@ from sample_files import SampleFiles
 from text.symbols import symbols
 from trainer import Limits, Outcome, Trainer
 
+# A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
+FILES_PATIENCE_S = 120.0
+
 
 @dataclass(frozen=True)
 class Options:
@@ -188,14 +191,15 @@ def observers(hp: HParams) -> list[Observer]:
     """Who watches this run. All but the console sit behind queues."""
     watching: list[Observer] = [ConsoleObserver()]
     if hp.save_attention_plots:
-        watching.append(Queued(SampleFiles(plot_every=hp.attention_plot_frequency)))
+        watching.append(Queued(SampleFiles(plot_every=hp.attention_plot_frequency), patience_s=FILES_PATIENCE_S))
     if hp.tensorboard_logging:
         from smart_tuner.monitors.tensorboard import TensorBoardObserver
 
         watching.append(
             Queued(TensorBoardObserver(images=hp.log_attention_weights, alignment_scalars=hp.log_alignment_metrics))
         )
-    watching.append(Queued(ReportFile(language_of(os.environ))))  # last: at the end it shows what the others wrote
+    # last: at the end it shows what the others wrote
+    watching.append(Queued(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S))
     return watching
 
 

@@ -181,11 +181,11 @@ class Queued:
     """Runs an observer in its own thread behind a bounded queue.
 
     Training never waits: when the queue is full the oldest record is dropped and counted. An observer that
-    raises is switched off, once, with a warning; training goes on.
+    raises is switched off, once, with a warning; training goes on. The end waits for it at most `patience_s`.
     """
 
-    def __init__(self, observer: Observer, *, size: int = 256) -> None:
-        self.observer, self.dropped = observer, 0
+    def __init__(self, observer: Observer, *, size: int = 256, patience_s: float = 10.0) -> None:
+        self.observer, self.patience_s, self.dropped = observer, patience_s, 0
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=size)
         self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
         self._thread.start()
@@ -196,10 +196,10 @@ class Queued:
     def on_record(self, record: Record) -> None:
         self._put(("on_record", record))
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Lets the thread finish what is queued, for at most `timeout_s`."""
+    def close(self) -> None:
+        """Lets the thread finish what is queued."""
         self._put(("close", None))
-        self._thread.join(timeout_s)
+        self._thread.join(self.patience_s)
         if self.dropped:
             LOG.warning("%s missed %d records: it was too slow", type(self.observer).__name__, self.dropped)
 
