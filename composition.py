@@ -1,9 +1,14 @@
 """Puts a run together: directory, corpus, model, what a checkpoint brings, who watches; then trains it."""
 
 import os
+import shlex
 import sys
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +23,7 @@ from hparams import HParams, Resolved
 from messages import language_of
 from model import Tacotron2
 from report.observer import ReportFile
-from run_log import LOG, Event, Observer, Queued, RunInfo, RunLog
+from run_log import LOG, REMOTE_CLOSE_S, Event, Observer, Queued, RunInfo, RunLog, close_all
 from sample_files import SampleFiles
 from text.symbols import symbols
 from trainer import Limits, Outcome, Trainer
@@ -198,9 +203,43 @@ def observers(hp: HParams) -> list[Observer]:
         watching.append(
             Queued(TensorBoardObserver(images=hp.log_attention_weights, alignment_scalars=hp.log_alignment_metrics))
         )
+    if hp.mlflow_logging:
+        from smart_tuner.monitors.mlflow import MLflowObserver
+
+        watching.append(
+            Queued(
+                MLflowObserver(
+                    experiment=hp.mlflow_experiment_name,
+                    tracking_uri=hp.mlflow_tracking_uri,
+                    images=hp.log_attention_weights,
+                    alignment_scalars=hp.log_alignment_metrics,
+                    picture_every=hp.attention_plot_frequency,
+                ),
+                patience_s=REMOTE_CLOSE_S,
+            )
+        )
+    if hp.debug_reporting:
+        from smart_tuner.monitors.debug_report import DebugReport
+
+        watching.append(Queued(DebugReport(every=hp.debug_report_interval), patience_s=FILES_PATIENCE_S))
+    if hp.telegram_monitoring:
+        watching += telegram_observers(hp)
     # last: at the end it shows what the others wrote
-    watching.append(Queued(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S))
+    watching.append(Queued(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True))
     return watching
+
+
+def telegram_observers(hp: HParams) -> list[Observer]:
+    """One, where the environment holds a bot's token and a chat."""
+    from smart_tuner.monitors.telegram import TelegramObserver, account_from
+
+    account = account_from(os.environ)
+    if account is None:
+        return []
+    closing = threading.Event()
+    every, language = hp.telegram_notification_interval, hp.telegram_language
+    observer = TelegramObserver(account, every=every, language=language, closing=closing)
+    return [Queued(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]
 
 
 def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
@@ -211,42 +250,61 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
         trainer.hp.canonical(),
         trainer.total_steps,
         trainer.progress.step,
-        " ".join(sys.argv),
+        shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     for observer in trainer.observers:
         observer.on_start(info)
-    trainer.emit(Event(trainer.progress.step, "started", describe(trainer)))
+    facts = facts_of(trainer)
+    trainer.emit(Event(trainer.progress.step, "started", describe(facts), facts))
     try:
         outcome = trainer.fit()
-        trainer.emit(Event(outcome.step, "ended", outcome.reason))
-    except Exception as error:  # noqa: BLE001 - for the record only; it is raised again
+        trainer.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
+    except Exception as error:  # noqa: BLE001 - for the record and who watches only; it is raised again
         trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
         raise
     finally:
-        for observer in trainer.observers:
-            observer.close()
+        close_all(trainer.observers)
     LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))
     return 0 if outcome.signal is None else 128 + outcome.signal
 
 
-def describe(trainer: Trainer) -> str:
-    n = sum(p.numel() for p in trainer.model.parameters())
-    corpus, device = trainer.corpus, trainer.device
+def facts_of(trainer: Trainer) -> dict[str, Any]:
+    """What a person wants to know of a run that starts."""
+    return {
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "device": str(trainer.device),
+        "training": len(trainer.corpus.train),
+        "validation": len(trainer.corpus.validation),
+        "batches": trainer.batches_in_epoch(0),
+    }
+
+
+def describe(facts: Mapping[str, Any]) -> str:
     return (
-        f"{n / 1e6:.2f} M parameters on {device}, {len(corpus.train)} training and {len(corpus.validation)} validation "
-        f"utterances, {trainer.batches_in_epoch(0)} batches an epoch"
+        f"{facts['parameters'] / 1e6:.2f} M parameters on {facts['device']}, {facts['training']} training and "
+        f"{facts['validation']} validation utterances, {facts['batches']} batches an epoch"
     )
 
 
+def ending(outcome: Outcome, trainer: Trainer) -> dict[str, Any]:
+    progress = trainer.progress
+    best = progress.best_score if isfinite(progress.best_score) else None  # None: never validated
+    return {"signal": outcome.signal, "best_score": best, "best_step": progress.best_step}
+
+
 def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer, *, first_step: int) -> str:
+    from smart_tuner.monitors.mlflow import ui_command
+
     was_finished = outcome.signal is None and outcome.step == first_step
     ended = "this run is already finished: it ended" if was_finished else "ended"
     run, best = paths.directory, trainer.progress.best_score
     best_step = trainer.progress.best_step
+    ui = ui_command(run, trainer.hp.mlflow_tracking_uri) if trainer.hp.mlflow_logging else None
     return "\n".join(
         [
             f"{ended} at step {outcome.step} ({outcome.reason}); best score {best:.3f} at step {best_step}",
             f"pictures: {run}/alignments  sounds: {run}/samples  curves: tensorboard --logdir {paths.log_directory}",
+            *([f"all runs: {ui}"] if ui else []),
             f'speak: python synthesize.py -c {run} "Hello." -o hello.wav',
         ]
     )

@@ -366,6 +366,24 @@ class MonitorParams(Section):
     attention_plot_frequency: int = hp_field(1000, unit="steps", ge=1, mutable=True)
     use_audio_quality_enhancement: bool = hp_field(True, mutable=True)
     tensorboard_logging: bool = hp_field(True, mutable=True)
+    mlflow_logging: bool = hp_field(True, mutable=True)
+    mlflow_experiment_name: str = hp_field("tacotron2_experiment", mutable=True)
+    mlflow_tracking_uri: str = hp_field("", mutable=True)
+    telegram_monitoring: bool = hp_field(True, mutable=True)
+    telegram_notification_interval: int = hp_field(1000, unit="steps", ge=1, mutable=True)
+    telegram_language: Literal["auto", "en", "ru"] = hp_field("auto", mutable=True)
+    debug_reporting: bool = hp_field(True, mutable=True)
+    debug_report_interval: int = hp_field(500, unit="steps", ge=1, mutable=True)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(("mlflow_experiment_name",), lambda name: bool(name.strip()), "mlflow_experiment_name must not be empty"),
+        Check(
+            ("mlflow_tracking_uri",),
+            lambda uri: "@" not in uri,
+            "mlflow_tracking_uri must hold no user name and password, as hyperparameters are kept in files: set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address in MLFLOW_TRACKING_URI",
+        ),
+    )
 
 
 class HParams(

@@ -22,6 +22,7 @@ import numpy as np
 from metrics import StopReason
 
 LOG = logging.getLogger("tacotron2")
+REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later what they lack, or do without
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class StepRecord:
     data_wait: float  # share of the step spent waiting for data
     padding: float  # share of the frames that are padding
     skipped: int = 0  # steps not taken because loss or gradient was not finite
+    modules: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # see module_norms.py; now and then
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class EvalRecord:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person should be able to find later: started, resumed, saved, skipped, rewound, stopped."""
+    """Something a person should be able to find later: started, resumed, saved, skipped, ended, crashed."""
 
     step: int
     kind: str
@@ -86,7 +88,10 @@ URGENT_KINDS = frozenset({"alignment_alert", "skipped", "save_failed", "not_save
 
 
 class Observer(Protocol):
-    """Watches a run. Called from one thread at a time, in order; `close` comes last."""
+    """Watches a run. Called from one thread at a time, in order; `close` comes last.
+
+    How the run ended says the event before: `ended` (data: `signal`, None unless interrupted) or `crashed`.
+    """
 
     def on_start(self, run: "RunInfo") -> None: ...
     def on_record(self, record: Record) -> None: ...
@@ -120,6 +125,8 @@ class RunLog:
     def write(self, record: Record) -> None:
         content = asdict(record)
         content.pop("samples", None)
+        if not content.get("modules", True):
+            del content["modules"]
         name = "events.jsonl" if isinstance(record, Event) else "metrics.jsonl"
         self._append(name, {"type": _type_name(record), **content})
 
@@ -177,17 +184,33 @@ def without_superseded(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
+class ObserverOff(Exception):
+    """Raised by an observer that can do no more; its text is for the user."""
+
+
 class Queued:
     """Runs an observer in its own thread behind a bounded queue.
 
     Training never waits: when the queue is full the oldest record is dropped and counted. An observer that
-    raises is switched off, once, with a warning; training goes on. The end waits for it at most `patience_s`.
+    raises is switched off, once, with a warning; training goes on. `closing` is set as soon as the run is over: an
+    observer that got the same event can cut its pauses short. The end waits for it at most `patience_s`.
     """
 
-    def __init__(self, observer: Observer, *, size: int = 256, patience_s: float = 10.0) -> None:
-        self.observer, self.patience_s, self.dropped = observer, patience_s, 0
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        size: int = 256,
+        closing: threading.Event | None = None,
+        patience_s: float = 10.0,
+        closes_last: bool = False,
+    ) -> None:
+        self.observer, self.dropped = observer, 0
+        self.patience_s, self.closes_last = patience_s, closes_last
+        self.name = type(observer).__name__.removesuffix("Observer")
+        self._closing = closing or threading.Event()
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=size)
-        self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"observer {self.name}", daemon=True)
         self._thread.start()
 
     def on_start(self, run: RunInfo) -> None:
@@ -196,12 +219,21 @@ class Queued:
     def on_record(self, record: Record) -> None:
         self._put(("on_record", record))
 
-    def close(self) -> None:
-        """Lets the thread finish what is queued."""
-        self._put(("close", None))
-        self._thread.join(self.patience_s)
+    def finish_soon(self) -> None:
+        """Says that nothing more will come. Doesn't wait; `close` does."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self._put(("close", None))
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Lets the thread finish what is queued, for at most `timeout_s`, or its own patience."""
+        self.finish_soon()
+        self._thread.join(self.patience_s if timeout_s is None else timeout_s)
+        if self._thread.is_alive():
+            text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
+            LOG.warning(text, self.name, self.patience_s)
         if self.dropped:
-            LOG.warning("%s missed %d records: it was too slow", type(self.observer).__name__, self.dropped)
+            LOG.warning("%s missed %d records: it was too slow", self.name, self.dropped)
 
     def _put(self, item: tuple[str, Any]) -> None:
         while True:
@@ -224,15 +256,25 @@ class Queued:
                     return
                 getattr(self.observer, method)(argument)
             except Exception as error:  # noqa: BLE001 - the border: whatever a tracker does, training goes on
-                LOG.warning(
-                    "%s is off for the rest of this run: %s: %s",
-                    type(self.observer).__name__,
-                    type(error).__name__,
-                    error,
-                )
-                self._drain()
+                reason = str(error) if isinstance(error, ObserverOff) else f"{type(error).__name__}: {error}"
+                LOG.warning("%s is off for the rest of this run: %s", self.name, reason)
+                if method != "close":
+                    self._drain()
                 return
 
     def _drain(self) -> None:
         while self._queue.get()[0] != "close":
             pass
+
+
+def close_all(observers: Sequence[Observer]) -> None:
+    """Closes them in order. Those behind queues finish beside each other, but for those that are to close last."""
+    for observer in observers:
+        if isinstance(observer, Queued) and not observer.closes_last:
+            observer.finish_soon()
+    began = time.monotonic()
+    for observer in observers:
+        if isinstance(observer, Queued) and not observer.closes_last:
+            observer.close(max(began + observer.patience_s - time.monotonic(), 0.0))
+        else:
+            observer.close()

@@ -28,6 +28,7 @@ OWN_FILES = (
     "samples",
     "alignments",
     "debug",
+    "mlflow.json",
     "report.html",
 )
 DEMO = "demo corpus"

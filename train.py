@@ -1,9 +1,13 @@
 """Trains a Tacotron 2 voice: `python train.py -o output -l logs --hparams "batch_size=32"`; see README.md."""
 
 import argparse
+import logging
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from errors import UserError
 from hparams import HParams, Resolved, preset_names, resolve_hparams
@@ -115,5 +119,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+def leave(code: int) -> NoReturn:
+    """Ends the process; at once where an observer's thread was left behind in the middle of its work.
+
+    The interpreter's orderly end would tear such a thread out of foreign code, which aborts the process.
+    """
+    if any(thread.name.startswith("observer ") for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

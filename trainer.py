@@ -20,6 +20,7 @@ from audio import MelFingerprint
 from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
 from hparams import HParams
 from model import DecodeLimits, Tacotron2
+from module_norms import module_norms
 from reduction import Reduction
 from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
 from saving import Saver, snapshot
@@ -248,6 +249,7 @@ class Trainer:
             return
         elapsed = time.perf_counter() - gathered.began
         names = {name for losses in gathered.losses for name in losses}
+        is_report_due = self.hp.debug_reporting and self.progress.step % self.hp.debug_report_interval < LOG_EVERY
         means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
         self.emit(
             StepRecord(
@@ -261,6 +263,7 @@ class Trainer:
                 data_wait=gathered.waited_s / elapsed,
                 padding=1.0 - gathered.frames / gathered.padded_frames,
                 skipped=gathered.skipped,
+                modules=module_norms(self.model) if is_report_due else {},
             )
         )
 

@@ -16,7 +16,7 @@ TINY = (
     "attention_rnn_dim=8,decoder_rnn_dim=8,prenet_dim=4,attention_location_n_filters=2,"
     "attention_location_kernel_size=3,postnet_embedding_dim=4,postnet_n_convolutions=2,postnet_kernel_size=3,"
     "batch_size=2,num_workers=0,warmup_steps=0,validation_attention_analysis=False,validate_interval=100000,"
-    "early_stopping=False,epochs=1000"
+    "early_stopping=False,epochs=1000,mlflow_logging=False,telegram_monitoring=False,debug_reporting=False"
 )
 TRAINING_TEXTS = ("a low tone", "one more", "and higher", "the fourth", "the last one")
 VALIDATION_TEXTS = ("unheard", "not heard")
@@ -24,8 +24,9 @@ VALIDATION_TEXTS = ("unheard", "not heard")
 
 @pytest.fixture(autouse=True)
 def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or writes the user's cache, nor inherits the launch of a run."""
-    for name in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID"):
+    """No test reads or writes the user's cache, inherits the launch of a run, or reaches the user's trackers."""
+    trackers = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_BASE", "MLFLOW_TRACKING_URI")
+    for name in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID", *trackers):
         monkeypatch.setenv(name, "")  # so that what a test's code sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setenv("TACOTRON2_CACHE", str(tmp_path / "cache"))

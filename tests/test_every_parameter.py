@@ -321,6 +321,14 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
         sounds, "use_audio_quality_enhancement=False", "validation_attention_analysis=True"
     ),
     "tensorboard_logging": Seen(watchers, "tensorboard_logging=False"),
+    "mlflow_logging": Seen(watchers, "mlflow_logging=True"),
+    "mlflow_experiment_name": Seen(watchers, "mlflow_experiment_name=mine", "mlflow_logging=True"),
+    "mlflow_tracking_uri": Seen(watchers, "mlflow_tracking_uri=http://127.0.0.1:5000", "mlflow_logging=True"),
+    "telegram_monitoring": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "telegram_notification_interval": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "telegram_language": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "debug_reporting": Seen(watchers, "debug_reporting=True"),
+    "debug_report_interval": Seen(watchers, "debug_report_interval=7", "debug_reporting=True"),
 }
 
 

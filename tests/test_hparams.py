@@ -48,6 +48,7 @@ OTHER_VALUES = {
     "ref_enc_strides": (1, 2),
     "ref_enc_pad": (2, 1),
     "text_cleaners": ("basic_cleaners", AWKWARD_TEXT, ""),
+    "telegram_language": "ru",
 }
 
 
@@ -147,6 +148,8 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("use_ddc=True,n_frames_per_step=4", "ddc_reduction_factor must be a multiple of n_frames_per_step"),
         ("drop_frame_rate=0.1,global_mean_npy=mean.npz", "global_mean_npy must name a .npy file"),
         ("anneal_steps=10,learning_rate_min=0", "learning_rate_min must be over 0"),
+        ("mlflow_experiment_name=", "mlflow_experiment_name must not be empty"),
+        ("mlflow_tracking_uri=http://me:secret@host", "must hold no user name and password"),
         ("encoder_kernel_size=4", "must be odd"),
         ("attention_location_kernel_size=30", "must be odd"),
         ("postnet_kernel_size=2", "must be odd"),

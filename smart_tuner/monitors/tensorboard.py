@@ -3,6 +3,7 @@
 import plots
 from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
 from sample_files import figure_of
+from smart_tuner.monitors.scalars import scalars_of
 
 LOGGED_SAMPLES = 3
 
@@ -23,25 +24,18 @@ class TensorBoardObserver:
 
     def on_record(self, record: Record) -> None:
         if isinstance(record, StepRecord):
-            self._on_step(record)
+            self._scalars(record)
         elif isinstance(record, EvalRecord):
             self._on_eval(record)
         else:
             self._on_event(record)
 
-    def _scalars(self, prefix: str, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(f"{prefix}/{name}", value, step)
-
-    def _on_step(self, record: StepRecord) -> None:
-        self._scalars("train", dict(record.losses), record.step)
-        names = ("grad_norm", "learning_rate", "frames_per_s", "step_s", "data_wait", "padding", "skipped", "epoch")
-        self._scalars("progress", {name: getattr(record, name) for name in names}, record.step)
+    def _scalars(self, record: StepRecord | EvalRecord) -> None:
+        for name, value in scalars_of(vars(record), alignment=self.alignment_scalars).items():
+            self._writer.add_scalar(name, value, record.step)
 
     def _on_eval(self, record: EvalRecord) -> None:
-        self._scalars("validation", {**record.losses, "score": record.score}, record.step)
-        if self.alignment_scalars:
-            self._scalars("free_running", dict(record.free_running), record.step)
+        self._scalars(record)
         for i, sample in enumerate(record.samples[:LOGGED_SAMPLES]):
             if self.images:
                 figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=sample.text)

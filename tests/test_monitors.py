@@ -1,0 +1,196 @@
+"""Everything that watches, at once, with trackers that don't work: training is the same and takes the same time."""
+
+import logging
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
+from test_cli import TINY, command, environment, write_dataset
+from test_mlflow import dead_address
+from test_trainer import assert_same_run, trainer_of
+
+import composition
+from hparams import HParams
+from run_log import Observer, Queued, Record, RunInfo, close_all
+from smart_tuner.monitors.tensorboard import TensorBoardObserver
+from trainer import Limits
+
+
+@pytest.fixture
+def sick_trackers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """MLflow's server is dead, Telegram's answers 500."""
+    with TelegramServer(answers=[BROKEN]) as telegram:
+        for name, value in {
+            "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42", "TELEGRAM_API_BASE": telegram.base,
+            "MLFLOW_TRACKING_URI": dead_address(),
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        yield telegram
+
+
+class Timed:
+    """Adds up what an observer takes of the training thread: of its processor time, whatever else the machine does."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer, self.seconds, self.records = observer, 0.0, 0
+
+    def on_start(self, run: RunInfo) -> None:
+        self.observer.on_start(run)
+
+    def on_record(self, record: Record) -> None:
+        began = time.thread_time()
+        self.observer.on_record(record)
+        self.seconds += time.thread_time() - began
+        self.records += 1
+
+    def close(self) -> None:
+        self.observer.close()
+
+
+WATCHED = (
+    "mlflow_logging=True,telegram_monitoring=True,telegram_notification_interval=10,debug_reporting=True,"
+    "debug_report_interval=10,validation_attention_analysis=True,validate_interval=20,max_decoder_steps=20,"
+    "save_attention_plots=False,log_attention_weights=False"
+)
+
+
+def test_sick_trackers_change_nothing_and_cost_no_time(
+    sick_trackers: TelegramServer, tiny: Callable[..., HParams], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hp = tiny(WATCHED)
+    alone = trainer_of(hp, tmp_path / "alone", limits=Limits(max_steps=20))
+    alone.fit()
+    watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
+    timed = [Timed(observer) for observer in composition.observers(hp) if isinstance(observer, Queued)]
+    assert {observer.observer.name for observer in timed} == {  # type: ignore[attr-defined]
+        "TensorBoard", "MLflow", "DebugReport", "Telegram",
+    }  # fmt: skip
+    watched.observers = timed
+    info = RunInfo(watched.directory, tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        for observer in timed:
+            observer.on_start(info)
+        watched.fit()
+        for observer in timed:
+            observer.observer.patience_s = 60  # type: ignore[attr-defined]
+        close_all([observer.observer for observer in timed])
+    assert_same_run(alone, watched)
+    assert alone.losses == watched.losses
+    assert (tmp_path / "watched/debug/report_00000020.json").exists() and sick_trackers.attempts > 0
+    assert sum(observer.seconds for observer in timed) / sum(observer.records for observer in timed) < 1e-3
+    told = [record.getMessage() for record in caplog.records if "can't be reached" in record.getMessage()]
+    assert len(told) == 2 and {text.split(" ")[0] for text in told} == {"MLflow", "Telegram"}
+
+
+class Stuck:
+    """Waits for ever."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def on_start(self, run: RunInfo) -> None:
+        self.gate.wait(60)
+
+    def on_record(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_all_together_are_waited_for_no_longer_than_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    stuck = [Stuck() for _ in range(5)]
+    queued = [Queued(observer, patience_s=0.5) for observer in stuck]
+    for observer in queued:
+        observer.on_start(RunInfo(tmp_path, tmp_path, {}, None, 0, ""))
+    began = time.perf_counter()
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        close_all(queued)
+    assert time.perf_counter() - began < 2.5
+    assert sum("did not finish" in record.getMessage() for record in caplog.records) == 5
+    for observer in stuck:
+        observer.gate.set()
+    for thread in queued:
+        thread.close()
+
+
+def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams], tmp_path: Path) -> None:
+    from run_log import read_jsonl
+    from run_setup import RunPaths
+
+    trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
+    paths = RunPaths(tmp_path / "o", tmp_path / "l", True)
+    assert composition.fit(trainer, paths, trainer.log) == 0
+    trainer.limits = Limits(max_steps=4)
+    trainer._step = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel"))  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="no kernel"):
+        composition.fit(trainer, paths, trainer.log)
+    events = [event for event in read_jsonl(tmp_path / "o/events.jsonl") if event["kind"] in ("ended", "crashed")]
+    assert [(event["kind"], event["message"]) for event in events] == [
+        ("ended", "max_steps"), ("crashed", "RuntimeError: no kernel"),
+    ]  # fmt: skip
+    assert events[0]["data"]["signal"] is None
+
+
+def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
+    from monitored import run_info, step, validation
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from smart_tuner.monitors.scalars import scalars_of
+
+    records = step(10), validation(10, samples=False)
+    observer = TensorBoardObserver(images=True, alignment_scalars=True)
+    observer.on_start(run_info(tmp_path))
+    for record in records:
+        observer.on_record(record)
+    observer.close()
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {name for record in records for name in scalars_of(vars(record))}
+
+
+@pytest.mark.spec
+@pytest.mark.parametrize("answer", [UNAUTHORISED, BROKEN])
+def test_the_token_is_nowhere_in_what_a_run_leaves_behind(answer: Any, tmp_path: Path) -> None:
+    """Neither in the run directory, the logs, MLflow's store, nor on the terminal, whatever Telegram answers."""
+    write_dataset(tmp_path)
+    hparams = TINY.replace("=False", "=True")
+    arguments = command("train.py", "-o", "output/anna", "-l", "logs", "--hparams", hparams, "--max-steps", "20")
+    with TelegramServer(answers=[answer]) as telegram:
+        account = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42", "TELEGRAM_API_BASE": telegram.base}
+        env = environment(tmp_path / "cache") | account
+        done = subprocess.run(arguments, cwd=tmp_path, env=env, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert telegram.attempts > 0 and b"Telegram" in done.stderr
+    secret = TOKEN.split(":")[1].encode()
+    assert secret not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"hparams.yaml", "run.json", "train.log"} <= {path.name for path in files}
+    assert [path for path in files if secret in path.read_bytes()] == []
+
+
+@pytest.mark.spec
+def test_a_short_run_is_in_mlflow_and_says_how_to_look_at_it(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    arguments = command(
+        "train.py",
+        "-o",
+        "output/anna",
+        "-l",
+        "logs",
+        "--hparams",
+        TINY.replace("mlflow_logging=False", "mlflow_logging=True"),
+    )
+    for steps in ("3", "6"):  # the second launch delivers what the first may have had no time for
+        done = subprocess.run(
+            [*arguments, "--max-steps", steps], cwd=tmp_path, env=environment(tmp_path / "cache"), capture_output=True,
+            text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "mlflow ui --backend-store-uri sqlite:///output/mlflow.db" in done.stderr
+    with sqlite3.connect(tmp_path / "output/mlflow.db") as store:
+        assert store.execute("select name from runs").fetchall() == [("anna",)]
