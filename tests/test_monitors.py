@@ -70,9 +70,8 @@ def test_sick_trackers_change_nothing_and_cost_no_time(
     alone.fit()
     watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
     timed = [Timed(observer) for observer in composition.observers(hp) if isinstance(observer, Queued)]
-    assert {observer.observer.name for observer in timed} == {  # type: ignore[attr-defined]
-        "TensorBoard", "MLflow", "DebugReport", "Telegram",
-    }  # fmt: skip
+    names = {observer.observer.name for observer in timed}  # type: ignore[attr-defined]
+    assert names >= {"TensorBoard", "MLflow", "DebugReport", "Telegram"}
     watched.observers = timed
     info = RunInfo(watched.directory, tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
     with caplog.at_level(logging.WARNING, "tacotron2"):
