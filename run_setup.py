@@ -29,6 +29,8 @@ OWN_FILES = (
     "alignments",
     "debug",
     "report.html",
+    "recovery.json",
+    "diagnosis.json",
 )
 DEMO = "demo corpus"
 
