@@ -21,6 +21,7 @@ from errors import GaveUp
 from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
 from run_log import LOG, Event, write_atomic
+from run_setup import differences
 from schedule import Progress
 from stepper import Stepper, StepResult
 
@@ -59,7 +60,7 @@ class Healing:
         """corpus: the fingerprint of the data."""
         self.hp, self.stepper, self.directory, self.emit = hp, stepper, directory, emit
         self.ladder = Ladder(hp)
-        self.settings = f"{hparams_hash(hp)}-{corpus[:8]}"
+        self.corpus, self.settings = corpus, f"{hparams_hash(hp)}-{corpus[:8]}"
         self.journal = _read_json(directory / JOURNAL)
         self._beginning: ckpt.Checkpoint | None = None  # of this launch, while there is no checkpoint to go back to
         self._suspects: dict[str, None] = {}  # utterances of the latest bad steps, in order
@@ -89,6 +90,7 @@ class Healing:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
         old = _read_json(self.directory / DIAGNOSIS)
         if old and old.get("settings") == self.settings:
+            self.emit(Event(progress.step, "gave_up", old["message"], old))
             raise GaveUp(f"{story(old)}\n{self._ways_on()}")
         if old:
             (self.directory / DIAGNOSIS).unlink()
@@ -113,8 +115,13 @@ class Healing:
         """For the checkpoint."""
         return asdict(self.ladder.vitals)
 
-    def restore(self, saved: Mapping[str, Any], progress: Progress) -> None:
-        self.ladder.vitals = Vitals(**saved)
+    def restore(self, saved: ckpt.Checkpoint, progress: Progress) -> None:
+        """progress: the checkpoint's, which learns of later rollbacks here."""
+        assert saved.training is not None
+        self.ladder.vitals = Vitals(**saved.training.get("recovery", {}))
+        has_changed = any(differences(self.hp, saved.voice.hparams).values())
+        if has_changed or saved.training["corpus"] != self.corpus:
+            self.ladder.new_phase()  # losses may well be of another size now
         self.take_over(progress)
 
     # -- one step ---------------------------------------------------------------------------------------------

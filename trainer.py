@@ -396,7 +396,7 @@ class Trainer:
         torch.set_rng_state(saved.training["torch_rng"])
         if self.device.type == "cuda" and saved.training["cuda_rng"]:
             torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
-        self.healing.restore(saved.training.get("recovery", {}), self.progress)
+        self.healing.restore(saved, self.progress)
         self._saved_at = self.progress.step
         self.log.rewind(self.progress.step)
 

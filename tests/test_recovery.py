@@ -41,7 +41,13 @@ def settled() -> Ladder:
 
 @pytest.mark.parametrize(
     ("loss", "norm", "kind"),
-    [(nan, 1.0, "not_finite"), (1.0, inf, "not_finite"), (1.0, 1000.5, "explosion"), (1.0, 999.5, None), (9.0, 1.0, None)],
+    [
+        (nan, 1.0, "not_finite"),
+        (1.0, inf, "not_finite"),
+        (1.0, 1000.5, "explosion"),
+        (1.0, 999.5, None),
+        (9.0, 1.0, None),
+    ],
 )
 def test_what_is_wrong_with_a_step(loss: float, norm: float, kind: str | None) -> None:
     fault = ladder().judge(loss, norm)
