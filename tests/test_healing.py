@@ -161,7 +161,7 @@ def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
 
 
 def test_a_healthy_run_knows_nothing_of_all_this(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trained(tiny(), tmp_path, 120)
+    trainer = trained(tiny(), tmp_path, 80)
     assert not kinds(trainer, "skipped", "tightened", "rollback", "out_of_memory")
     assert not (tmp_path / "recovery.json").exists() and not (tmp_path / "diagnosis.json").exists()
 
