@@ -18,9 +18,10 @@ import torch
 import checkpoint as ckpt
 from data_utils import Batch
 from errors import GaveUp
+from files import write_atomic
 from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
-from run_log import LOG, Event, write_atomic
+from run_log import LOG, Event
 from run_setup import differences
 from schedule import Progress
 from stepper import Stepper, StepResult
