@@ -5,7 +5,6 @@ on from it takes over the later ones (the data to pass over, the cut of the rate
 killed in the middle of a rollback go the same way, and the count of vain attempts survives any restart.
 """
 
-import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +22,14 @@ from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
 from run_log import LOG, Event
 from run_setup import differences
+from saving import snapshot
 from schedule import Progress
 from stepper import Stepper, StepResult
 
 T = TypeVar("T")
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"
 SUSPECTS = 50  # utterances that a diagnosis names
+KEPT_IN_DOUBT = 5  # checkpoints more than usual, while steps are bad
 NO_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")
 
 
@@ -99,7 +100,7 @@ class Healing:
                 self._write_journal(cleared=len(self.rollbacks))
         self.take_over(progress)
         if not ckpt.all_checkpoints(self.directory / "checkpoints"):
-            self._beginning = copy.deepcopy(state())
+            self._beginning = snapshot(state())
 
     def take_over(self, progress: Progress) -> None:
         """What a checkpoint, or the beginning of a run, doesn't know of yet."""
@@ -218,8 +219,13 @@ class Healing:
             raise Diverged(Fault("damaged", f"{damage} holds values that are not finite", onset=step))
 
     @property
+    def keep_checkpoints(self) -> int:
+        """How many, so that what lies before the first bad step is not pruned."""
+        return self.hp.keep_checkpoints + (KEPT_IN_DOUBT if self.is_in_doubt else 0)
+
+    @property
     def is_in_doubt(self) -> bool:
-        """Whether something has begun that may end in a rollback: checkpoints from before it must not be pruned."""
+        """Whether something has begun that may end in a rollback."""
         vitals = self.ladder.vitals
         return vitals.onset >= 0 or vitals.small > 0 or vitals.lost > 0
 
@@ -246,7 +252,7 @@ class Healing:
             target = ckpt.load(good[min(self.attempts, len(good) - 1)])  # in vain before: further back
         else:
             assert self._beginning is not None
-            target = copy.deepcopy(self._beginning)
+            target = snapshot(self._beginning)
         # bits that flipped once leave data and rate without guilt: the same way again, and only then around it
         is_innocent = fault.kind == "damaged" and self.attempts == 0
         stretch = None if is_innocent else self._stretch(fault, progress, target)
@@ -254,7 +260,7 @@ class Healing:
         number = max([progress.rollbacks, *(entry["number"] for entry in self.rollbacks)]) + 1
         entry = {"number": number, "step": progress.step, "to": target.step, "data": stretch, "rate": rate}
         self._write_journal(rollbacks=[*self.rollbacks, {**entry, "kind": fault.kind}])
-        self._set_aside(directory, target.step)
+        self._set_aside(directory, target)
         self.emit(Event(progress.step, "rollback", self._words(fault, entry), {**entry, "reason": fault.kind}))
         return target
 
@@ -284,14 +290,22 @@ class Healing:
             what += f", with the learning rate x {entry['rate']:g}"
         return f"{what} (rollback {self.attempts} of {self.hp.max_restart_attempts})"
 
-    def _set_aside(self, directory: Path, step: int) -> None:
+    def _set_aside(self, directory: Path, target: ckpt.Checkpoint) -> None:
         """Checkpoints of the steps that are given up: whoever resumes must not find them the newest."""
+        assert target.training is not None
+        own = ckpt.checkpoint_path(directory, target.step)
         for path in ckpt.all_checkpoints(directory):
-            if path > ckpt.checkpoint_path(directory, step):
+            if path > own:
                 LOG.info("%s was moved to %s", path, ckpt.quarantine(path))
-        newest = ckpt.checkpoint_path(directory, step)
-        if newest.exists():
-            ckpt.point(directory, "last", newest)
+        progress = target.training["progress"]
+        best = ckpt.checkpoint_path(directory, progress["best_step"])
+        try:
+            if own.exists():
+                ckpt.point(directory, "last", own)
+            if best.exists() and ckpt.pointed(directory, "best") is None:
+                ckpt.point(directory, "best", best, score=progress["best_score"])
+        except OSError as error:  # resuming goes by the files themselves
+            LOG.warning("the pointers in %s were not written: %s", directory, error)
 
     # -- the end ----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """`Trainer.fit()`: the step, the loop, when to validate, when to save, when to stop."""
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -349,8 +348,7 @@ class Trainer:
         except Diverged as diverged:
             self.emit(Event(step, "not_saved", f"{diverged}; the last good checkpoint stays"))
             raise
-        # while steps are bad, nothing from before them is pruned
-        self.saver.keep_last = sys.maxsize if self.healing.is_in_doubt else self.hp.keep_checkpoints
+        self.saver.keep_last = self.healing.keep_checkpoints
         self.saver.start(
             snapshot(self.state()), best_score=self.progress.best_score if self.progress.best_step == step else None
         )

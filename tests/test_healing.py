@@ -222,6 +222,14 @@ def test_a_stretch_of_bad_steps_is_gone_back_from_and_its_data_passed_over(tiny:
     assert [r["step"] for r in read_metrics(tmp_path) if r["type"] == "step"] == [10, 20]
 
 
+def test_checkpoints_from_before_the_bad_steps_are_not_pruned_by_those_among_them(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = sick_run(tiny("iters_per_checkpoint=1"), tmp_path, 16, astray(set()))
+    assert [e.data["to"] for e in trainer.events("rollback")] == [7]
+    quarantined = sorted(p.name for p in (tmp_path / "checkpoints/quarantine").glob("*.pt"))
+    assert quarantined == [f"step_{step:08d}.pt" for step in range(8, 13)]  # 13 was found bad before it was saved
+    assert len(ckpt.all_checkpoints(tmp_path / "checkpoints")) == trainer.hp.keep_checkpoints
+
+
 @pytest.mark.parametrize("killed_at", [6, 15, 17])
 def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, killed_at: int) -> None:
     """6: before any checkpoint knows of the rollback; the journal alone tells."""
@@ -326,6 +334,8 @@ def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
     assert kinds(trainer, "tightened", "rollback") == [(12, "tightened"), (16, "rollback")]
     (event,) = trainer.events("rollback")
     assert (event.data["to"], event.data["reason"]) == (8, "alignment_lost")
+    best = ckpt.pointed(tmp_path / "checkpoints", "best")
+    assert best is not None and best.name == f"step_{trainer.progress.best_step:08d}.pt"
     assert [r.step for r in trainer.records if isinstance(r, EvalRecord)] == [4, 8, 12, 16, 12, 16, 20]
 
 
