@@ -364,7 +364,7 @@ def test_where_every_batch_is_broken_the_run_stops_and_names_the_recording(tiny:
 
 
 def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trained(tiny("fp16_run=True,amp_dtype=fp16,loss_scale_init=1e38,loss_scale_factor=2"), tmp_path, 120)
+    trainer = trained(tiny("fp16_run=True,amp_dtype=fp16,loss_scale_init=1e38,loss_scale_factor=2"), tmp_path, 30)
     assert len(trainer.events("loss_scale_cut")) > 20
     assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.healing.ladder.vitals.pressure == 0
 
