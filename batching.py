@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -76,6 +77,18 @@ class Batch:
         if self.gate.size(1) * r == n_frames:
             return self
         return replace(self, gate=gate_targets(self.mel_lengths, n_frames, r=r))
+
+    def split(self, n: int) -> list["Batch"]:
+        """At most n batches of nearly as many utterances each, in order, with the same padding."""
+        n = min(n, len(self))
+        if n == 1:
+            return [self]
+        bounds = [len(self) * i // n for i in range(n + 1)]
+        return [self._rows(slice(*pair)) for pair in pairwise(bounds)]
+
+    def _rows(self, part: slice) -> "Batch":
+        cut = self._mapped(lambda tensor: tensor[part])
+        return replace(cut, utterance_ids=self.utterance_ids[part], n_frames=int(cut.mel_lengths.sum()))
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; called by the loader."""

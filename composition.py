@@ -18,7 +18,7 @@ from audio import MelFingerprint
 from console import ConsoleObserver, configure_logging, counted_progress
 from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
-from errors import NothingToRecover, UserError
+from errors import GaveUp, NothingToRecover, UserError
 from hparams import HParams, Resolved
 from messages import language_of
 from model import Tacotron2
@@ -259,6 +259,8 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
     try:
         outcome = trainer.fit()
         trainer.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
+    except GaveUp:  # told already
+        raise
     except Exception as error:  # noqa: BLE001 - for the record and who watches only; it is raised again
         trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
         raise

@@ -355,6 +355,15 @@ class RunParams(Section):
     cudnn_benchmark: bool = hp_field(False, mutable=True)
 
 
+class RecoveryParams(Section):
+    """When numbers count as a failure, and how often a run may go back."""
+
+    emergency_restart_enabled: bool = hp_field(True, mutable=True)
+    max_restart_attempts: int = hp_field(3, unit="rollbacks", ge=0, mutable=True)
+    nan_detection_threshold: float = hp_field(1e-6, ge=0, mutable=True)
+    gradient_explosion_threshold: float = hp_field(1000.0, gt=0, mutable=True)
+
+
 class MonitorParams(Section):
     """What is measured and shown beside the losses."""
 
@@ -387,8 +396,8 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams, TeacherForcingParams, StyleParams,
-    DataParams, TextParams,
+    MonitorParams, RecoveryParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams, TeacherForcingParams,
+    StyleParams, DataParams, TextParams,
     AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""

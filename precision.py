@@ -38,15 +38,17 @@ class Precision:
     def __init__(self, hp: OptimisationParams, device: torch.device) -> None:
         self.dtype, self.device = half_type(hp, device), device
         self.is_dynamic, self.fixed_scale = hp.dynamic_loss_scaling, hp.loss_scale_init
-        self.scaler: torch.amp.GradScaler | None = None
-        if self.dtype == torch.float16:
-            self.scaler = torch.amp.GradScaler(
-                device.type,
-                init_scale=hp.loss_scale_init,
-                growth_factor=hp.loss_scale_factor,
-                backoff_factor=1.0 / hp.loss_scale_factor,
-                growth_interval=GROWTH_INTERVAL,
-            )
+        self.factor = hp.loss_scale_factor
+        self.scaler = self._new_scaler() if self.dtype == torch.float16 else None
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(
+            self.device.type,
+            init_scale=self.fixed_scale,
+            growth_factor=self.factor,
+            backoff_factor=1.0 / self.factor,
+            growth_interval=GROWTH_INTERVAL,
+        )
 
     def autocast(self) -> torch.autocast:
         """Half-precision products; weights, losses, softmax and norms stay fp32."""
@@ -59,6 +61,18 @@ class Precision:
         """Gradients as they are; before clipping, whose threshold is meant for them."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
+
+    @property
+    def is_looking_for_its_scale(self) -> bool:
+        """Whether a gradient that overflows only says that the loss scale is still too high."""
+        return self.scaler is not None and self.is_dynamic and self.scaler.get_scale() > LEAST_SCALE
+
+    def forget_step(self) -> None:
+        """After a step that failed in the middle: the next may unscale again. The scale stays."""
+        if self.scaler is not None:
+            state = self.scaler.state_dict()
+            self.scaler = self._new_scaler()
+            self.scaler.load_state_dict(state)
 
     def after_step(self, step: int) -> Event | None:
         """Moves the scale, taken or skipped step alike. -> what a person should know of it."""

@@ -84,7 +84,9 @@ class Event:
 
 Record = StepRecord | EvalRecord | Event
 
-URGENT_KINDS = frozenset({"alignment_alert", "skipped", "save_failed", "not_saved"})  # events to act on
+URGENT_KINDS = frozenset(  # events to act on
+    {"alignment_alert", "skipped", "save_failed", "not_saved", "tightened", "rollback", "gave_up", "out_of_memory"}
+)
 
 
 class Observer(Protocol):

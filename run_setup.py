@@ -30,6 +30,8 @@ OWN_FILES = (
     "debug",
     "mlflow.json",
     "report.html",
+    "recovery.json",
+    "diagnosis.json",
 )
 DEMO = "demo corpus"
 

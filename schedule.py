@@ -1,6 +1,6 @@
 """What changes while a run goes on, as pure functions and small counters: learning rate, plateau, early stopping."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from hparams import HParams, OptimisationParams, TeacherForcingParams
@@ -48,6 +48,25 @@ class Progress:
     stopping_best: float = inf  # what early stopping compares with: small gains that add up count
     bad_validations: int = 0
     learning_rate_scale: float = 1.0
+    splits: int = 1  # parts that a batch is taken in, so that memory suffices
+    rollbacks: int = 0  # number of the last one that this state knows of
+    rollback_scale: float = 1.0  # what rollbacks left of the learning rate
+    passed_over: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # data, see `pass_over`
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch, and batch in it, that comes next."""
+        return self.epoch, self.batch_in_epoch
+
+    def pass_over(self) -> bool:
+        """Moves on if the next batch is in a stretch of data that a rollback left out. -> whether it was
+
+        A stretch is [first position, end position), positions compare as tuples.
+        """
+        ends = [end for first, end in self.passed_over if tuple(first) <= self.position < tuple(end)]
+        if ends:
+            self.epoch, self.batch_in_epoch = max(ends)
+        return bool(ends)
 
     def judge(self, score: float, alignment: float, hp: HParams) -> bool:
         """Takes a validation's result in. -> whether it is the best so far."""

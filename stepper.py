@@ -1,7 +1,8 @@
 """One optimiser step: forward and backward of its micro-batches, clipping, the update."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -13,18 +14,31 @@ from hparams import HParams
 from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import Tacotron2, decoder_steps
 from precision import Precision
+from recovery import Fault
 from run_log import Event
 from schedule import learning_rate, teacher_forcing_ratio
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did. Losses and norm stay on the device until somebody reads them."""
+    """What a step did. The parts of the loss stay on the device until somebody reads them."""
 
     losses: Mapping[str, Tensor]
-    norm: Tensor  # of the gradient, before clipping
+    loss: float
+    norm: float  # of the gradient, before clipping
     is_taken: bool
+    fault: Fault | None = None  # why it was not taken; None too where fp16 only looked for its scale
     event: Event | None = None  # what a person should know of it
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a step changes before anybody knows whether it will be taken."""
+
+    buffers: Sequence[Tensor]  # running statistics, which move in the forward pass
+    factor: Tensor  # MMI's
+    torch_rng: Tensor
+    cuda_rng: Sequence[Tensor]
 
 
 class Stepper:
@@ -44,26 +58,85 @@ class Stepper:
         """Of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def run(self, micro_batches: Sequence[Batch], *, step: int, rate_scale: float) -> StepResult:
-        """Forward, backward, clip, update. A step whose gradient is not finite is not taken.
+    def run(
+        self,
+        micro_batches: Sequence[Batch],
+        *,
+        step: int,
+        rate_scale: float,
+        judge: Callable[[float, float], Fault | None],
+        rate_factor: float = 1.0,
+        clip_factor: float = 1.0,
+    ) -> StepResult:
+        """Forward, backward, clip, update. A step that `judge(loss, norm)` finds at fault is not taken.
 
-        step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate.
+        step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
+        are caution on top of the settings. If it raises, `abandon` undoes what it did.
         """
-        rate = learning_rate(step, self.schedule, scale=rate_scale)
+        rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        buffers = [b.clone() for b in self.model.buffers()]  # running statistics move in the forward pass
+        self._before = self._moment()
         losses = self.accumulate(micro_batches, step=step)
         self.precision.unscale(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip_thresh)
-        is_taken = bool(torch.isfinite(norm))
+        clip = clip_factor * self.hp.grad_clip_thresh
+        clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        # the one wait for the device in a step; all processes of a run must see the same two numbers here
+        loss, norm = torch.stack([losses["total"].float(), clipped]).tolist()
+        fault = judge(loss, norm)
+        is_taken = fault is None
         if is_taken:
             self.optimizer.step()
         else:
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        return StepResult(losses, norm, is_taken, self.precision.after_step(step))
+            self._undo_statistics()
+        if isfinite(loss) and not isfinite(norm) and self.precision.is_looking_for_its_scale:
+            fault = None
+        return StepResult(losses, loss, norm, is_taken, fault, self.precision.after_step(step))
+
+    def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
+        """The part of a step that needs most memory, without a trace."""
+        self._before = self._moment()
+        self.accumulate(micro_batches, step=step)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Everything as before the step that failed in the middle, random states too, and its memory given back."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for parameter, state in list(self.optimizer.state.items()):
+            if "exp_avg_sq" not in state:  # memory ended while Adam made its state
+                del self.optimizer.state[parameter]
+        self._undo_statistics()
+        torch.set_rng_state(self._before.torch_rng)
+        self.precision.forget_step()
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(self._before.cuda_rng)
+            torch.cuda.empty_cache()
+
+    def _moment(self) -> Moment:
+        return Moment(
+            [b.clone() for b in self.model.buffers()],
+            self.auxiliary.factor,
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        )
+
+    def _undo_statistics(self) -> None:
+        for buffer, before in zip(self.model.buffers(), self._before.buffers, strict=True):
+            buffer.copy_(before)
+        self.auxiliary.factor = self._before.factor
+
+    def damage(self) -> str | None:
+        """What of that which lasts from step to step is not finite; None if all is."""
+        lasting = {f"the model's {name}": t for name, t in self.model.state_dict().items() if t.is_floating_point()}
+        for name, parameter in self.model.named_parameters():
+            for what, value in self.optimizer.state.get(parameter, {}).items():
+                lasting[f"Adam's {what} of {name}"] = value
+        lasting["MMI's adaptive factor"] = self.auxiliary.factor
+        # a sum is finite only if all of its terms are; it is a tenth of the work, and waits for the device once
+        if torch.isfinite(torch.stack([tensor.sum().float() for tensor in lasting.values()])).all():
+            return None
+        return next((name for name, tensor in lasting.items() if not torch.isfinite(tensor).all()), None)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""

@@ -1,6 +1,5 @@
 """`Trainer.fit()`: the step, the loop, when to validate, when to save, when to stop."""
 
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -8,8 +7,6 @@ from functools import lru_cache
 from itertools import islice
 from math import ceil, isfinite
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +15,15 @@ from torch import Tensor
 import checkpoint as ckpt
 from audio import MelFingerprint
 from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
+from healing import Diverged, Healing
 from hparams import HParams
 from model import DecodeLimits, Tacotron2
 from module_norms import module_norms
 from reduction import Reduction
-from run_log import LOG, EvalRecord, Event, Observer, Record, RunLog, StepRecord
+from run_log import EvalRecord, Event, Observer, Record, RunLog, StepRecord
 from saving import Saver, snapshot
 from schedule import Progress
+from signals import StopRequest
 from stepper import Stepper
 from text.symbols import symbols
 from validation import FREE_RUNNING_TEXTS, Reference, to_log_mel_units, validate
@@ -49,36 +48,12 @@ class Outcome:
     signal: int | None = None
 
 
-class StopRequest:
-    """Turns SIGTERM and SIGINT into a request that the loop honours after the step; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._old[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.signal = number
-        LOG.warning("signal %d: finishing the step, then saving; once more ends at once", number)
-
-
 @dataclass
 class Interval:
     """What has gathered since the last record. Losses stay on the device until then."""
 
     losses: list[Mapping[str, Tensor]] = field(default_factory=list)
-    norms: list[Tensor] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
     frames: int = 0
     padded_frames: int = 0
     waited_s: float = 0.0
@@ -113,13 +88,19 @@ class Trainer:
         self.decode_limits = decode_limits(hp, corpus)
         self.references = references_of(corpus)
         self.saver = Saver(directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval)
+        self.healing = Healing(hp, self.stepper, directory=directory, corpus=corpus.fingerprint, emit=self.emit)
+        self._step_from = self.progress.position  # where the data of the step in hand begins
+        self._is_rehearsed = device.type != "cuda"
         self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
     def fit(self) -> Outcome:
-        """Trains until a limit, early stopping, or a signal; the last step is validated and saved."""
+        """Trains until a limit, early stopping, or a signal; the last step is validated and saved.
+
+        GaveUp where training fails again and again, with the diagnosis in `diagnosis.json`.
+        """
         deadline = time.monotonic() + 60 * self.limits.max_minutes if self.limits.max_minutes else None
         self.model.train()
         with StopRequest() as stop:
@@ -127,16 +108,36 @@ class Trainer:
             if reason:
                 return Outcome(reason, self.progress.step)
             try:
-                for micro_batches, waited_s in self._batches():
-                    self._step(micro_batches, waited_s)
-                    self._after_step()
-                    reason = self._reason_to_stop(stop, deadline)
-                    if reason:
+                self.healing.begin(self.progress, self.state)
+                while True:
+                    try:
+                        reason = self._train(stop, deadline)
                         break
-                self._finish(interrupted=stop.signal is not None)
+                    except Diverged as diverged:
+                        self._roll_back(diverged)
             finally:
                 self.settle(wait=True)
-        return Outcome(reason or "epochs", self.progress.step, stop.signal)
+        return Outcome(reason, self.progress.step, stop.signal)
+
+    def _train(self, stop: StopRequest, deadline: float | None) -> str:
+        """Steps until there is a reason to stop. Diverged if they lead nowhere."""
+        reason = self._reason_to_stop(stop, deadline)
+        if not reason:
+            for micro_batches, waited_s in self._batches():
+                self._step(micro_batches, waited_s)
+                self._after_step()
+                reason = self._reason_to_stop(stop, deadline)
+                if reason:
+                    break
+        self._finish(interrupted=stop.signal is not None)
+        return reason or "epochs"
+
+    def _roll_back(self, diverged: Diverged) -> None:
+        self.settle(wait=True)
+        self._record_interval()
+        self.restore(self.healing.roll_back(diverged.fault, self.progress))
+        self.model.train()
+        self._validated_at = -1
 
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
         progress = self.progress
@@ -155,6 +156,8 @@ class Trainer:
         """The micro-batches of each optimiser step, from where the run stands, and how long they were waited for."""
         progress, k = self.progress, self.hp.gradient_accumulation_steps
         while progress.epoch < self.hp.epochs:
+            if progress.pass_over():
+                continue
             loader = iter(
                 make_loader(
                     self.corpus.train,
@@ -166,13 +169,14 @@ class Trainer:
                     pin_memory=self.device.type == "cuda",
                 )
             )
-            while True:
+            while not progress.pass_over():
                 began = time.perf_counter()
                 micro_batches = list(islice(loader, k))
                 waited_s = time.perf_counter() - began
                 if not micro_batches:  # resumed with other data or batches: this epoch is shorter now, and done
                     progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
                     break
+                self._step_from = progress.position
                 progress.batch_in_epoch += len(micro_batches)
                 if progress.batch_in_epoch >= self.batches_in_epoch(progress.epoch):
                     progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
@@ -196,15 +200,12 @@ class Trainer:
         """One optimiser step, and what it adds to the interval's record."""
         step = self.progress.step + 1
         self._move_r(step)
-        done = self.stepper.run(micro_batches, step=step, rate_scale=self.progress.learning_rate_scale)
+        done = self.healing.run(micro_batches, self.progress, step=step)
         if done.is_taken:
             self.interval.losses.append(done.losses)
             self.interval.norms.append(done.norm)
         else:
             self.interval.skipped += 1
-            self.emit(
-                Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
-            )
         if done.event is not None:
             self.emit(done.event)
         self.progress.step = step
@@ -212,12 +213,28 @@ class Trainer:
         for batch in micro_batches:
             self.interval.frames += batch.n_frames
             self.interval.padded_frames += batch.mel.size(0) * batch.mel.size(2)
+        self.healing.after_step(done, micro_batches, step=step, at=self._step_from)
+        if not self._is_rehearsed:  # after a step, as the optimiser's state takes memory too
+            self._is_rehearsed = True
+            self._rehearse()
+
+    def _rehearse(self) -> None:
+        """The largest batch, with the smallest r of all phases, which takes the most decoder steps."""
+        r, self.model.r = self.model.r, min(r for _, r in self.reduction.phases)
+        epoch = self.plan.epoch(self.progress.epoch)
+        largest = max(range(len(epoch)), key=lambda i: len(epoch[i]) * self.plan.shape(epoch[i])[1])
+        loader = make_loader(
+            self.corpus.train, self.plan, epoch=self.progress.epoch, first_batch=largest, r=self.model.r
+        )
+        self.healing.rehearse(next(iter(loader)), self.progress)
+        self.model.r = r
 
     def _move_r(self, step: int) -> None:
         """The r of this step. Early stopping starts to count anew where it changes."""
         self.model.r = r = self.reduction.at(step)
         if r != self.reduction.at(step - 1):
             self.progress.bad_validations = 0
+            self.healing.ladder.new_phase()
             self.emit(Event(step, "reduction", f"{r} frames a decoder step from here", {"r": r}))
 
     # -- between steps ----------------------------------------------------------------------------------------
@@ -256,7 +273,7 @@ class Trainer:
                 step=self.progress.step,
                 epoch=self.epoch_now,
                 losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
-                grad_norm=torch.stack(gathered.norms).mean().item() if n else float("nan"),
+                grad_norm=torch.tensor(gathered.norms).mean().item() if n else float("nan"),
                 learning_rate=self.stepper.rate,
                 frames_per_s=gathered.frames / elapsed,
                 step_s=elapsed / (n + gathered.skipped),
@@ -298,6 +315,7 @@ class Trainer:
             self.emit(Event(progress.step, "learning_rate_cut", message, {"scale": progress.learning_rate_scale}))
         self._validated_at = progress.step
         self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
+        self.healing.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
         return record
 
     def _alert_on_alignment(self, alignment: float) -> None:
@@ -328,9 +346,12 @@ class Trainer:
         """
         began, step = time.perf_counter(), self.progress.step
         self.settle(wait=True)
-        if not ckpt.all_finite(self.model.state_dict()):
-            self.emit(Event(step, "not_saved", "the weights are not finite; the last good checkpoint stays"))
-            return
+        try:
+            self.healing.check(step)
+        except Diverged as diverged:
+            self.emit(Event(step, "not_saved", f"{diverged}; the last good checkpoint stays"))
+            raise
+        self.saver.keep_last = self.healing.keep_checkpoints
         self.saver.start(
             snapshot(self.state()), best_score=self.progress.best_score if self.progress.best_step == step else None
         )
@@ -352,11 +373,13 @@ class Trainer:
         else:
             seconds = {"seconds": round(done.seconds, 3), "stall": round(self._stall_s, 3)}
             self.emit(Event(done.step, "saved", done.path.name, seconds))
+            self.healing.saved(done.step)
 
     def state(self) -> ckpt.Checkpoint:
         training = {
             **self.stepper.state(),
             "progress": asdict(self.progress),
+            "recovery": self.healing.state(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "corpus": self.corpus.fingerprint,
@@ -374,12 +397,9 @@ class Trainer:
         torch.set_rng_state(saved.training["torch_rng"])
         if self.device.type == "cuda" and saved.training["cuda_rng"]:
             torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
+        self.healing.restore(saved, self.progress)
         self._saved_at = self.progress.step
         self.log.rewind(self.progress.step)
-
-
-def _ids(batches: Sequence[Batch]) -> dict[str, list[str]]:
-    return {"utterances": [name for batch in batches for name in batch.utterance_ids]}
 
 
 def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> ckpt.Voice:

@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FUNCTION_LINES, FILE_LINES = 60, 480
-AS_LONG_AS_IT_NEEDS = frozenset({"hparams.py"})  # a list of declarations: one more makes nothing harder
+LONGER = {"hparams.py": "declarations may take the length they need"}
 
 # From the bottom up. A module may import what stands in a lower row, and its own package. A package is named once for
 # all its modules, unless one of them stands apart. A new module needs a place here: the lowest that its imports allow.
@@ -24,7 +24,7 @@ ROWS = (
     ),
     ("tools", "run_log", "stopping"),
     ("text", "hparams"),
-    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision"),
+    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "recovery", "signals"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
@@ -35,6 +35,7 @@ ROWS = (
     ("loss_function",),
     ("auxiliary_losses",),
     ("validation", "stepper", "saving"),
+    ("healing",),
     ("trainer", "speaking"),
     ("smart_tuner",),
     ("composition", "judging", "compatibility", "rescue"),
@@ -186,9 +187,10 @@ def test_functions_fit_on_a_screen() -> None:
 
 
 def test_files_stay_short() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()}
-    long = {str(path.relative_to(REPOSITORY)): n for path, n in lengths.items() if n > FILE_LINES}
-    assert {name: n for name, n in long.items() if name not in AS_LONG_AS_IT_NEEDS} == {}
+    lengths = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()
+    }
+    assert {name: n for name, n in lengths.items() if n > FILE_LINES and name not in LONGER} == {}
 
 
 def test_a_handler_that_catches_everything_says_why() -> None:

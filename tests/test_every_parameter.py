@@ -310,6 +310,15 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
     "cudnn_enabled": Seen(launches, "cudnn_enabled=False", ALONE),
     "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
+    # recovery
+    "emergency_restart_enabled": Elsewhere(
+        "test_healing.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"
+    ),
+    "max_restart_attempts": Elsewhere(
+        "test_healing.py::test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks"
+    ),
+    "nan_detection_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
+    "gradient_explosion_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
     # monitoring
     "validation_attention_analysis": Elsewhere("test_validation.py::test_the_score_is_the_loss_without_free_running"),
     "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),

@@ -68,3 +68,30 @@ def test_a_chosen_checkpoint_goes_on_beside_the_old_run(folder: Path, cache: Pat
 def test_where_nothing_was_trained_it_says_so(tmp_path: Path, cache: Path) -> None:
     done = run("emergency_recovery.py", cwd=tmp_path, cache=cache)
     assert done.returncode == 5 and "no run under output/" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_that_fails_again_and_again_gives_up_with_a_diagnosis_and_goes_on_once_something_changes(
+    tmp_path: Path, cache: Path
+) -> None:
+    from test_cli import write_dataset
+
+    write_dataset(tmp_path)
+    hopeless, fair = (
+        tiny_arguments("--max-steps", "12", hparams=f"gradient_explosion_threshold={x}") for x in ("1e-9", "1e9")
+    )
+    first = run("train.py", *hopeless, cwd=tmp_path, cache=cache)
+    assert first.returncode == 4 and "Traceback" not in first.stderr
+    assert "went back 3 times" in first.stderr and "raise gradient_explosion_threshold" in first.stderr
+    events = [event["kind"] for event in read_jsonl(tmp_path / "output" / "events.jsonl")]
+    assert events.count("rollback") == 3 and events[-1] == "gave_up" and "crashed" not in events
+    told = json.loads((tmp_path / "output" / "diagnosis.json").read_text(encoding="utf-8"))
+    assert told["kind"] == "explosion" and told["utterances"] and told["last_good"] is None
+
+    again = run("train.py", *hopeless, cwd=tmp_path, cache=cache)
+    assert again.returncode == 4 and "went back 3 times" in again.stderr
+    events = [event["kind"] for event in read_jsonl(tmp_path / "output" / "events.jsonl")]
+    assert events[events.index("gave_up") + 1 :] == ["started", "gave_up"]  # it did not try again
+
+    changed = run("train.py", *fair, cwd=tmp_path, cache=cache)
+    assert changed.returncode == 0, changed.stderr
+    assert not (tmp_path / "output" / "diagnosis.json").exists()
