@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels.cell import CellStep, advance
-from kernels.weights import Matrix, SpeakingPrecision
+from kernels.products import PACKING_PAYS_FROM
+from kernels.weights import Columns, Matrix, SpeakingPrecision
 from stopping import Said, StopWatch
 
 if TYPE_CHECKING:
@@ -72,14 +73,19 @@ class SpeakingWeights:
         D, n_out = attention.hidden_size, decoder.r * decoder.n_mels
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
 
-        def matrix(weight: Tensor) -> Matrix:
-            return Matrix(weight, n_rows=n_rows, precision=precision)
+        def matrix(weight: Tensor, bound: float | None = None) -> Matrix:
+            return Matrix(weight, n_rows=n_rows, precision=precision, bound=bound)
 
         self.n_rows, self.r = n_rows, decoder.r
         self.prenet = [Matrix(weight, n_rows=n_rows) for weight in decoder.prenet.weights]
-        self.from_prenet = matrix(attention.weight_ih[:, :prenet_dim])  # P
-        self.hidden_again, self.hidden_on = matrix(attention.weight_hh), matrix(decoder_rnn.weight_ih[:, :D])  # A, R
-        self.own_again = matrix(decoder_rnn.weight_hh)  # D
+        from_prenet = attention.weight_ih[:, :prenet_dim]  # P
+        # ReLU and dropout leave about a quarter of the prenet's output
+        is_sparse = n_rows == 1 and from_prenet.device.type == "cpu" and from_prenet.numel() >= PACKING_PAYS_FROM
+        self.from_prenet = Columns(from_prenet) if is_sparse else matrix(from_prenet)
+        # hidden states are o tanh(c): under 1
+        self.hidden_again = matrix(attention.weight_hh, 1.0)  # A
+        self.hidden_on = matrix(decoder_rnn.weight_ih[:, :D], 1.0)  # R
+        self.own_again = matrix(decoder_rnn.weight_hh, 1.0)  # D
         context = torch.cat((attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])).detach()
         self.context_weight, self.from_context = context, matrix(context)  # [C; S]
         self.query = Matrix(decoder.attention_layer.query_layer.linear_layer.weight, n_rows=n_rows)
@@ -99,7 +105,7 @@ class SpeakingLoop:
     def __init__(self, decoder: SpeakingParts, weights: SpeakingWeights, memory: "Memory", *, n_steps: int) -> None:
         self.use, self.n_mels = weights, decoder.n_mels
         self.attention = AttentionBuffers(decoder.attention_layer, memory)
-        like, n, B = memory.values, n_steps, memory.values.size(0)
+        like, n, B = memory.values.detach(), n_steps, memory.values.size(0)
         E, D, D_dec = like.size(2), decoder.attention_rnn.hidden_size, decoder.decoder_rnn.hidden_size
         n_out, width, n_layers = decoder.r * decoder.n_mels, _width(decoder.prenet), len(weights.prenet)
         self.masks, self.keep = like.new_ones(n, n_layers, B, width), 1.0 - decoder.prenet.dropout
@@ -182,10 +188,10 @@ class AttentionBuffers:
     """Location-sensitive attention, step by step; any normalisation."""
 
     def __init__(self, layer: "Attention", memory: "Memory") -> None:
-        keys, self.values, self.padding = memory.keys, memory.values.contiguous(), memory.padding
-        B, T_text, A = keys.shape
+        keys, self.values = memory.keys.detach(), memory.values.detach().contiguous()
+        self.padding, (B, T_text, A) = memory.padding, keys.shape
         self.normalise, self.uses_location = layer.normalise, layer.use_location
-        kernel = layer.location_layer.folded_kernel()  # [A, 2, kernel_size]
+        kernel = layer.location_layer.folded_kernel().detach()  # [A, 2, kernel_size]
         kernel_size = kernel.size(2)
         pad, L = kernel_size // 2, T_text + kernel_size - 1
         padded = keys.new_zeros(B, 2, L)  # last and summed weights, zeros around them
@@ -199,7 +205,7 @@ class AttentionBuffers:
         self.seen_rows = self.seen.view(2 * kernel_size, -1).t()
         # s = sigmoid(2z) stands for tanh(z) = 2s - 1: several times as fast on CPUs
         v = layer.v.linear_layer.weight.detach().squeeze(0)
-        self.keys2, self.kernel2, self.v2 = 2 * keys, 2 * kernel.detach().flatten(1).t().contiguous(), 2 * v
+        self.keys2, self.kernel2, self.v2 = 2 * keys, 2 * kernel.flatten(1).t().contiguous(), 2 * v
         self.offset = (-v.sum()).expand(B * T_text).contiguous()
         self.features, self.energies = torch.empty_like(self.keys2), keys.new_empty(B, T_text)
         self.query, self.no_query = keys.new_zeros(B, A), keys.new_zeros(B, A)

@@ -14,89 +14,118 @@ from kernels.products import PACKING_PAYS_FROM, can_pack
 
 SpeakingPrecision = Literal["fp32", "bf16", "int8"]
 
-INT8_LARGEST = 127
+INT8_LARGEST, INT8_ZERO = 127, 128  # x is stored as 1 to 255: what the processor multiplies by signed weights
 
 
 class Matrix:
     """`base + x @ weight.T` for one weight [out, in] and many x [n_rows, in].
 
-    Reduced precision rounds weight, x and their product; the sum keeps the type of base. On one row the product of
-    matrix and vector is used, which reads the weights in place: as they are, they are neither copied nor packed.
+    bf16 rounds weight, x and their product, int8 weight (by a scale for each row) and x (by one scale); the sum keeps
+    the type of base. In fp32 on one row the weight is read where it is, neither copied nor packed. `bound`: no x is
+    larger, so that its scale needs not be looked for.
     """
 
-    def __init__(self, weight: Tensor, *, n_rows: int, precision: SpeakingPrecision = "fp32") -> None:
-        self.weight = weight.detach()
-        self.scale: Tensor | None = None
-        self.rounded_to = None if precision == "fp32" else torch.bfloat16
+    def __init__(
+        self, weight: Tensor, *, n_rows: int, precision: SpeakingPrecision = "fp32", bound: float | None = None
+    ) -> None:
+        self.weight, self.precision, self.bound = weight.detach(), precision, bound
         on_cpu = weight.device.type == "cpu"
         self.is_vector, self.is_packed = n_rows == 1 and on_cpu, False
         if precision == "int8":
-            self.weight, self.scale = in_int8(self.weight)
-        elif precision == "bf16":
-            self.weight = self.weight.to(torch.bfloat16, memory_format=torch.contiguous_format)
-        if self.scale is None and on_cpu and not self.is_vector:
-            self.is_packed = weight.numel() >= PACKING_PAYS_FROM and can_pack(self.weight.dtype)
+            whole, self.scale = in_int8(self.weight)
+            self.weight = torch.ops.onednn.qlinear_prepack(whole, [n_rows, whole.size(1)])
+            self.zeros = torch.zeros_like(self.scale, dtype=torch.int32)
+            return
+        if precision == "bf16":
+            self.weight = self.weight.to(torch.bfloat16)
+        packs = on_cpu and not self.is_vector and weight.numel() >= PACKING_PAYS_FROM
+        self.is_packed = packs and can_pack(self.weight.dtype)
         if self.is_packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), n_rows)
 
     def add(self, base: Tensor, x: Tensor, *, out: Tensor) -> None:
         """base, out [n_rows, out] (may be the same tensor), x [n_rows, in]."""
-        if self.rounded_to is not None:
-            torch.add(base, self._rounded(x.to(self.rounded_to)), out=out)
+        if self.precision == "int8":
+            torch.add(base, self._in_int8(x), out=out)
+        elif self.precision == "bf16":
+            torch.add(base, self._in_bfloat16(x.to(torch.bfloat16)), out=out)
+        elif self.is_packed:
+            torch.add(base, packed_product(x, self.weight), out=out)
         elif self.is_vector:
             torch.addmv(base[0], self.weight, x[0], out=out[0])
-        elif self.is_packed:
-            torch.add(base, _packed_product(x, self.weight), out=out)
         else:
             torch.addmm(base, x, self.weight.t(), out=out)
 
-    def _rounded(self, x: Tensor) -> Tensor:
-        if self.scale is not None:
-            return torch._weight_int8pack_mm(x, self.weight, self.scale)
+    def _in_bfloat16(self, x: Tensor) -> Tensor:
         if self.is_vector:
             return torch.mv(self.weight, x[0])
-        return _packed_product(x, self.weight) if self.is_packed else F.linear(x, self.weight)
+        return packed_product(x, self.weight) if self.is_packed else F.linear(x, self.weight)
+
+    def _in_int8(self, x: Tensor) -> Tensor:
+        largest = (float(x.abs().amax()) or 1.0) if self.bound is None else self.bound
+        scale = largest / INT8_LARGEST
+        whole = torch.add(INT8_ZERO + 0.5, x, alpha=1.0 / scale).to(torch.uint8)
+        return int8_product(whole, scale, self.weight, self.scale, self.zeros)
 
 
-def _packed_product(x: Tensor, weight: Tensor) -> Tensor:
+class Columns:
+    """As `Matrix` in fp32, for one x on a CPU of which most is zero: only the columns that count are read."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.columns, self.first = weight.detach().t().contiguous(), torch.zeros(1, dtype=torch.int64)
+
+    def add(self, base: Tensor, x: Tensor, *, out: Tensor) -> None:
+        chosen = x[0].nonzero()[:, 0]
+        summed = F.embedding_bag(chosen, self.columns, self.first, mode="sum", per_sample_weights=x[0, chosen])
+        torch.add(base, summed, out=out)
+
+
+def packed_product(x: Tensor, weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.default(x, weight, None, "none", [], "")
 
 
+def int8_product(x: Tensor, x_scale: float, weight: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    """x uint8 [n_rows, in] around INT8_ZERO, weight prepacked, scale and zeros of its rows -> float32 [n_rows, out]."""
+    return torch.ops.onednn.qlinear_pointwise(
+        x, x_scale, INT8_ZERO, weight, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
 def in_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [out, in] -> int8 [out, in] and a scale for each row, bfloat16 [out]."""
-    largest = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny * INT8_LARGEST)
-    scale = (largest / INT8_LARGEST).to(torch.bfloat16)
-    # divided by the scale as it is stored, so that its own rounding costs nothing
-    whole = (weight / scale.to(weight.dtype).unsqueeze(1)).round_().clamp_(-INT8_LARGEST, INT8_LARGEST)
-    return whole.to(torch.int8), scale
+    """weight [out, in] -> int8 [out, in] and a scale for each row, float32 [out]."""
+    scale = weight.abs().amax(1).clamp(min=1e-30) / INT8_LARGEST
+    return (weight / scale.unsqueeze(1)).round_().to(torch.int8), scale.float()
 
 
 @cache
 def lacks_for(precision: SpeakingPrecision) -> str | None:
     """What is missing here to speak faster with that precision; None if nothing is.
 
-    The product with int8 weights is a private operator, so it is tried once instead of trusted.
+    The operators are private, so they are tried once instead of trusted.
     """
     if precision == "fp32":
         return None
-    if not has_bfloat16():
-        return "this processor has no bfloat16 instructions"
-    if precision == "int8" and not has_int8_product():
-        return "this build of PyTorch has no product with int8 weights"
-    return None
+    if precision == "bf16":
+        if not _has("_is_avx512_bf16_supported"):
+            return "this processor has no bfloat16 instructions"
+        return None
+    if not _has("_is_vnni_supported"):
+        return "this processor has no int8 instructions (VNNI)"
+    return None if can_multiply_int8() else "this build of PyTorch has no int8 products"
 
 
-def has_bfloat16() -> bool:
+def _has(question: str) -> bool:
+    """What `torch.cpu` says of the processor; its questions are private too."""
+    ask = getattr(torch.cpu, question, None)
+    return ask is not None and bool(ask())
+
+
+def can_multiply_int8() -> bool:
     try:
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    except AttributeError:
-        return False
-
-
-def has_int8_product() -> bool:
-    try:
-        x, weight = torch.ones(1, 64, dtype=torch.bfloat16), torch.full((32, 64), 2, dtype=torch.int8)
-        product = torch._weight_int8pack_mm(x, weight, torch.ones(32, dtype=torch.bfloat16))
+        weight = torch.full((32, 64), 2, dtype=torch.int8)
+        packed = torch.ops.onednn.qlinear_prepack(weight, [1, 64])
+        x = torch.full((1, 64), INT8_ZERO + 3, dtype=torch.uint8)
+        product = int8_product(x, 0.5, packed, torch.ones(32), torch.zeros(32, dtype=torch.int32))
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
-    return bool((product == 128.0).all())
+    return bool((product == 64 * 2 * 3 * 0.5).all())
