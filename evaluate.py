@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--readings", type=int, default=1, metavar="N", help="times each text is said, each with a new seed (default 1)"
     )
-    add("--precision", choices=["fp32", "bf16", "int8"], default="fp32", help="see synthesize.py (default fp32)")
+    add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p
 

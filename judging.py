@@ -17,7 +17,7 @@ from demo.corpus import ensure_demo_corpus
 from errors import DataError, report
 from filelists import Utterance, data_error, read_filelist
 from files import refusals_explained
-from kernels.weights import SpeakingPrecision
+from kernels.weights import PrecisionChoice
 from plots import save_png
 from run_log import Sample
 from sample_files import figure_of
@@ -64,7 +64,7 @@ def judge(
     n: int,
     seeds: Sequence[int],
     with_asr: bool,
-    precision: SpeakingPrecision = "fp32",
+    precision: PrecisionChoice = "fp32",
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 

@@ -14,7 +14,7 @@ from data_utils import MelStats
 from errors import DataError, UserError, report
 from gst import StyleTokens
 from hparams import HParams, create_hparams
-from kernels.weights import SpeakingPrecision, lacks_for
+from kernels.weights import PrecisionChoice, SpeakingPrecision, lacks_for
 from model import DecodeLimits, Tacotron2, without_training_parts
 from run_log import LOG, Sample
 from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
@@ -55,11 +55,11 @@ class Speaker:
 
     @classmethod
     def load(
-        cls, run_or_checkpoint: Path, *, gate_threshold: float | None = None, precision: SpeakingPrecision = "fp32"
+        cls, run_or_checkpoint: Path, *, gate_threshold: float | None = None, precision: PrecisionChoice = "fp32"
     ) -> "Speaker":
         """From a run directory (its best checkpoint), a checkpoint, or NVIDIA's weights. UserError if it can't be.
 
-        precision: of the decoder's LSTM weights, where this machine gains by it; elsewhere fp32, said once.
+        precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
         """
         path = ckpt.resolve(run_or_checkpoint)
         content = ckpt.read(path)
@@ -164,12 +164,15 @@ class Speaker:
         return self.model.gst
 
 
-def usable(precision: SpeakingPrecision, hp: HParams) -> SpeakingPrecision:
-    """That precision, or fp32 with a warning that says why."""
-    lacking = "decoder_backend=plain" if hp.decoder_backend == "plain" else lacks_for(precision)
-    if precision == "fp32" or lacking is None:
-        return precision
-    LOG.warning("precision=%s spoken_in=fp32: %s", precision, lacking)
+def usable(wanted: PrecisionChoice, hp: HParams) -> SpeakingPrecision:
+    """That precision, or fp32 with a warning that says why; "auto" takes the fastest that can be used."""
+    if wanted == "fp32":
+        return "fp32"
+    for precision in (("int8", "bf16") if wanted == "auto" else (wanted,)):
+        lacking = "decoder_backend=plain" if hp.decoder_backend == "plain" else lacks_for(precision)
+        if lacking is None:
+            return precision
+    LOG.warning("precision=%s spoken_in=fp32: %s", wanted, lacking)
     return "fp32"
 
 

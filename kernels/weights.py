@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from kernels.products import PACKING_PAYS_FROM, can_pack
 
 SpeakingPrecision = Literal["fp32", "bf16", "int8"]
+PrecisionChoice = Literal["fp32", "bf16", "int8", "auto"]  # auto: the fastest that there is
 
 INT8_LARGEST, INT8_ZERO = 127, 128  # x is stored as 1 to 255: what the processor multiplies by signed weights
 
