@@ -86,8 +86,7 @@ class SpeakingWeights:
         self.hidden_again = matrix(attention.weight_hh, 1.0)  # A
         self.hidden_on = matrix(decoder_rnn.weight_ih[:, :D], 1.0)  # R
         self.own_again = matrix(decoder_rnn.weight_hh, 1.0)  # D
-        context = torch.cat((attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])).detach()
-        self.context_weight, self.from_context = context, matrix(context)  # [C; S]
+        self.from_context = matrix(torch.cat((attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])))  # C, S
         self.query = Matrix(decoder.attention_layer.query_layer.linear_layer.weight, n_rows=n_rows)
         self.out = Matrix(torch.cat((projection.weight[:n_out], gate.weight)), n_rows=n_rows)
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
@@ -124,7 +123,7 @@ class SpeakingLoop:
         self.scratch = like.new_empty(B, D), like.new_empty(B, D_dec)
         self.by_symbol: Tensor | None = None
         if B * like.size(1) < E:
-            self.by_symbol = like @ weights.context_weight.t()  # [B, T_text, 4D + 4D]
+            self.by_symbol = weights.from_context.of_rows(like)  # [B, T_text, 4D + 4D]
         self._open_views(n, n_out)
 
     def _open_views(self, n: int, n_out: int) -> None:

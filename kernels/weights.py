@@ -57,6 +57,13 @@ class Matrix:
         else:
             torch.addmm(base, x, self.weight.t(), out=out)
 
+    def of_rows(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out], any number of rows; not for speed."""
+        if self.precision == "int8":
+            return self._in_int8(x.flatten(0, -2)).view(*x.shape[:-1], -1)
+        multiply = packed_product if self.is_packed else F.linear
+        return multiply(x.to(self.weight.dtype), self.weight).to(x.dtype)
+
     def _in_bfloat16(self, x: Tensor) -> Tensor:
         if self.is_vector:
             return torch.mv(self.weight, x[0])
