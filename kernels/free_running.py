@@ -86,7 +86,8 @@ class SpeakingWeights:
         self.hidden_again = matrix(attention.weight_hh, 1.0)  # A
         self.hidden_on = matrix(decoder_rnn.weight_ih[:, :D], 1.0)  # R
         self.own_again = matrix(decoder_rnn.weight_hh, 1.0)  # D
-        self.from_context = matrix(torch.cat((attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])))  # C, S
+        context = (attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])
+        self.from_context = matrix(torch.cat(context))  # [C; S]
         self.query = Matrix(decoder.attention_layer.query_layer.linear_layer.weight, n_rows=n_rows)
         self.out = Matrix(torch.cat((projection.weight[:n_out], gate.weight)), n_rows=n_rows)
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
