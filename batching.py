@@ -9,10 +9,10 @@ whatever the number of loader processes.
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import torch
@@ -346,15 +346,52 @@ def make_loader(
 
     Iterating draws nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
     """
+    batches = [list(batch) for batch in plan.epoch(epoch)[first_batch:]]
+    seed = item_seed(plan.seed, epoch, 0)
+    return _loader(dataset, plan, batches, r=r, seed=seed, num_workers=num_workers, pin_memory=pin_memory)
+
+
+def make_endless_loader(
+    dataset: MelDataset,
+    plan: BatchPlan,
+    *,
+    epoch: int,
+    r: int,
+    first_batch: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterable[Batch]:
+    """As `make_loader`, then the epochs after it, by the same processes, which load ahead across the borders."""
+    batches = _batches_from(plan, epoch, first_batch)
+    seed = item_seed(plan.seed, epoch, 0)
+    return _loader(dataset, plan, batches, r=r, seed=seed, num_workers=num_workers, pin_memory=pin_memory)
+
+
+def _batches_from(plan: BatchPlan, epoch: int, first_batch: int) -> Iterator[list[int]]:
+    for current in count(epoch):
+        for batch in plan.epoch(current)[first_batch if current == epoch else 0 :]:
+            yield list(batch)
+
+
+def _loader(
+    dataset: MelDataset,
+    plan: BatchPlan,
+    batches: Iterable[list[int]],
+    *,
+    r: int,
+    seed: int,
+    num_workers: int,
+    pin_memory: bool,
+) -> Iterable[Batch]:
     assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
     return DataLoader(
         dataset,
-        batch_sampler=[list(batch) for batch in plan.epoch(epoch)[first_batch:]],
+        batch_sampler=batches,
         collate_fn=partial(_collate_planned, plan=plan, stats=dataset.stats, r=r),
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_worker_context() if num_workers else None,
-        generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
+        generator=torch.Generator().manual_seed(seed),
     )
 
 

@@ -20,6 +20,7 @@ from batching import (
     collate,
     item_seed,
     loader_workers,
+    make_endless_loader,
     make_loader,
 )
 from errors import DataError
@@ -33,7 +34,8 @@ from text import text_to_sequence
 
 __all__ = [
     "Batch", "BatchPlan", "Corpus", "Item", "MelDataset", "MelStats", "Problem", "Utterance", "collate",
-    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_loader", "plan_batches", "read_filelist",
+    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_endless_loader", "make_loader",
+    "plan_batches", "read_filelist",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

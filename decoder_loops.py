@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from attention import Memory
 from hparams import ModelParams
-from layers import Prenet
+from layers import LinearNorm, Prenet
 from recompute import states_of
 from run_log import LOG
+from stopping import Said, StopWatch
 
 Masks = tuple[Tensor | None, Tensor | None]  # dropout of the attention and the decoder LSTM, [T_dec, B, D] each
 
@@ -43,6 +44,7 @@ class Steps(Protocol):
     n_mels: int
     prenet: Prenet
     decoder_rnn: nn.LSTMCell
+    gate_layer: LinearNorm
 
     def first_state(self, memory: Tensor) -> AttentionState: ...
     def attention_step(
@@ -112,6 +114,22 @@ def partly_taught_loop(
     states = states_of(run, first, frames.size(0), chunk=chunk, draws=True)
     features = torch.stack([torch.cat((s.hidden, s.attention.context), 1) for s in states])
     return features, torch.stack([s.attention.weights[:, 0] for s in states])
+
+
+def speaking_loop(decoder: Steps, memory: Memory, watch: StopWatch, generator: torch.Generator | None) -> Said:
+    """Feeds its own frames back until every text has stopped."""
+    state, B = decoder.first_state(memory.values), memory.values.size(0)
+    hidden = cell = memory.values.new_zeros(B, decoder.decoder_rnn.hidden_size)
+    frame = memory.values.new_zeros(B, decoder.n_mels)
+    steps = []
+    while not watch.all_stopped:
+        state = decoder.attention_step(decoder.prenet(frame, generator), state, memory, None)
+        hidden, cell = decoder.decoder_rnn(torch.cat((state.hidden, state.context), 1), (hidden, cell))
+        features = torch.cat((hidden, state.context), 1)
+        steps.append(Said(decoder.project(features), decoder.gate_layer(features).squeeze(1), state.weights[:, 0]))
+        frame = steps[-1].projected[:, -decoder.n_mels :]
+        watch.observe(torch.sigmoid(steps[-1].gate_logits), steps[-1].weights)
+    return Said(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
 
 def _at(mask: Tensor | None, t: int) -> Tensor | None:

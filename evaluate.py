@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--readings", type=int, default=1, metavar="N", help="times each text is said, each with a new seed (default 1)"
     )
+    add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p
 
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             n=args.n,
             seeds=range(args.seed, args.seed + args.readings),
             with_asr=args.asr,
+            precision=args.precision,
         )
         print(table(judgement))
         with writing_to(args.output):

@@ -17,6 +17,7 @@ from demo.corpus import ensure_demo_corpus
 from errors import DataError, report
 from filelists import Utterance, data_error, read_filelist
 from files import refusals_explained
+from kernels.weights import PrecisionChoice
 from plots import save_png
 from run_log import Sample
 from sample_files import figure_of
@@ -63,13 +64,14 @@ def judge(
     n: int,
     seeds: Sequence[int],
     with_asr: bool,
+    precision: PrecisionChoice = "fp32",
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
     The files of the first seed go to `output`; UserError if the disk refuses them. The prenet's dropout makes every
     seed another reading, so a mean over several tells more than one.
     """
-    speaker = Speaker.load(run_or_checkpoint)
+    speaker = Speaker.load(run_or_checkpoint, precision=precision)
     recordings = read_recordings(speaker, read_utterances(speaker, filelist, dataset_path)[:n])
     with writing_to(output):  # a place that can't be written is refused now, not after minutes of speaking
         output.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,11 @@ class Prenet(nn.Module):
             [LinearNorm(in_dim, dim, bias=False, xavier=xavier), LinearNorm(dim, dim, bias=False, xavier=xavier)]
         )
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of each layer, [dim, in_dim] and [dim, dim]."""
+        return [layer.linear_layer.weight for layer in self.layers if isinstance(layer, LinearNorm)]
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         for layer in self.layers:
             x = F.relu(layer(x))

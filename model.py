@@ -20,11 +20,14 @@ from decoder_loops import (
     plain_loop,
     plain_reasons,
     say_fast_loop_recomputes,
+    speaking_loop,
     warn_of_plain_loop,
 )
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
+from kernels.free_running import SpeakingWeights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
+from kernels.weights import SpeakingPrecision
 from layers import (
     Attention,
     Gain,
@@ -155,6 +158,7 @@ class Decoder(nn.Module):
         self.gate_layer = LinearNorm(features, 1, gain="sigmoid", xavier=xavier)
         self.recomputes, self.chunk_size = hp.use_memory_efficient_attention, hp.attention_chunk_size
         self.only_plain = plain_reasons(hp)
+        self.prepared: SpeakingWeights | None = None
 
     def attend(self, memory: Tensor, text_lengths: Tensor) -> Memory:
         keys = self.attention_layer.memory_layer(memory)
@@ -260,21 +264,22 @@ class Decoder(nn.Module):
         self, memory: Tensor, text_lengths: Tensor, limits: DecodeLimits, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor, StopWatch]:
         """Feeds its own frames back until every text has stopped. Shapes as `forward`."""
-        attended, state = self.attend(memory, text_lengths), self.first_state(memory)
-        hidden = cell = memory.new_zeros(memory.size(0), self.decoder_rnn.hidden_size)
-        frame = memory.new_zeros(memory.size(0), self.n_mels)
-        watch = StopWatch(text_lengths, limits, self.r)
-        features, weights = [], []
-        while not watch.all_stopped:
-            state = self.attention_step(self.prenet(frame, generator), state, attended, None)
-            hidden, cell = self.decoder_rnn(torch.cat((state.hidden, state.context), 1), (hidden, cell))
-            features.append(torch.cat((hidden, state.context), 1))
-            weights.append(state.weights[:, 0])
-            frame = self.project(features[-1])[:, -self.n_mels :]
-            watch.observe(torch.sigmoid(self.gate_layer(features[-1]).squeeze(1)), weights[-1])
-        stacked = torch.stack(features)  # [T_dec, B, D + E]
-        gates = torch.sigmoid(self.gate_layer(stacked)).squeeze(2).t()  # [B, T_dec]
-        return self.frames_of(self.project(stacked)), gates, torch.stack(weights, 1), watch
+        attended, watch = self.attend(memory, text_lengths), StopWatch(text_lengths, limits, self.r)
+        if self.backend == "plain":
+            said = speaking_loop(self, attended, watch, generator)
+        else:
+            said = fast_speaking_loop(self, self.speaking_weights(len(memory)), attended, watch, generator)
+        gates = torch.sigmoid(said.gate_logits).t()  # [B, T_dec]
+        return self.frames_of(said.projected), gates, said.weights.transpose(0, 1), watch
+
+    def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
+        """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
+        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision)
+
+    def speaking_weights(self, n_rows: int) -> SpeakingWeights:
+        if self.prepared is not None and (self.prepared.n_rows, self.prepared.r) == (n_rows, self.r):
+            return self.prepared
+        return SpeakingWeights(self, n_rows=n_rows)
 
 
 class Tacotron2(nn.Module):

@@ -14,8 +14,9 @@ from data_utils import MelStats
 from errors import DataError, UserError, report
 from gst import StyleTokens
 from hparams import HParams, create_hparams
+from kernels.weights import PrecisionChoice, SpeakingPrecision, lacks_for
 from model import DecodeLimits, Tacotron2, without_training_parts
-from run_log import Sample
+from run_log import LOG, Sample
 from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import clean
 from text.symbols import symbols
@@ -53,13 +54,21 @@ class Speaker:
     names: tuple[str, ...] = ()  # whose voices it has, in the order of the table's rows
 
     @classmethod
-    def load(cls, run_or_checkpoint: Path, *, gate_threshold: float | None = None) -> "Speaker":
-        """From a run directory (its best checkpoint), a checkpoint, or NVIDIA's weights. UserError if it can't be."""
+    def load(
+        cls, run_or_checkpoint: Path, *, gate_threshold: float | None = None, precision: PrecisionChoice = "fp32"
+    ) -> "Speaker":
+        """From a run directory (its best checkpoint), a checkpoint, or NVIDIA's weights. UserError if it can't be.
+
+        precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
+        """
         path = ckpt.resolve(run_or_checkpoint)
         content = ckpt.read(path)
         if content.get("format") == ckpt.FORMAT:
-            return cls._of_ours(ckpt.load(path), path, gate_threshold)
-        return cls._of_nvidias(content, path, gate_threshold)
+            speaker = cls._of_ours(ckpt.load(path), path, gate_threshold)
+        else:
+            speaker = cls._of_nvidias(content, path, gate_threshold)
+        speaker.model.decoder.prepare_to_speak(usable(precision, speaker.hp))
+        return speaker
 
     @classmethod
     def _of_ours(cls, saved: ckpt.Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
@@ -153,6 +162,18 @@ class Speaker:
         if self.model.gst is None:
             raise UserError(f"{switch}: this voice has no style tokens; train one with use_gst=True")
         return self.model.gst
+
+
+def usable(wanted: PrecisionChoice, hp: HParams) -> SpeakingPrecision:
+    """That precision, or fp32 with a warning that says why; "auto" takes the fastest that can be used."""
+    if wanted == "fp32":
+        return "fp32"
+    for precision in (("int8", "bf16") if wanted == "auto" else (wanted,)):
+        lacking = "decoder_backend=plain" if hp.decoder_backend == "plain" else lacks_for(precision)
+        if lacking is None:
+            return precision
+    LOG.warning("precision=%s spoken_in=fp32: %s", wanted, lacking)
+    return "fp32"
 
 
 def read_texts(texts: Sequence[str], cleaner_names: Sequence[str]) -> list[list[int]]:

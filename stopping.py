@@ -1,6 +1,7 @@
 """When an utterance that is spoken without a teacher has ended, and why."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,14 @@ class DecodeLimits:
         return by_text.ceil().long().clamp(max=self.max_frames)
 
 
+class Said(NamedTuple):
+    """Some steps of every text of a batch."""
+
+    projected: Tensor  # [n, B, r * n_mels]
+    gate_logits: Tensor  # [n, B]
+    weights: Tensor  # [n, B, T_text]
+
+
 class StopWatch:
     """Decides for every utterance of a batch when it has stopped, and why.
 
@@ -34,30 +43,42 @@ class StopWatch:
     def __init__(self, text_lengths: Tensor, limits: DecodeLimits, r: int) -> None:
         self.limits, self.r, self.step = limits, r, 0
         self.last_symbol = text_lengths - 1
-        self.budget = limits.budget(text_lengths)
-        self.dwell = torch.zeros_like(text_lengths)
-        self.n_steps = torch.zeros_like(text_lengths)  # 0 = still speaking
+        # counted on the host: some numbers a text, while each operation on a device costs as much as a thousand of them
+        self.budget: list[int] = limits.budget(text_lengths).tolist()
+        self.dwell, self.stopped_at = [0] * len(text_lengths), [0] * len(text_lengths)  # stopped_at 0: still speaking
         self.reasons: list[StopReason] = ["limit"] * len(text_lengths)
 
     @property
     def all_stopped(self) -> bool:
-        return bool((self.n_steps > 0).all())
+        return all(self.stopped_at)
+
+    @property
+    def n_steps(self) -> Tensor:
+        """[B] steps each utterance took; 0 while it speaks."""
+        return torch.tensor(self.stopped_at)
 
     def observe(self, gate: Tensor, weights: Tensor) -> None:
         """gate [B] stop probability, weights [B, T_text] of the step just taken."""
-        self.step += 1
-        on_last = weights.argmax(1) == self.last_symbol
-        self.dwell = torch.where(on_last, self.dwell + self.r, 0)
-        # Said early while attention is still in the text's first half, "stop" is a mistake; NVIDIA obeys it too.
-        self._stop(gate > self.limits.gate_threshold, "gate", self.step)
-        self._stop(self.dwell >= self.limits.dwell_frames, "dwell", self.step)
-        frames = self.step * self.r
-        over = frames >= self.budget
-        self._stop(over & (self.budget < self.limits.max_frames), "budget", self.step)
-        self._stop(over, "limit", self.step)
+        self.observe_steps(gate.unsqueeze(0), weights.unsqueeze(0))
 
-    def _stop(self, now: Tensor, reason: StopReason, n_steps: int) -> None:
-        fresh = now & (self.n_steps == 0)
-        self.n_steps = torch.where(fresh, n_steps, self.n_steps)
-        for i in fresh.nonzero().flatten().tolist():
-            self.reasons[i] = reason
+    def observe_steps(self, gates: Tensor, weights: Tensor) -> None:
+        """gates [n, B], weights [n, B, T_text] of the n steps just taken. Waits for the device once."""
+        said = gates > self.limits.gate_threshold
+        on_last = weights.argmax(2) == self.last_symbol
+        for step in torch.stack((said, on_last), 2).tolist():  # [B, 2]
+            self.step += 1
+            for i, (says_stop, is_on_last) in enumerate(step):
+                self.dwell[i] = self.dwell[i] + self.r if is_on_last else 0
+                reason = self._reason(i, says_stop=says_stop)
+                if reason is not None and not self.stopped_at[i]:
+                    self.stopped_at[i], self.reasons[i] = self.step, reason
+
+    def _reason(self, i: int, *, says_stop: bool) -> StopReason | None:
+        # Said early while attention is still in the text's first half, "stop" is a mistake; NVIDIA obeys it too.
+        if says_stop:
+            return "gate"
+        if self.dwell[i] >= self.limits.dwell_frames:
+            return "dwell"
+        if self.step * self.r < self.budget[i]:
+            return None
+        return "budget" if self.budget[i] < self.limits.max_frames else "limit"

@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
         help="stop probability that ends an utterance (default: the voice's own)",
     )
     add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more: slower, a little cleaner")
+    add(
+        "--precision",
+        choices=["fp32", "bf16", "int8", "auto"],
+        default="fp32",
+        help="of the decoder's weights: less is faster, and as good; auto: the fastest here (default fp32)",
+    )
     add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
     style = p.add_mutually_exclusive_group()
     style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
@@ -92,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         weight = style_weight(args)
         from speaking import Speaker
 
-        speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold)
+        speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
         style = None
         if args.style_from is not None:
             style = speaker.style_from(args.style_from)

@@ -1,7 +1,7 @@
 """`Trainer.fit()`: the step, the loop, when to validate, when to save, when to stop."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from audio import MelFingerprint
-from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
+from data_utils import Batch, Corpus, MelDataset, loader_workers, make_endless_loader, make_loader, plan_batches
 from healing import Diverged, Healing
 from hparams import HParams
 from model import DecodeLimits, Tacotron2
@@ -154,35 +154,37 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[list[Batch], float]]:
         """The micro-batches of each optimiser step, from where the run stands, and how long they were waited for."""
-        progress, k = self.progress, self.hp.gradient_accumulation_steps
+        progress, loaded = self.progress, None
+        loader: Iterator[Batch] = iter(())
         while progress.epoch < self.hp.epochs:
             if progress.pass_over():
                 continue
-            loader = iter(
-                make_loader(
-                    self.corpus.train,
-                    self.plan,
-                    epoch=progress.epoch,
-                    first_batch=progress.batch_in_epoch,
-                    r=self.model.r,
-                    num_workers=loader_workers(self.hp.num_workers),
-                    pin_memory=self.device.type == "cuda",
-                )
-            )
-            while not progress.pass_over():
-                began = time.perf_counter()
-                micro_batches = list(islice(loader, k))
-                waited_s = time.perf_counter() - began
-                if not micro_batches:  # resumed with other data or batches: this epoch is shorter now, and done
-                    progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
-                    break
-                self._step_from = progress.position
-                progress.batch_in_epoch += len(micro_batches)
-                if progress.batch_in_epoch >= self.batches_in_epoch(progress.epoch):
-                    progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
-                    yield micro_batches, waited_s
-                    break
-                yield micro_batches, waited_s
+            left = self.batches_in_epoch(progress.epoch) - progress.batch_in_epoch
+            if left <= 0:  # resumed with other data or batches: this epoch is shorter now, and done
+                progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
+                continue
+            if loaded != (progress.epoch, progress.batch_in_epoch):
+                loader = iter(self._loader())
+            began = time.perf_counter()
+            micro_batches = list(islice(loader, min(left, self.hp.gradient_accumulation_steps)))
+            waited_s = time.perf_counter() - began
+            self._step_from = progress.position
+            progress.batch_in_epoch += len(micro_batches)
+            if len(micro_batches) == left:
+                progress.epoch, progress.batch_in_epoch = progress.epoch + 1, 0
+            loaded = progress.epoch, progress.batch_in_epoch
+            yield micro_batches, waited_s
+
+    def _loader(self) -> Iterable[Batch]:
+        return make_endless_loader(
+            self.corpus.train,
+            self.plan,
+            epoch=self.progress.epoch,
+            first_batch=self.progress.batch_in_epoch,
+            r=self.model.r,
+            num_workers=loader_workers(self.hp.num_workers),
+            pin_memory=self.device.type == "cuda",
+        )
 
     @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process
     def batches_in_epoch(self, epoch: int) -> int:

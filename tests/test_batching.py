@@ -3,6 +3,8 @@
 import math
 import random
 from collections import Counter
+from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from batching import (
     collate,
     item_seed,
     loader_workers,
+    make_endless_loader,
     make_loader,
     round_up,
 )
@@ -234,6 +237,19 @@ def test_resumed_epoch_gives_exactly_the_remaining_batches(dataset: MelDataset, 
 def test_resuming_after_the_last_batch_gives_nothing(dataset: MelDataset) -> None:
     plan = plan_batches(dataset, create_hparams("batch_size=4"))
     assert load(dataset, plan, first_batch=len(plan.epoch(2))) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_endless_loader_gives_epoch_after_epoch_by_the_same_processes(dataset: MelDataset, num_workers: int) -> None:
+    plan = plan_batches(dataset, create_hparams("batch_size=4"))
+    expected = [batch for epoch in (2, 3, 4) for batch in load(dataset, plan, epoch=epoch)][1:]
+    others = set(active_children())
+    endless = iter(make_endless_loader(dataset, plan, epoch=2, r=1, first_batch=1, num_workers=num_workers))
+    assert_same_batch(next(endless), expected[0])
+    loaders = set(active_children()) - others
+    for left, right in zip(islice(endless, len(expected) - 1), expected[1:], strict=True):
+        assert_same_batch(left, right)
+    assert len(loaders) == num_workers and set(active_children()) - others == loaders
 
 
 def test_loading_leaves_the_global_generator_alone(dataset: MelDataset) -> None:

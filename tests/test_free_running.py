@@ -1,0 +1,209 @@
+"""The fast loop of free-running speech says what its definition says; reduced precision says nearly that."""
+
+import re
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from hparams import create_hparams
+from kernels import free_running, products, weights
+from kernels.free_running import SpeakingLoop, SpeakingWeights
+from kernels.weights import Columns, Matrix, SpeakingPrecision, in_int8, lacks_for
+from model import Decoded, DecodeLimits, Tacotron2
+
+SMALL = (
+    "n_mel_channels=6,symbols_embedding_dim=8,encoder_embedding_dim=12,encoder_n_convolutions=1,attention_dim=5,"
+    "attention_rnn_dim=10,decoder_rnn_dim=14,prenet_dim=7,attention_location_n_filters=4,"
+    "attention_location_kernel_size=5,postnet_embedding_dim=4,postnet_n_convolutions=2,max_decoder_steps=60"
+)
+WIDE = re.sub(r"(attention_rnn_dim|decoder_rnn_dim|prenet_dim|encoder_embedding_dim)=\d+", r"\1=192", SMALL)
+LENGTHS = torch.tensor([5, 9, 3])
+GATE_BIAS = -1.0  # texts then end for other reasons: by dwelling on the last symbol, or at their budget
+LIMITS = DecodeLimits(max_frames=60, frames_per_symbol=4.0, budget_offset=6, dwell_frames=20)
+
+
+def voice(settings: str = "", *, widths: str = SMALL, dtype: torch.dtype = torch.float64) -> Tacotron2:
+    """With random weights large enough for attention to move and the gate to waver."""
+    torch.manual_seed(3)
+    model = Tacotron2(create_hparams(f"{widths},{settings}".rstrip(","))).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(1.5)
+        model.decoder.gate_layer.linear_layer.bias.fill_(GATE_BIAS)
+    return model
+
+
+def texts(n: int) -> Tensor:
+    return torch.randint(1, 148, (n, 9), generator=torch.Generator().manual_seed(5))
+
+
+def speak(model: Tacotron2, backend: str, *, n: int = 3, seed: int = 1, limits: DecodeLimits = LIMITS) -> list[Decoded]:
+    model.decoder.backend = backend  # type: ignore[assignment]
+    lengths = LENGTHS[:n]
+    text = texts(n)[:, : int(lengths.max())]
+    return model.infer(text, lengths, limits, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(fast: list[Decoded], plain: list[Decoded], *, within: float) -> None:
+    assert [(d.stop_reason, len(d.gate)) for d in fast] == [(d.stop_reason, len(d.gate)) for d in plain]
+    for a, b in zip(fast, plain, strict=True):
+        for name in ("mel", "gate", "alignment"):
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0.0, atol=within)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "",
+        "n_frames_per_step=3",
+        "reduction_schedule=[0:2;5:4]".replace(";", ","),
+        "dropout_rate=0.0",
+        "use_forward_attention=True",
+        "use_attention_smoothing=True",
+        "use_location_sensitive_attention=False",
+        "attention_location_kernel_size=1",
+        "encoder_embedding_dim=4",  # fewer than symbols: context is multiplied at every step
+    ],
+)
+def test_fast_and_plain_speech_agree_in_double_precision(settings: str, n: int) -> None:
+    widths = SMALL
+    for pair in settings.split(",") if settings and "[" not in settings else []:
+        widths = re.sub(rf"(^|,){pair.split('=')[0]}=[^,]*", "", widths)
+    model = voice(settings, widths=widths)
+    assert_same(speak(model, "fast", n=n), speak(model, "plain", n=n), within=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_fast_and_plain_speech_agree_in_single_precision(
+    n: int, is_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_packed and not products.can_pack(torch.float32):
+        pytest.skip("this build of PyTorch has no packed products")
+    monkeypatch.setattr(weights, "can_pack", lambda dtype: is_packed)
+    monkeypatch.setattr(weights, "PACKING_PAYS_FROM", 1 << 10)
+    monkeypatch.setattr(free_running, "PACKING_PAYS_FROM", 1 << 10)
+    model = voice(widths=WIDE, dtype=torch.float32)
+    assert_same(speak(model, "fast", n=n), speak(model, "plain", n=n), within=1e-4)
+
+
+def test_both_loops_stop_at_the_same_step_for_the_same_reason() -> None:
+    model = voice()
+    unstopped = speak(model, "plain")
+    assert {d.stop_reason for d in unstopped} == {"dwell", "budget"}
+    highest = torch.cat([d.gate for d in unstopped]).sort().values[-5:]
+    for threshold in highest.unfold(0, 2, 1).mean(1).tolist():  # met by one step, by two, ...
+        limits = replace(LIMITS, gate_threshold=threshold)
+        plain = speak(model, "plain", limits=limits)
+        assert "gate" in {d.stop_reason for d in plain}
+        assert_same(speak(model, "fast", limits=limits), plain, within=1e-11)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 1000])
+def test_how_often_one_looks_for_the_end_changes_nothing(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = voice()
+    expected = speak(model, "plain")
+    monkeypatch.setattr(free_running, "STEPS_ON_CPU", n_steps)
+    assert_same(speak(model, "fast"), expected, within=1e-11)
+
+
+def test_prepared_weights_say_the_same_and_are_only_used_for_single_texts() -> None:
+    model = voice()
+    expected = speak(model, "plain", n=1), speak(model, "plain", n=3)
+    model.decoder.prepare_to_speak("fp32")
+    for said, n in zip(expected, (1, 3), strict=True):
+        assert_same(speak(model, "fast", n=n), said, within=1e-11)
+
+
+def test_buffers_keep_their_addresses_and_what_was_taken_its_values() -> None:
+    model = voice()
+    memory = model.decoder.attend(model.encode(texts(3), LENGTHS), LENGTHS)
+    loop = SpeakingLoop(model.decoder, SpeakingWeights(model.decoder, n_rows=3), memory, n_steps=4)
+    buffers = (loop.said, loop.aligned, loop.sums, loop.features, loop.masks, loop.attention.seen)
+    addresses = [buffer.data_ptr() for buffer in buffers]
+    loop.draw(torch.Generator().manual_seed(1))
+    loop.run()
+    first = loop.take()
+    kept = first.projected.clone()
+    loop.draw(torch.Generator().manual_seed(2))
+    loop.run()
+    assert [buffer.data_ptr() for buffer in buffers] == addresses
+    assert torch.equal(first.projected, kept) and not torch.equal(loop.take().projected, kept)
+
+
+# ---- reduced precision
+
+
+@dataclass(frozen=True)
+class Factors:
+    weight: Tensor
+    x: Tensor
+    base: Tensor
+
+    def error(self, matrix: Matrix | Columns) -> float:
+        """Largest error as a part of the largest value."""
+        out = torch.empty_like(self.base)
+        matrix.add(self.base, self.x, out=out)
+        exact = self.base.double() + self.x.double() @ self.weight.double().t()
+        return float((out - exact).abs().max() / exact.abs().max())
+
+
+def factors(n_rows: int = 1) -> Factors:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n_rows, 512, generator=generator).tanh()
+    return Factors(torch.randn(640, 512, generator=generator), x, torch.randn(n_rows, 640, generator=generator))
+
+
+def needs(precision: SpeakingPrecision) -> None:
+    if lacks_for(precision) is not None:
+        pytest.skip(str(lacks_for(precision)))
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-6), ("bf16", 0.01), ("int8", 0.02)])
+def test_products_are_as_exact_as_their_precision(precision: SpeakingPrecision, within: float, n_rows: int) -> None:
+    needs(precision)
+    given = factors(n_rows)
+    for bound in (None, 1.0):
+        assert given.error(Matrix(given.weight, n_rows=n_rows, precision=precision, bound=bound)) < within
+
+
+def test_a_product_of_mostly_zeros_is_exact() -> None:
+    given = factors()
+    given.x[:, torch.rand(512, generator=torch.Generator().manual_seed(2)) < 0.8] = 0.0
+    assert given.error(Columns(given.weight)) < 1e-6
+    given.x.zero_()
+    assert given.error(Columns(given.weight)) == 0.0
+
+
+def test_zeros_alone_are_multiplied_in_int8_too() -> None:
+    needs("int8")
+    given = factors()
+    given.x.zero_()
+    assert given.error(Matrix(given.weight, n_rows=1, precision="int8")) == 0.0
+
+
+def test_int8_weights_are_off_by_half_a_step_of_their_own_row() -> None:
+    weight = factors().weight * torch.logspace(-6, 6, 640)[:, None]
+    weight[7] = 0.0
+    whole, scale = in_int8(weight)
+    assert whole.dtype == torch.int8 and bool((whole[7] == 0).all())
+    assert bool(((whole * scale[:, None] - weight).abs() <= 0.5001 * scale[:, None]).all())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_speech_in_reduced_precision_stays_near(precision: SpeakingPrecision) -> None:
+    needs(precision)
+    model = voice(widths=WIDE, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.div_(3.0)  # a voice that is not chaotic
+    [exact] = speak(model, "fast", n=1)
+    model.decoder.prepare_to_speak(precision)
+    [rounded] = speak(model, "fast", n=1)
+    n = min(exact.mel.size(1), rounded.mel.size(1))
+    difference = (exact.mel[:, :n] - rounded.mel[:, :n]).abs().max() / exact.mel.abs().max()
+    assert 0.0 < float(difference) < 0.05
