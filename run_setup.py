@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,14 @@ def read_run_info(directory: Path) -> dict[str, Any]:
     return content
 
 
-def move_aside(directory: Path) -> Path | None:
+def move_aside(directory: Path, names: Sequence[str] = OWN_FILES) -> Path | None:
     """What an earlier run left goes to `previous/<time>/`, never deleted. -> where, or None if there was nothing."""
-    found = [directory / name for name in OWN_FILES if (directory / name).exists()]
+    found = [directory / name for name in names if (directory / name).exists()]
     if not found:
         return None
-    name = time.strftime("%Y%m%d-%H%M%S")
-    names = (name, *(f"{name}-{i}" for i in range(2, 1000)))  # more than one a second
-    aside = next(d for d in (directory / "previous" / n for n in names) if not d.exists())
+    now = time.strftime("%Y%m%d-%H%M%S")
+    places = (now, *(f"{now}-{i}" for i in range(2, 1000)))  # more than one a second
+    aside = next(d for d in (directory / "previous" / place for place in places) if not d.exists())
     aside.mkdir(parents=True)
     for path in found:
         path.rename(aside / path.name)

@@ -29,15 +29,15 @@ ROWS = (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
     ),
-    ("features", "smart_tuner.monitors", "report", "gst", "speakers"),
+    ("features", "smart_tuner.monitors", "smart_tuner.search_space", "report", "gst", "speakers"),
     ("batching", "mel_files", "drop_frames"),
     ("data_utils", "model"),
     ("loss_function",),
     ("auxiliary_losses",),
     ("validation", "stepper", "saving"),
     ("trainer", "speaking"),
-    ("smart_tuner",),
     ("composition", "judging", "compatibility", "rescue"),
+    ("smart_tuner",),
     ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
