@@ -11,7 +11,7 @@ from pathlib import Path
 from errors import UserError
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
 from messages import Language, messages
-from smart_tuner.search_space import BUDGET, CONFIG, BadRange, Choices, Interval, read_range
+from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
 from source_checks import names_read, program_files, texts_found
 from tools import convert, format_overrides, format_value, read_yaml_layer
 
@@ -101,15 +101,17 @@ def check_search(search: Mapping[str, object], *, config: str) -> list[Finding]:
     return findings
 
 
-def check_narrowed(where: str, **layers: Any) -> list[Finding]:
-    """The `search:` sections beside values that `resolve_hparams(**layers)` takes. Ranges must fit those values."""
+def check_narrowed(where: str, *, beside: Mapping[str, object] | None = None, **layers: Any) -> list[Finding]:
+    """The `search:` sections beside values that `resolve_hparams(**layers)` takes, and the ranges `beside`, by
+    canonical name, that they leave standing. All must fit those values; what --hparams fixes is not searched.
+    """
     try:
         settings = resolve_hparams(**layers)
     except UserError:
         return []  # said by check_layers, or by whoever resolved them before
     findings = []
-    for name, raw in settings.search.items():
-        if raw is not None:  # null: not searched
+    for name, raw in {**(beside or {}), **settings.search}.items():
+        if raw is not None and settings.origins[name] != FIXED_BY:  # null: not searched
             default = getattr(settings.hparams, name)
             findings += check_range(name, name, raw, config=where, own_default=default, layers=layers)
     return findings

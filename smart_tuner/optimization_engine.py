@@ -44,7 +44,7 @@ from smart_tuner.objective import (
     validations,
 )
 from smart_tuner.report import Watched, following, write_results
-from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, first_trial, search_space
+from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, canonical_search, first_trial, search_space
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
@@ -159,7 +159,9 @@ def checked_space(layers: Layers, settings: Resolved) -> SearchSpace:
     config = read_yaml_layer(CONFIG, label=CONFIG.name)
     findings = [Finding("config_unreadable", facts={"error": p, "config": CONFIG.name}) for p in config.problems]
     findings += check_search(config.search, config=CONFIG.name)
-    findings += check_narrowed("search", **vars(layers))
+    if not findings:
+        standing = {name: without_default(raw) for name, raw in canonical_search(config.search).items()}
+        findings = check_narrowed("search", beside=standing, **vars(layers))
     problems = [finding.say("en") for finding in findings]
     name = "validation_attention_analysis"
     if settings.origins[name] == FIXED_BY and not settings.hparams.validation_attention_analysis:
@@ -170,6 +172,12 @@ def checked_space(layers: Layers, settings: Resolved) -> SearchSpace:
     if problems:
         raise UserError(report(problems, headline=f"{len(problems)} problem(s) in what is searched"))
     return space
+
+
+def without_default(raw: object) -> object:
+    """A range of config.yaml: its `default` is that of hparams.py, not of a preset."""
+    assert isinstance(raw, dict)
+    return {key: value for key, value in raw.items() if key != "default"}
 
 
 @contextmanager
