@@ -346,10 +346,10 @@ class Search:
             watched.update(records)
             if self._is_ending():
                 return "interrupted"
-            new = [r for r in validations(records) if self.plan.budget.rung(r["epoch"]) not in reported]
-            for record in new:
-                rung = self.plan.budget.rung(record["epoch"])
-                reported.add(rung)
+            rungs = {self.plan.budget.rung(record["epoch"]): record for record in validations(records)}
+            new = {rung: record for rung, record in rungs.items() if rung not in reported}
+            reported.update(new)
+            for rung, record in new.items():
                 studies.patiently(partial(trial.report, pruning_score(record), rung), time.sleep)
             if is_diverged(records):
                 return "diverged"
