@@ -28,7 +28,7 @@ PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation
 FACTS = ("ending", "epoch", "step", *PARTS, "exit_code")
 SHOWN_TRIALS = 20  # a table fits on a screen
 FAILED_COLOUR, TRIAL_COLOUR, BEST_COLOUR = "tab:red", "tab:blue", "tab:orange"
-LEAST_TRIALS = 4  # before importances mean anything at all
+LEAST_TRIALS, TRUSTED_TRIALS = 4, 20  # for importances to be drawn, and to be drawn without a warning
 
 
 # -- while it runs ----------------------------------------------------------------------------------------------------
@@ -188,7 +188,8 @@ def importances_figure(shares: Mapping[str, float], n_trials: int) -> Figure:
     axes = figure.add_subplot()
     names = sorted(shares, key=lambda name: shares[name])
     axes.barh(names, [shares[name] for name in names], color=TRIAL_COLOUR)
-    axes.set_xlabel(f"share of the importance (PED-ANOVA, {n_trials} trials)")
+    doubt = "" if n_trials >= TRUSTED_TRIALS else ": too few to trust"
+    axes.set_xlabel(f"share of the importance (PED-ANOVA, {n_trials} trials{doubt})")
     return figure
 
 
@@ -212,6 +213,7 @@ def slices_figure(trials: list[FrozenTrial]) -> Figure:
             axes.set_xticks(range(len(labels)), labels)
         elif _is_logarithmic(trials, name):
             axes.set_xscale("log")
+            axes.tick_params(axis="x", which="both", labelsize="small", labelrotation=45)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
     grid[0].set_ylabel("value (lower is better)")
