@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from errors import UserError
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -142,7 +143,7 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])],
         "attempt": attempt,
         "working_directory": os.getcwd(),
         "host": platform.node(),
@@ -157,6 +158,11 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     }
     write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
     return attempt
+
+
+def without_password(text: str) -> str:
+    """A database's address without the user and password that it may hold."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def git_revision() -> str | None:

@@ -19,7 +19,8 @@ from rich.table import Table
 
 import plots
 from console import CONSOLE
-from run_log import LOG, write_atomic
+from files import write_atomic
+from run_log import LOG
 from smart_tuner.objective import WORST_VALUE, Records, validations
 from smart_tuner.study import best_trial, finished, is_failed, origin_of
 from tools import format_value

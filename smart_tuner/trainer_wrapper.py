@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from run_log import LOG, read_metrics, write_atomic
+from files import write_atomic
+from run_log import LOG, read_metrics
 from smart_tuner.objective import Ending, Records
 
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is written

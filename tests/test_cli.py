@@ -19,7 +19,8 @@ SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
     "--skip-bad-data", "--no-dga", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
-    "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study", "--train-best",
+    "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study",
+    "--train-best",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050

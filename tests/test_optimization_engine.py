@@ -13,12 +13,12 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from conftest import TINY
 from optuna.trial import TrialState
 
 import smart_tuner.optimization_engine as engine
 import smart_tuner.report as report
 from composition import Options
-from conftest import TINY
 from errors import DataError, GaveUp, UserError
 from hparams import resolve_hparams
 from run_log import LOG
@@ -33,7 +33,7 @@ SILENT = "validation_attention_analysis=False,"
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-in; no pictures, which take longest, but for tests that say so in their names; and handlers of the log put back."""
+    """The stand-in for trials. Pictures take longest: only where a test's name speaks of them. The log is put back."""
     monkeypatch.setattr(engine, "TRAIN", STAND_IN)
     if "pictures" not in request.node.name:
         monkeypatch.setattr(report, "figures", lambda *_: {})
@@ -289,7 +289,8 @@ def test_a_lost_trial_is_tried_again_a_few_times_and_counts_once() -> None:
 
 
 def test_distributions_are_of_the_kind_that_the_range_says() -> None:
-    assert studies.distribution(Interval(1e-4, 1e-2, "log")) == optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
+    logarithmic = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
+    assert studies.distribution(Interval(1e-4, 1e-2, "log")) == logarithmic
     assert studies.distribution(Interval(1, 5, "integer")) == optuna.distributions.IntDistribution(1, 5)
     assert studies.distribution(Choices((8, 16))) == optuna.distributions.CategoricalDistribution((8, 16))
 

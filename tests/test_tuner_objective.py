@@ -92,12 +92,14 @@ def test_three_records_in_a_row_without_a_finite_loss_are_divergence() -> None:
 @pytest.mark.parametrize("max_steps", [None, 50])
 def test_trials_of_any_batch_size_see_equally_many_utterances(max_steps: int | None) -> None:
     """40 steps of 16 an epoch are 80 of 8: both trials see the same, and are validated at the same places."""
-    budget = budget_of(Interval(2, 6, "integer"), epochs=70, validate_interval=100, steps_per_epoch=40, max_steps=max_steps)
+    searched = Interval(2, 6, "integer")
+    budget = budget_of(searched, epochs=70, validate_interval=100, steps_per_epoch=40, max_steps=max_steps)
     same, halved = plan_of(budget, steps_per_epoch=40), plan_of(budget, steps_per_epoch=80)
     assert same.max_steps == (max_steps or 240) and halved.max_steps == 2 * same.max_steps
     assert halved.validate_interval == 2 * same.validate_interval and halved.epochs == same.epochs
-    rungs = [[budget.rung(k * plan.validate_interval / spe) for k in range(1, 4)] for plan, spe in ((same, 40), (halved, 80))]
-    assert rungs[0] == rungs[1] == [1, 2, 3]
+    for plan, steps_per_epoch in ((same, 40), (halved, 80)):
+        epochs = [k * plan.validate_interval / steps_per_epoch for k in range(1, 4)]
+        assert [budget.rung(epoch) for epoch in epochs] == [1, 2, 3]
 
 
 def test_the_range_of_epochs_is_the_budget_and_what_no_trial_is_pruned_before() -> None:
