@@ -52,8 +52,15 @@ from trainer import StopRequest
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 STUDY = "study"
-# What a trial needs to be judged and to be gone on with, whatever the settings say of runs; and no more disk than that.
-IN_EVERY_TRIAL = {"validation_attention_analysis": True, "keep_checkpoints": 2, "save_interval": 0}
+# What a trial needs to be judged and to be gone on with, whatever the settings say of runs; no more disk than that; and
+# no messages and no MLflow run of each: the search itself is what is looked at.
+IN_EVERY_TRIAL = {
+    "validation_attention_analysis": True,
+    "keep_checkpoints": 2,
+    "save_interval": 0,
+    "mlflow_logging": False,
+    "telegram_monitoring": False,
+}
 LOOK_EVERY_S = 0.5
 
 
