@@ -7,16 +7,16 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from errors import UserError
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
 from messages import Language, messages
-from smart_tuner.search_space import BadRange, Choices, Interval, read_range
+from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
 from source_checks import names_read, program_files, texts_found
 from tools import convert, format_overrides, format_value, read_yaml_layer
 
 ROOT = Path(__file__).parent
-CONFIG = ROOT / "smart_tuner" / "config.yaml"
 UNKNOWN_KINDS = ("unknown_name", "unknown_name_far")
 
 
@@ -61,11 +61,11 @@ def check(config: Path = CONFIG, *, overrides: str | None = None, root: Path = R
     search = dict(layer.search)
     if not findings and not search:
         findings.append(Finding("no_search", facts={"config": config.name}))
-    known = {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
-    findings += check_names(search, known, config=config.name)
+    known = spellings()
+    findings += check_search(search, config=config.name)
     usable = {name: raw for name, raw in search.items() if name in known}
-    for name, raw in usable.items():
-        findings += check_range(name, known[name], raw, config=config.name)
+    for preset in preset_names():
+        findings += check_narrowed(f"preset {preset}", preset=preset)
     findings += check_effects({name: known[name] for name in usable}, root)
     findings += check_old_names(root)
     findings += check_layers(overrides)
@@ -87,6 +87,37 @@ def _file_findings(config: Path, problems: Iterable[str]) -> list[Finding]:
     return findings
 
 
+def spellings() -> dict[str, str]:
+    """Every name and alias of every field, with the name that counts."""
+    return {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
+
+
+def check_search(search: Mapping[str, object], *, config: str) -> list[Finding]:
+    """The names and the ranges of config.yaml."""
+    known = spellings()
+    findings = check_names(search, known, config=config)
+    for name, raw in search.items():
+        if name in known:
+            findings += check_range(name, known[name], raw, config=config)
+    return findings
+
+
+def check_narrowed(where: str, *, beside: Mapping[str, object] | None = None, **layers: Any) -> list[Finding]:
+    """The `search:` sections beside values that `resolve_hparams(**layers)` takes, and the ranges `beside`, by
+    canonical name, that they leave standing. All must fit those values; what --hparams fixes is not searched.
+    """
+    try:
+        settings = resolve_hparams(**layers)
+    except UserError:
+        return []  # said by check_layers, or by whoever resolved them before
+    findings = []
+    for name, raw in {**(beside or {}), **settings.search}.items():
+        if raw is not None and settings.origins[name] != FIXED_BY:  # null: not searched
+            default = getattr(settings.hparams, name)
+            findings += check_range(name, name, raw, config=where, own_default=default, layers=layers)
+    return findings
+
+
 def check_names(search: Mapping[str, object], known: Mapping[str, str], *, config: str) -> list[Finding]:
     """Names that hparams.py doesn't have, with what was meant, and two spellings of one field."""
     findings = []
@@ -103,8 +134,20 @@ def check_names(search: Mapping[str, object], known: Mapping[str, str], *, confi
     return findings
 
 
-def check_range(spelling: str, name: str, raw: object, *, config: str) -> list[Finding]:
-    """The form of a range, whether every value in it is one that the field allows, and its default."""
+def check_range(
+    spelling: str,
+    name: str,
+    raw: object,
+    *,
+    config: str,
+    own_default: Any = None,
+    layers: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """The form of a range, whether every value in it is one that the field allows, and its default.
+
+    layers: what the values must fit beside the defaults. own_default: what the layers say themselves; a `default` may
+    then be left out of the range.
+    """
     spec = field_info(name)
     try:
         searched = read_range(raw)
@@ -113,15 +156,22 @@ def check_range(spelling: str, name: str, raw: object, *, config: str) -> list[F
     assert isinstance(raw, dict)
     if isinstance(searched, Interval) and (searched.scale == "integer") != (spec.type == "int"):
         return [Finding("range_kind", spelling, {"config": config, "scale": searched.scale, "type": spec.type})]
+    if name == BUDGET and not isinstance(searched, Interval):
+        return [Finding("range_budget", spelling, {"config": config})]
     findings = [
         finding
         for key, value in _values_of(searched)
-        if (finding := _value_finding(spelling, name, key, value, config)) is not None
+        if (finding := _value_finding(spelling, name, key, value, config, layers or {})) is not None
     ]
-    shown = {"config": config, "default": format_value(spec.default)}
-    if "default" not in raw:
+    expected = spec.default if layers is None else own_default
+    shown = {
+        "config": config,
+        "default": format_value(expected),
+        "where": "hparams.py" if layers is None else config,
+    }
+    if "default" not in raw and layers is None:
         findings.append(Finding("no_default", spelling, shown))
-    elif not _is_same(raw["default"], name):
+    elif "default" in raw and not _is_same(raw["default"], name, expected):
         findings.append(Finding("drift", spelling, shown | {"value": format_value(raw["default"])}))
     return findings
 
@@ -132,17 +182,19 @@ def _values_of(searched: Choices | Interval) -> list[tuple[str, object]]:
     return [("low", searched.low), ("high", searched.high)]
 
 
-def _is_same(value: object, name: str) -> bool:
+def _is_same(value: object, name: str, expected: object) -> bool:
     try:
-        return convert(value, field_info(name).annotation) == field_info(name).default
+        return convert(value, field_info(name).annotation) == expected
     except ValueError:
         return False
 
 
-def _value_finding(spelling: str, name: str, key: str, value: object, config: str) -> Finding | None:
+def _value_finding(
+    spelling: str, name: str, key: str, value: object, config: str, layers: Mapping[str, Any]
+) -> Finding | None:
     facts = {"config": config, "key": key, "value": format_value(value), "allowed": field_info(name).allowed}
     try:
-        resolve_hparams(trial={name: value})
+        resolve_hparams(**layers, trial={name: value})
     except UserError as error:
         detail = str(error).splitlines()[-1].strip()
         if ": must be " in detail and facts["allowed"] in detail:

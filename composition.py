@@ -250,7 +250,7 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
         trainer.hp.canonical(),
         trainer.total_steps,
         trainer.progress.step,
-        shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        run_setup.without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])),
     )
     for observer in trainer.observers:
         observer.on_start(info)

@@ -23,7 +23,7 @@ OPEN_BOX = "\u2423"  # how a space is shown on an axis
 
 def alignment_figure(alignment: np.ndarray, *, text: Sequence[str] | None = None, title: str = "Alignment") -> Figure:
     """Attention weights over decoder steps. text: T_text symbols, one string each, for the ticks (60 at most)."""
-    figure = _new_figure(width=8.0, height=6.0)
+    figure = new_figure(width=8.0, height=6.0)
     _draw_alignment(figure.add_subplot(), alignment, text=text, title=title)
     return figure
 
@@ -36,7 +36,7 @@ def mel_figure(
     frame_s: seconds per frame (hop_length / sampling_rate).
     """
     mels = {title: predicted} if target is None else {f"{title}: predicted": predicted, f"{title}: target": target}
-    figure = _new_figure(width=8.0, height=3.0 * len(mels))
+    figure = new_figure(width=8.0, height=3.0 * len(mels))
     _draw_mels(list(figure.subplots(len(mels), squeeze=False)[:, 0]), mels, frame_s=frame_s)
     return figure
 
@@ -45,7 +45,7 @@ def gate_figure(
     gate: np.ndarray, *, target: np.ndarray | None = None, threshold: float = 0.5, title: str = "Gate"
 ) -> Figure:
     """Probability of the end at each decoder step [T_dec], with the threshold that stops decoding."""
-    figure = _new_figure(width=8.0, height=3.0)
+    figure = new_figure(width=8.0, height=3.0)
     _draw_gate(figure.add_subplot(), gate, target=target, threshold=threshold, title=title)
     return figure
 
@@ -68,7 +68,7 @@ def sample_figure(
         else {"Predicted mel": predicted_mel, "Target mel": target_mel}
     )
     n_rows = len(mels) + (gate is not None)
-    figure = _new_figure(width=14.0, height=8.0)
+    figure = new_figure(width=14.0, height=8.0)
     # Not matplotlib's own wrapping: it reads the pieces as mathematics whatever it is told.
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS), parse_math=False)
     grid = figure.add_gridspec(n_rows, 2)
@@ -88,7 +88,7 @@ def curves_figure(
     log_scale: bool = False,
 ) -> Figure:
     """Lines over training steps by name: {name: (steps, values)}. A value that is not finite leaves a gap."""
-    figure = _new_figure(width=8.0, height=4.5)
+    figure = new_figure(width=8.0, height=4.5)
     axes = figure.add_subplot()
     for name, (steps, values) in curves.items():
         finite = np.asarray(values, dtype=float)
@@ -120,7 +120,7 @@ def save_png(figure: Figure, path: Path) -> None:
         _canvas(figure).print_png(stream)
 
 
-def _new_figure(*, width: float, height: float) -> Figure:
+def new_figure(*, width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)  # becomes figure.canvas
     return figure

@@ -3,11 +3,12 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,14 @@ def read_run_info(directory: Path) -> dict[str, Any]:
     return content
 
 
-def move_aside(directory: Path) -> Path | None:
+def move_aside(directory: Path, names: Sequence[str] = OWN_FILES) -> Path | None:
     """What an earlier run left goes to `previous/<time>/`, never deleted. -> where, or None if there was nothing."""
-    found = [directory / name for name in OWN_FILES if (directory / name).exists()]
+    found = [directory / name for name in names if (directory / name).exists()]
     if not found:
         return None
-    name = time.strftime("%Y%m%d-%H%M%S")
-    names = (name, *(f"{name}-{i}" for i in range(2, 1000)))  # more than one a second
-    aside = next(d for d in (directory / "previous" / n for n in names) if not d.exists())
+    now = time.strftime("%Y%m%d-%H%M%S")
+    places = (now, *(f"{now}-{i}" for i in range(2, 1000)))  # more than one a second
+    aside = next(d for d in (directory / "previous" / place for place in places) if not d.exists())
     aside.mkdir(parents=True)
     for path in found:
         path.rename(aside / path.name)
@@ -144,7 +145,7 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])],
         "attempt": attempt,
         "working_directory": os.getcwd(),
         "host": platform.node(),
@@ -159,6 +160,11 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     }
     write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
     return attempt
+
+
+def without_password(text: str) -> str:
+    """A database's address without the user and password that it may hold."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def git_revision() -> str | None:

@@ -1,5 +1,6 @@
-"""How command lines are spelled."""
+"""How command lines are spelled, and what their numbers must be."""
 
+import argparse
 from collections.abc import Sequence
 
 
@@ -15,3 +16,25 @@ def with_dashes(argv: Sequence[str]) -> list[str]:
 def _dashed(switch: str) -> str:
     name, equals, value = switch.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def positive_int(text: str) -> int:
+    value = int(text)  # argparse reports the ValueError
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def positive_minutes(text: str) -> float:
+    return _positive(text, "minutes")
+
+
+def positive_seconds(text: str) -> float:
+    return _positive(text, "seconds")
+
+
+def _positive(text: str, unit: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):  # NaN compares false as well
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of {unit}")
+    return value

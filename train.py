@@ -10,28 +10,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from errors import UserError
-from hparams import HParams, Resolved, preset_names, resolve_hparams
-from switches import with_dashes
+from hparams import HParams, preset_names, resolve_hparams
+from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
+from switches import positive_int, positive_minutes, with_dashes
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs
   python train.py -o output -l logs --hparams "learning_rate=1e-3,batch_size=32,use_guided_attn=True"
+  python train.py --preset demo -o output -l logs --optimize-hyperparams --n-trials 6 --train-best
   python train.py --show-params md
 """
-
-
-def positive_int(text: str) -> int:
-    value = int(text)  # argparse reports the ValueError
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def positive_minutes(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):  # NaN compares false as well
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of minutes")
-    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
     add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
     add("--no-dga", action="store_true", help="no guided attention")
+    add_arguments(p)
     return p
 
 
@@ -69,9 +58,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser().parse_args(with_dashes(argv))
 
 
-def resolved(args: argparse.Namespace) -> Resolved:
+def layers_of(args: argparse.Namespace) -> Layers:
     overrides = ",".join(filter(None, [args.hparams.strip(), "no_dga=True" if args.no_dga else ""]))
-    return resolve_hparams(preset=args.preset, hparams_file=args.hparams_file, overrides=overrides)
+    return Layers(args.preset, args.hparams_file, overrides)
 
 
 def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
@@ -85,7 +74,8 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = resolved(args)
+    layers = layers_of(args)
+    settings = resolve_hparams(**vars(layers))
     if args.show_params:
         from params_view import show_params
 
@@ -94,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.warm_start and args.checkpoint_path is None:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
     prefixes = ignored_prefixes(args, settings.hparams)
+    search = search_options(args)
     from composition import Options, train  # imports torch, which takes seconds
 
     options = Options(
@@ -108,7 +99,11 @@ def run(args: argparse.Namespace) -> int:
         resume_with_changes=args.resume_with_changes,
         skip_bad_data=args.skip_bad_data,
     )
-    return train(settings, options)
+    if search is None:
+        return train(settings, options)
+    from smart_tuner.optimization_engine import optimize
+
+    return optimize(layers, options, search, repeated=repeated_switches(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,25 @@
-"""The range that a tuned hyperparameter is searched in, as `smart_tuner/config.yaml` and presets write it."""
+"""What is searched: the ranges of `smart_tuner/config.yaml`, which presets and files narrow and `--hparams` fixes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from hparams import HParams, Resolved, field_info, field_names
+from tools import convert, read_yaml_layer
+
+CONFIG = Path(__file__).parent / "config.yaml"
+BUDGET = "epochs"  # its range is the budget of every trial, see objective.py; it is not sampled
+FIXED_BY = "--hparams"  # the origin of values that the user fixed; presets and files give the first trial's values
+
+# Where a hyperparameter changes nothing under some value of another, it is not asked for: the search space is a tree.
+ACTS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "use_guided_attn": lambda values: not values["no_dga"],
+    "guide_loss_weight": lambda values: values["use_guided_attn"] and not values["no_dga"],
+    "guide_sigma": lambda values: values["use_guided_attn"] and not values["no_dga"],
+    "ddc_loss_weight": lambda values: values["use_ddc_loss"],
+    "mmi_weight": lambda values: values["use_mmi"],
+}
 
 Scale = Literal["integer", "linear", "log"]
 SCALES: tuple[Scale, ...] = ("integer", "linear", "log")
@@ -56,3 +74,55 @@ def _choices(values: object) -> Choices:
     if len({repr(value) for value in values}) < len(values):
         raise BadRange("choices_twice")
     return Choices(tuple(values))
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Canonical names with the range of each, in the order of sampling, and the range of the budget in epochs."""
+
+    ranges: Mapping[str, Choices | Interval]
+    budget: Interval | None
+
+
+def canonical_search(search: Mapping[str, object]) -> dict[str, object]:
+    """The ranges of a `search:` section by canonical names; unknown ones are left out."""
+    canonical = {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
+    return {canonical[spelling]: raw for spelling, raw in search.items() if spelling in canonical}
+
+
+def search_space(settings: Resolved, *, config: Path = CONFIG) -> SearchSpace:
+    """The checked ranges: config.yaml's; a `search:` section beside a preset's or file's values replaces a range, adds
+    one, or takes one out (`name: null`); whatever --hparams sets is fixed. Raises BadRange where there is one.
+    """
+    found = canonical_search(read_yaml_layer(config, label=config.name).search) | settings.search
+    open_names = [name for name, raw in found.items() if raw is not None and settings.origins[name] != FIXED_BY]
+    ranges = {name: typed(name, read_range(found[name])) for name in open_names}
+    budget = ranges.pop(BUDGET, None)
+    if budget is not None and not isinstance(budget, Interval):
+        raise BadRange("range_budget")
+    conditions_last = sorted(ranges, key=lambda name: (name in ACTS and name != "use_guided_attn", name))
+    return SearchSpace({name: ranges[name] for name in conditions_last}, budget)
+
+
+def typed(name: str, searched: Choices | Interval) -> Choices | Interval:
+    """Choices as the values that the field declares: 1 may stand for 1.0."""
+    if isinstance(searched, Interval):
+        return searched
+    return Choices(tuple(convert(value, field_info(name).annotation) for value in searched.values))
+
+
+def acts(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether the hyperparameter changes anything beside these values."""
+    return name not in ACTS or ACTS[name](values)
+
+
+def contains(searched: Choices | Interval, value: Any) -> bool:
+    if isinstance(searched, Choices):
+        return value in searched.values
+    return bool(searched.low <= value <= searched.high)
+
+
+def first_trial(space: SearchSpace, hp: HParams) -> dict[str, Any]:
+    """What the settings say themselves, where the ranges hold it: the search begins with what it has to beat."""
+    values = hp.canonical()
+    return {name: values[name] for name, searched in space.ranges.items() if contains(searched, values[name])}

@@ -29,7 +29,7 @@ ROWS = (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
     ),
-    ("features", "smart_tuner.monitors", "report", "gst", "speakers"),
+    ("features", "smart_tuner.monitors", "smart_tuner.search_space", "report", "gst", "speakers"),
     ("batching", "mel_files", "drop_frames"),
     ("data_utils", "model"),
     ("loss_function",),
@@ -37,8 +37,8 @@ ROWS = (
     ("validation", "stepper", "saving"),
     ("healing",),
     ("trainer", "speaking"),
-    ("smart_tuner",),
     ("composition", "judging", "compatibility", "rescue"),
+    ("smart_tuner",),
     ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}

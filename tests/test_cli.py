@@ -19,6 +19,8 @@ SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
     "--skip-bad-data", "--no-dga", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
+    "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study",
+    "--train-best",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050
@@ -268,3 +270,19 @@ def test_a_training_leaves_its_report(trained: Path, tmp_path: Path, cache: Path
     assert "ended: all steps done" in page and "<svg" in page
     done = run("run_report.py", tmp_path, cwd=tmp_path, cache=cache)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path} is no run directory")
+
+
+# -- the search -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [
+        (("--n-trials", "5"), "--n-trials needs --optimize-hyperparams"),
+        (("--new_study", "--train-best"), "--new-study and --train-best needs --optimize-hyperparams"),
+        (("--optimize-hyperparams", "--n-trials", "0"), "0 is not 1 or more"),
+        (("--optimize-hyperparams", "--optimization-timeout", "nan"), "not a positive number of seconds"),
+    ],
+)
+def test_switches_of_the_search_are_checked(tmp_path: Path, cache: Path, switches: Sequence[str], message: str) -> None:
+    assert_refused(run("train.py", *switches, cwd=tmp_path, cache=cache), 2, message)

@@ -283,3 +283,8 @@ def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
     run_to(tiny(QUIET + ",batch_size=1"), tmp_path, Options(max_steps=4))
     hp = tiny(QUIET + ",batch_size=4")
     assert run_to(hp, tmp_path, Options(max_steps=6, resume_with_changes=True)) == 6
+
+
+def test_a_database_s_password_stays_out_of_what_is_written() -> None:
+    assert run_setup.without_password("postgresql://anna:secret@host/db") == "postgresql://***@host/db"
+    assert run_setup.without_password("batch_size=2 http://host/a") == "batch_size=2 http://host/a"

@@ -1,0 +1,79 @@
+"""What a search is asked to do: the switches of `train.py` that speak of it, and which of the others a trial repeats.
+
+Imported by `train.py --help`, so neither Optuna nor torch may be imported here.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import UserError
+from switches import positive_int, positive_seconds
+
+DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best")
+REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
+REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How long to search, where the study is kept, and what comes after.
+
+    n_trials: of the whole study, earlier launches and other machines included. timeout_s: of this launch.
+    storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside.
+    """
+
+    n_trials: int = 10
+    timeout_s: float | None = None
+    n_jobs: int = 1
+    storage: str | None = None
+    is_new: bool = False
+    train_best: bool = False
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the hyperparameters of the command line come from, as `hparams.resolve_hparams` takes them."""
+
+    preset: str | None = None
+    hparams_file: Path | None = None
+    overrides: str = ""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add = p.add_argument_group("search for hyperparameters (smart_tuner/README.md)").add_argument
+    add("--optimize-hyperparams", action="store_true", help="search; the same command goes on with an older search")
+    add("--n-trials", type=positive_int, metavar="N", help="trials of the whole study, earlier ones included (10)")
+    add("--optimization-timeout", type=positive_seconds, metavar="S", help="end this launch after S seconds, resumable")
+    add("--n-jobs", type=positive_int, metavar="N", help="so many trials at a time (1)")
+    add("--storage", metavar="URL", help="an Optuna database, for several machines; default: study/optuna.db in -o")
+    add("--new-study", action="store_true", help="search anew; an older study in -o is moved aside")
+    add("--train-best", action="store_true", help="then train in -o with the best hyperparameters")
+
+
+def search_options(args: argparse.Namespace) -> SearchOptions | None:
+    """None where no search is asked for. UserError where a switch has no search to speak of."""
+    if not args.optimize_hyperparams:
+        alone = ["--" + name.replace("_", "-") for name in DEPENDENT if getattr(args, name)]
+        if alone:
+            raise UserError(f"{' and '.join(alone)} needs --optimize-hyperparams: it says how to search")
+        return None
+    return SearchOptions(
+        n_trials=args.n_trials or 10,
+        timeout_s=args.optimization_timeout,
+        n_jobs=args.n_jobs or 1,
+        storage=args.storage,
+        is_new=args.new_study,
+        train_best=args.train_best,
+    )
+
+
+def repeated_switches(args: argparse.Namespace) -> tuple[str, ...]:
+    """What stands on every trial's command line as it stands on the search's."""
+    valued = [(name, getattr(args, name)) for name in REPEATED if getattr(args, name) is not None]
+    words = [word for name, value in valued for word in (_switch(name), str(value))]
+    return (*words, *(_switch(name) for name in REPEATED_FLAGS if getattr(args, name)))
+
+
+def _switch(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,161 @@
+"""A trial as a process: the ordinary `train.py`, in a process group of its own, followed through its metrics.jsonl."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from files import write_atomic
+from run_log import LOG, read_metrics
+from smart_tuner.objective import Ending, Records
+
+GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is written
+STALLED_S = 1800.0  # without a new record a trial hangs
+POLL_S = 0.5
+SHOWN_LINES = 3  # of the output of a trial that died
+OUTPUT_FILE, PID_FILE = "output.log", "pid"
+
+# A trial whose search is killed gets SIGTERM from the kernel: it saves and ends, and doesn't train on for nobody.
+# The signal belongs to the thread that started it, so that thread must stay for the trial's life: `run` does.
+DIES_WITH_US = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How a trial ended, its exit code (under 0: by that signal), its records, and the end of its output if it died."""
+
+    ending: Ending
+    exit_code: int
+    records: Records
+    error: str = ""
+
+
+class TrainerWrapper:
+    """Runs one trial's command in its own directory."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        grace_s: float = GRACE_S,
+        stalled_s: float = STALLED_S,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self.command, self.directory = list(command), directory
+        self.environment = dict(os.environ if environment is None else environment)
+        self.grace_s, self.stalled_s, self.poll_s = grace_s, stalled_s, poll_s
+
+    def run(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
+        """Runs until the command ends or `watch`, called every `poll_s` with all records so far, says how it shall.
+
+        A trial that something killed is started once more, and goes on from its own checkpoint.
+        """
+        end_leftover(self.directory, grace_s=self.grace_s)
+        outcome = self._run_once(watch)
+        if outcome.ending == "died" and is_kill(outcome.exit_code):
+            LOG.warning("%s was killed (exit code %d); it goes on once more", self.directory, outcome.exit_code)
+            outcome = self._run_once(watch)
+        return outcome
+
+    def _run_once(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
+        process = self._start()
+        try:
+            ending = self._follow(process, watch)
+        finally:
+            stop_group(process, grace_s=self.grace_s)
+            (self.directory / PID_FILE).unlink(missing_ok=True)
+        records = read_metrics(self.directory)
+        if ending is not None:
+            return TrialOutcome(ending, process.returncode, records)
+        if process.returncode == 0:
+            watch(records)  # the last validation is reported too
+            return TrialOutcome("finished", 0, records)
+        return TrialOutcome("died", process.returncode, records, last_lines(self.directory / OUTPUT_FILE))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        guard = [sys.executable, "-c", DIES_WITH_US] if sys.platform == "linux" else []
+        with (self.directory / OUTPUT_FILE).open("ab") as output:
+            process = subprocess.Popen(
+                [*guard, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+        write_atomic(self.directory / PID_FILE, f"{process.pid}\n")
+        return process
+
+    def _follow(self, process: subprocess.Popen[bytes], watch: Callable[[Records], Ending | None]) -> Ending | None:
+        """Until it ends by itself (None), or shall end."""
+        path, size = self.directory / "metrics.jsonl", -1
+        records: Records = []
+        changed_at = time.monotonic()
+        while True:
+            now_size = path.stat().st_size if path.exists() else 0
+            if now_size != size:
+                size, changed_at, records = now_size, time.monotonic(), read_metrics(self.directory)
+            ending = watch(records)
+            if ending is None and time.monotonic() - changed_at > self.stalled_s:
+                ending = "stalled"
+            if ending is not None:
+                return ending if process.poll() is None else None
+            try:
+                process.wait(self.poll_s)
+                return None
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def is_kill(exit_code: int) -> bool:
+    """Ended by a signal, whether the process could still save (128 + n) or not (-n)."""
+    return exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def stop_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
+    """SIGTERM and time to save, then SIGKILL for whatever of the group is left, data loaders included."""
+    if process.poll() is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            LOG.warning("process %d did not end within %.0f s of SIGTERM; it is killed", process.pid, grace_s)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # gone already
+        os.killpg(pid, number)
+
+
+def end_leftover(directory: Path, *, grace_s: float) -> None:
+    """Ends the trial that a killed search left running in this directory: two must never write into one run."""
+    try:
+        pid = int((directory / PID_FILE).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except (OSError, ValueError):  # no trial, or none any more
+        return
+    if str(directory) not in command.split("\0"):
+        return  # the number belongs to another process by now
+    LOG.warning("%s: an earlier search left process %d running; it is ended first", directory, pid)
+    _signal_group(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _signal_group(pid, signal.SIGKILL)
+
+
+def last_lines(path: Path) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-SHOWN_LINES:])

@@ -1,0 +1,64 @@
+"""A command that looks like train.py to the tuner: records in metrics.jsonl, a checkpoint, exit codes; no torch.
+
+Its score falls with training, and the nearer learning_rate is to 1e-3, the lower. STAND_IN says what else it does:
+`die` exit 1 with a last line, `nan` no finite gradient, `hang` never ends, `deaf` hangs and ignores SIGTERM, `killed`
+kills itself the first time, `all_but_0` dies unless it is trial 0.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+    directory = Path(arguments["-o"])
+    values = dict(pair.split("=", 1) for pair in arguments["--hparams"].split(",") if "[" not in pair)
+    behaviour = os.environ.get("STAND_IN", "")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "command.json").write_text(json.dumps(sys.argv[1:]))
+    launches = directory / "launches"
+    first = not launches.exists()
+    with launches.open("a") as f:
+        f.write("x")
+    if behaviour == "die" or (behaviour == "all_but_0" and not directory.name.endswith("_00000")):
+        print("RuntimeError: this trial was made to die")
+        return 1
+    if behaviour == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    steps, every = int(arguments["--max-steps"]), int(values["validate_interval"])
+    epochs = float(values["epochs"])
+    with (directory / "metrics.jsonl").open("a") as metrics:
+        for step in range(1, steps + 1):
+            total = math.nan if behaviour == "nan" else 1.0
+            line = {"type": "step", "step": step, "epoch": epochs * step / steps, "losses": {"total": total}}
+            metrics.write(json.dumps(line) + "\n")
+            if step % every == 0 or step == steps:
+                metrics.write(json.dumps(evaluated(step, epochs * step / steps, values)) + "\n")
+            metrics.flush()
+        if behaviour == "killed" and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while behaviour in ("hang", "deaf") or (behaviour == "nan"):
+            time.sleep(0.05)
+    (directory / "checkpoints").mkdir(exist_ok=True)
+    (directory / "checkpoints" / "step_00000001.pt").write_text("weights")
+    return 0
+
+
+def evaluated(step: int, epoch: float, values: dict[str, str]) -> dict[str, object]:
+    distance = 0.3 + 0.1 * abs(math.log(float(values["learning_rate"]) / 1e-3)) + 0.5 / step
+    free = {"alignment": 0.9, "mel_distance": distance, "stop_rate": 1.0, "duration_error": 0.0}
+    return {
+        "type": "eval", "step": step, "epoch": epoch, "losses": {"mel_post": 0.5}, "free_running": free,
+        "score": distance + 0.05,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
