@@ -355,6 +355,15 @@ class RunParams(Section):
     cudnn_benchmark: bool = hp_field(False, mutable=True)
 
 
+class DistributedParams(Section):
+    """How several processes train one model."""
+
+    distributed_run: bool = hp_field(False, mutable=True)
+    dist_backend: Literal["nccl", "gloo"] = hp_field("nccl", mutable=True)
+    dist_url: str = hp_field("tcp://localhost:54321", mutable=True)
+    gradient_compression: Literal["none", "bf16"] = hp_field("none", mutable=True)
+
+
 class MonitorParams(Section):
     """What is measured and shown beside the losses."""
 
@@ -387,9 +396,8 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams, TeacherForcingParams, StyleParams,
-    DataParams, TextParams,
-    AudioParams,
+    MonitorParams, DistributedParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams,
+    TeacherForcingParams, StyleParams, DataParams, TextParams, AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

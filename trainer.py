@@ -18,6 +18,7 @@ from torch import Tensor
 import checkpoint as ckpt
 from audio import MelFingerprint
 from data_utils import Batch, Corpus, MelDataset, loader_workers, make_loader, plan_batches
+from distributed import ALONE, Group
 from hparams import HParams
 from model import DecodeLimits, Tacotron2
 from module_norms import module_norms
@@ -96,25 +97,28 @@ class Trainer:
         corpus: Corpus,
         *,
         directory: Path,
-        log: RunLog,
+        log: RunLog | None,
         observers: Sequence[Observer] = (),
         limits: Limits | None = None,
         device: torch.device,
+        group: Group = ALONE,
     ) -> None:
+        """log and observers: None and none in all processes of a group but the first, which writes and shows."""
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
-        self.directory, self.log, self.observers = directory, log, observers
+        self.directory, self.log, self.observers, self.group = directory, log, observers, group
         self.limits = limits or Limits()
-        self.stepper = Stepper(hp, self.model, corpus, device)
+        self.stepper = Stepper(hp, self.model, corpus, device, group)
         self.progress = Progress()
         self.reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
         self.interval = Interval()
-        self.plan = plan_batches(corpus.train, hp)
+        self.plan = plan_batches(corpus.train, hp, n_parts=group.size)
         self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
         self.decode_limits = decode_limits(hp, corpus)
         self.references = references_of(corpus)
         self.saver = Saver(directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval)
         self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
+        self._stopped_by: int | None = None  # the signal that any process got
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -133,20 +137,23 @@ class Trainer:
                     reason = self._reason_to_stop(stop, deadline)
                     if reason:
                         break
-                self._finish(interrupted=stop.signal is not None)
+                self._finish(interrupted=self._stopped_by is not None)
             finally:
                 self.settle(wait=True)
-        return Outcome(reason or "epochs", self.progress.step, stop.signal)
+        return Outcome(reason or "epochs", self.progress.step, self._stopped_by)
 
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
         progress = self.progress
-        if stop.signal is not None:
+        is_late = deadline is not None and time.monotonic() >= deadline
+        got_signal, is_late_anywhere = self.group.greatest(stop.signal or 0, is_late)
+        if got_signal:
+            self._stopped_by = got_signal
             return "signal"
         if self.limits.max_steps is not None and progress.step >= self.limits.max_steps:
             return "max_steps"
         if progress.epoch >= self.hp.epochs:
             return "epochs"
-        if deadline is not None and time.monotonic() >= deadline:
+        if is_late_anywhere:
             return "max_minutes"
         is_last_phase = progress.step >= self.reduction.last_change
         return "early_stopping" if is_last_phase and progress.should_stop_early(self.hp) else None
@@ -164,6 +171,7 @@ class Trainer:
                     r=self.model.r,
                     num_workers=loader_workers(self.hp.num_workers),
                     pin_memory=self.device.type == "cuda",
+                    part=self.group.rank,
                 )
             )
             while True:
@@ -202,9 +210,9 @@ class Trainer:
             self.interval.norms.append(done.norm)
         else:
             self.interval.skipped += 1
-            self.emit(
-                Event(step, "skipped", "the gradient was not finite; the step was not taken", _ids(micro_batches))
-            )
+            ids = [name for part in self.group.gathered(_ids(micro_batches)) for name in part]
+            message = "the gradient was not finite; the step was not taken"
+            self.emit(Event(step, "skipped", message, {"utterances": ids}))
         if done.event is not None:
             self.emit(done.event)
         self.progress.step = step
@@ -228,7 +236,7 @@ class Trainer:
         if step % LOG_EVERY == 0:
             self._record_interval()
         if step % hp.validate_interval == 0:
-            self.run_validation()
+            self._validate()
         due = hp.save_interval and step % hp.save_interval == 0
         if due or step % hp.iters_per_checkpoint == 0 or self.progress.best_step == step:
             self.save()
@@ -237,8 +245,9 @@ class Trainer:
         self._record_interval()
         is_unjudged = not interrupted and self._validated_at != self.progress.step
         if is_unjudged:
-            self.run_validation()
-        if is_unjudged or self._saved_at != self.progress.step:  # the checkpoint holds what the validation changed
+            self._validate()
+        is_unsaved = self.group.same(self._saved_at != self.progress.step)  # the first process knows
+        if is_unjudged or is_unsaved:  # the checkpoint holds what the validation changed
             self.save()
 
     def _record_interval(self) -> None:
@@ -251,6 +260,8 @@ class Trainer:
         names = {name for losses in gathered.losses for name in losses}
         is_report_due = self.hp.debug_reporting and self.progress.step % self.hp.debug_report_interval < LOG_EVERY
         means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
+        means = self.group.added(means)  # each process has its part of every loss
+        frames, padded_frames = self.group.added({"n": gathered.frames, "padded": gathered.padded_frames}).values()
         self.emit(
             StepRecord(
                 step=self.progress.step,
@@ -258,10 +269,10 @@ class Trainer:
                 losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
                 grad_norm=torch.stack(gathered.norms).mean().item() if n else float("nan"),
                 learning_rate=self.stepper.rate,
-                frames_per_s=gathered.frames / elapsed,
+                frames_per_s=frames / elapsed,
                 step_s=elapsed / (n + gathered.skipped),
                 data_wait=gathered.waited_s / elapsed,
-                padding=1.0 - gathered.frames / gathered.padded_frames,
+                padding=1.0 - frames / padded_frames,
                 skipped=gathered.skipped,
                 modules=module_norms(self.model) if is_report_due else {},
             )
@@ -270,6 +281,17 @@ class Trainer:
     @property
     def epoch_now(self) -> float:
         return self.progress.epoch + self.progress.batch_in_epoch / max(self.batches_in_epoch(self.progress.epoch), 1)
+
+    def _validate(self) -> None:
+        """The first process judges, while the others wait; what follows from it holds for all."""
+        began = time.perf_counter()
+        if self.group.is_first:
+            self.run_validation()
+        else:
+            self._validated_at = self.progress.step
+        vars(self.progress).update(self.group.same(vars(self.progress)))
+        if not self.group.is_first:
+            self.interval.began += time.perf_counter() - began
 
     def run_validation(self) -> EvalRecord:
         """Judges the model, moves plateau and early-stopping counters, tells everybody."""
@@ -315,7 +337,8 @@ class Trainer:
 
     def emit(self, record: Record) -> None:
         """To disk first, then to whoever watches."""
-        self.log.write(record)
+        if self.log is not None:
+            self.log.write(record)
         for observer in self.observers:
             observer.on_record(record)
 
@@ -324,15 +347,22 @@ class Trainer:
     def save(self) -> None:
         """Begins to write a checkpoint of this step, after the one before is written.
 
-        A full disk or a failing one is an event, not the end of the run.
+        A full disk or a failing one is an event, not the end of the run. Of several processes the first writes, with
+        what only the others know.
         """
+        random_states = self.group.gathered(self.group.random_state())
+        if self.group.is_first:
+            self._start_to_save(random_states[1:])
+
+    def _start_to_save(self, other_random_states: Sequence[Mapping[str, Any]]) -> None:
         began, step = time.perf_counter(), self.progress.step
         self.settle(wait=True)
         if not ckpt.all_finite(self.model.state_dict()):
             self.emit(Event(step, "not_saved", "the weights are not finite; the last good checkpoint stays"))
             return
         self.saver.start(
-            snapshot(self.state()), best_score=self.progress.best_score if self.progress.best_step == step else None
+            snapshot(self.state(other_random_states)),
+            best_score=self.progress.best_score if self.progress.best_step == step else None,
         )
         self._saved_at = step
         self._stall_s = time.perf_counter() - began
@@ -353,12 +383,12 @@ class Trainer:
             seconds = {"seconds": round(done.seconds, 3), "stall": round(self._stall_s, 3)}
             self.emit(Event(done.step, "saved", done.path.name, seconds))
 
-    def state(self) -> ckpt.Checkpoint:
+    def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> ckpt.Checkpoint:
         training = {
             **self.stepper.state(),
             "progress": asdict(self.progress),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            **self.group.random_state(),
+            "other_processes": [dict(state) for state in other_random_states],
             "corpus": self.corpus.fingerprint,
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
@@ -371,15 +401,17 @@ class Trainer:
         self.stepper.restore(saved.training)
         self.progress = Progress(**saved.training["progress"])
         self.model.r = self.reduction.at(self.progress.step)
-        torch.set_rng_state(saved.training["torch_rng"])
-        if self.device.type == "cuda" and saved.training["cuda_rng"]:
-            torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
+        by_rank = [saved.training, *saved.training.get("other_processes", ())]
+        self.group.restore_random_state(by_rank, seed=self.hp.seed, step=saved.step)
+        # with another number of processes than saved it, a batch is larger or smaller: the position is rounded down
+        self.progress.batch_in_epoch = self.progress.batch_in_epoch * len(by_rank) // self.group.size
         self._saved_at = self.progress.step
-        self.log.rewind(self.progress.step)
+        if self.log is not None:
+            self.log.rewind(self.progress.step)
 
 
-def _ids(batches: Sequence[Batch]) -> dict[str, list[str]]:
-    return {"utterances": [name for batch in batches for name in batch.utterance_ids]}
+def _ids(batches: Sequence[Batch]) -> list[str]:
+    return [name for batch in batches if batch.counts for name in batch.utterance_ids]
 
 
 def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> ckpt.Voice:

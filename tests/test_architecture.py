@@ -22,9 +22,9 @@ ROWS = (
         "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
         "reduction", "recompute", "attention", "module_norms",
     ),
-    ("tools", "run_log", "stopping"),
+    ("tools", "run_log", "stopping", "launching"),
     ("text", "hparams"),
-    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision"),
+    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "distributed"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
@@ -38,7 +38,7 @@ ROWS = (
     ("trainer", "speaking"),
     ("smart_tuner",),
     ("composition", "judging", "compatibility", "rescue"),
-    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "benchmarks"),
+    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "multiproc", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
 COMMANDS = frozenset(ROWS[-1])
