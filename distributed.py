@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from errors import UserError
 from hparams import DistributedParams
@@ -254,10 +255,10 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
         torch.cuda.set_device(device)
     if place.has_launcher:
         _end_with(os.getppid())
-    backend = _backend(hp.dist_backend, device, is_first=place.rank == 0)
+    backend = chosen_backend(hp, device, is_first=place.rank == 0)
     dist.init_process_group(
         backend,
-        init_method=place.url,
+        store=_meeting(place),
         rank=place.rank,
         world_size=place.size,
         timeout=PATIENCE if backend == "gloo" else None,
@@ -271,13 +272,20 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def _backend(asked: str, device: torch.device, *, is_first: bool) -> str:
+def _meeting(place: Place) -> dist.Store:
+    """Where the processes find each other's addresses; after a restart, not those of the ones that are gone."""
+    store, _, _ = next(rendezvous(place.url, place.rank, place.size))
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def chosen_backend(hp: DistributedParams, device: torch.device, *, is_first: bool) -> str:
+    """dist_backend, or gloo where NCCL can't be."""
     has_nccl = device.type == "cuda" and dist.is_nccl_available()
-    if asked == "nccl" and not has_nccl:
+    if hp.dist_backend == "nccl" and not has_nccl:
         if is_first:
             LOG.warning("dist_backend=nccl needs NVIDIA's GPUs and NCCL, which are not here: the processes use gloo")
         return "gloo"
-    return asked
+    return hp.dist_backend
 
 
 def _end_with(parent: int) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 import checkpoint as ckpt
 from batching import BatchPlan
 from data_utils import Corpus, load_corpus, make_loader
-from distributed import ALONE, Group, Place, joined, place_of
+from distributed import ALONE, Group, Place, chosen_backend, joined, place_of
 from errors import DataError, UserError
 from hparams import HParams
 from model import Tacotron2
@@ -52,8 +52,8 @@ def in_group(hp: HParams, directory: Path, group: Group, corpus: Corpus, *, step
     return trainer
 
 
-def gradients(trainer: Watched, *, compression: str = "none") -> list[dict[str, Any]]:
-    """Gradients and losses of every batch of the first epoch, added over the group, by running statistics."""
+def gradients(trainer: Watched) -> list[dict[str, Any]]:
+    """Gradients and losses of every step of the first epoch, added over the group, by running statistics."""
     trainer.stepper.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
     stepper, group, found = trainer.stepper, trainer.group, []
     k = trainer.hp.gradient_accumulation_steps
@@ -64,7 +64,7 @@ def gradients(trainer: Watched, *, compression: str = "none") -> list[dict[str, 
     for i in range(0, len(batches), k):
         stepper.optimizer.zero_grad()
         losses = stepper.accumulate(batches[i : i + k], step=1)
-        group.add_gradients(trainer.model.parameters(), compression=compression)
+        group.add_gradients(trainer.model.parameters(), compression=trainer.hp.gradient_compression)
         added = group.added({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})
@@ -120,9 +120,8 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
     with joined(place, hps["plain"]) as group:
         corpus = group.in_turn(lambda: load_corpus(hps["plain"]))
         found: dict[str, Any] = {"agreed": agreed(group)}
-        for name in ("plain", "stepped", "everything"):
+        for name in ("plain", "stepped", "everything", "bf16"):
             found[name] = gradients(in_group(hps[name], folder / f"{name}{rank}", group, corpus))
-        found["bf16"] = gradients(in_group(hps["plain"], folder / f"bf16{rank}", group, corpus), compression="bf16")
         found["resume"] = cut_and_resumed(hps["resume"], folder, group, corpus)
         spoilt = group.in_turn(lambda: poisoned(hps["plain"], 0))
         skipping = in_group(hps["plain"], folder / "skip", group, spoilt, steps=2)
@@ -141,6 +140,7 @@ def pair(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
         "plain": tiny(PLAIN),
         "stepped": tiny(STEPPED),
         "everything": tiny(EVERYTHING),
+        "bf16": tiny(f"{PLAIN},gradient_compression=bf16"),
         "resume": tiny("validation_attention_analysis=True,validate_interval=2,iters_per_checkpoint=3"),
     }
     context = multiprocessing.get_context("spawn")
@@ -166,7 +166,7 @@ def test_gradients_and_losses_of_two_processes_are_those_of_one_with_the_joined_
         for theirs, ours in zip(two, alone, strict=True):
             assert theirs["gradients"].keys() == ours["gradients"].keys()
             for parameter, expected in ours["gradients"].items():  # float32 sums in another order
-                torch.testing.assert_close(theirs["gradients"][parameter], expected, rtol=1e-4, atol=1e-6, msg=parameter)
+                torch.testing.assert_close(theirs["gradients"][parameter], expected, rtol=1e-4, atol=1e-6)
             assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-5, abs=1e-6)
 
 
@@ -292,6 +292,13 @@ def test_processes_started_by_hand_meet_at_dist_url(tiny: Tiny) -> None:
 def test_distributed_run_in_one_process_trains_alone_and_says_so(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     assert place(tiny, "distributed_run=True") is None
     assert "this is ONE process" in caplog.text
+
+
+def test_without_a_gpu_nccl_becomes_gloo_and_says_so(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+    cpu = torch.device("cpu")
+    assert chosen_backend(tiny("dist_backend=nccl"), cpu, is_first=True) == "gloo" and "dist_backend=nccl" in caplog.text
+    caplog.clear()
+    assert chosen_backend(tiny("dist_backend=gloo"), cpu, is_first=True) == "gloo" and not caplog.text
 
 
 @pytest.mark.parametrize(

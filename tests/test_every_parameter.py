@@ -310,6 +310,11 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
     "cudnn_enabled": Seen(launches, "cudnn_enabled=False", ALONE),
     "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
+    # several processes
+    "distributed_run": Elsewhere("test_distributed.py::test_distributed_run_in_one_process_trains_alone_and_says_so"),
+    "dist_backend": Elsewhere("test_distributed.py::test_without_a_gpu_nccl_becomes_gloo_and_says_so"),
+    "dist_url": Elsewhere("test_distributed.py::test_processes_started_by_hand_meet_at_dist_url"),
+    "gradient_compression": Elsewhere("test_distributed.py::test_gradients_sent_as_bf16_are_the_same_to_three_digits"),
     # monitoring
     "validation_attention_analysis": Elsewhere("test_validation.py::test_the_score_is_the_loss_without_free_running"),
     "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),
