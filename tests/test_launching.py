@@ -114,13 +114,13 @@ def test_the_loss_curve_of_two_processes_is_that_of_one_with_the_joined_batch(tm
         (("multiproc.py", "--n_gpus", "2", "train.py"), "two", f"{AS_ONE},batch_size=4"),
         (("train.py",), "one", f"{AS_ONE},batch_size=8"),
     ):
-        done = run(*script, "-o", name, "-l", f"{name}-logs", "--hparams", settings, "--max-steps", "40", cwd=tmp_path,
+        done = run(*script, "-o", name, "-l", f"{name}-logs", "--hparams", settings, "--max-steps", "20", cwd=tmp_path,
                    cache=cache)  # fmt: skip
         assert done.returncode == 0, done.stderr
     two, one = step_losses(tmp_path / "two"), step_losses(tmp_path / "one")
-    assert one[-1] < 0.7 * one[0] and len(two) == len(one) == 4
+    assert one[1] < 0.9 * one[0] and len(two) == len(one) == 2
     # batch normalisation is by each process's own utterances, four here instead of eight
-    assert two == pytest.approx(one, rel=0.03)
+    assert two == pytest.approx(one, rel=0.02)
 
 
 # ---- faults
@@ -135,13 +135,9 @@ def test_a_killed_process_ends_all_within_ten_seconds(training: Started) -> None
     assert "process 1 was killed by signal 9" in training.said.read_text()
 
 
-@pytest.mark.spec
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_the_launcher_saves_once(
-    training: Started, dataset: Path, number: signal.Signals, exit_code: int
-) -> None:
+def assert_saves_once(training: Started, dataset: Path, number: signal.Signals) -> None:
     training.process.send_signal(number)
-    assert training.process.wait(timeout=120) == exit_code
+    assert training.process.wait(timeout=120) == 128 + number
     assert training.alive() == [] and "Traceback" not in training.said.read_text()
     saved, ended = (e for e in read_jsonl(dataset / "output" / "events.jsonl") if e["kind"] in ("saved", "ended"))
     assert (saved["kind"], ended["message"]) == ("saved", "signal")
@@ -149,6 +145,16 @@ def test_a_signal_to_the_launcher_saves_once(
 
 
 @pytest.mark.spec
+def test_a_request_to_end_saves_once(training: Started, dataset: Path) -> None:
+    assert_saves_once(training, dataset, signal.SIGTERM)
+
+
+@pytest.mark.campaign
+def test_an_interrupted_launcher_saves_once(training: Started, dataset: Path) -> None:
+    assert_saves_once(training, dataset, signal.SIGINT)
+
+
+@pytest.mark.campaign
 def test_a_killed_launcher_leaves_nobody_behind_and_the_run_saved(training: Started, dataset: Path) -> None:
     training.process.kill()
     deadline = time.monotonic() + 60
