@@ -363,6 +363,14 @@ class DistributedParams(Section):
     dist_url: str = hp_field("tcp://localhost:54321", mutable=True)
     gradient_compression: Literal["none", "bf16"] = hp_field("none", mutable=True)
 
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("dist_url",),
+            lambda url: url.startswith(("tcp://", "file://")),
+            "dist_url must be tcp://HOST:PORT, or file:///FILE in a folder that all share",
+        ),
+    )
+
 
 class MonitorParams(Section):
     """What is measured and shown beside the losses."""
