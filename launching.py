@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.distributed import DistNetworkError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
@@ -149,7 +150,10 @@ def agent_of(launch: Launch, logs: Path) -> Agent:
 
 
 def run(launch: Launch) -> int:
-    """Runs them to their common end. -> the exit code: 0, the first failing process's, 130 or 143 for a signal."""
+    """Runs them to their common end. -> the exit code: 0, the first failing process's, 130 or 143 for a signal.
+
+    UserError where machines can't meet.
+    """
     threads = max(1, (os.cpu_count() or 1) // launch.n_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each; more than there are cores would fight for them
     with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as logs:
@@ -158,6 +162,12 @@ def run(launch: Launch) -> int:
             agent.run()
         except SignalException as stopped:
             return after_signal(stopped.sigval, agent.exit_codes())
+        except DistNetworkError as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"the machines can't meet at --rdzv_endpoint {launch.rdzv_endpoint or 'of this one'} ({reason}); it "
+                "must be a free port of machine 0 that the others reach"
+            ) from None
         finally:
             agent.get_worker_group().spec.rdzv_handler.shutdown()
         if agent.failure is None or agent.get_worker_group().state is not WorkerState.FAILED:

@@ -235,6 +235,16 @@ def test_more_processes_than_gpus_are_refused_with_their_number(monkeypatch: pyt
         launching.processes_here(3)
 
 
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"can't meet at --rdzv_endpoint {endpoint}.* a free port of machine 0"):
+            launching.run(launching.Launch(["train.py"], 1, nnodes=2, rdzv_endpoint=endpoint))
+
+
 def test_a_killed_process_is_the_cause_though_others_failed_beside_it() -> None:
     assert launching.first_cause({0: 1, 1: -9, 2: 1}) == 1
     assert launching.first_cause({2: 1, 1: 1}) == 1
