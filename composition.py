@@ -18,7 +18,7 @@ from audio import MelFingerprint
 from console import ConsoleObserver, configure_logging, counted_progress
 from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
-from distributed import Group, joined, place_of
+from distributed import ALONE, Group, joined, place_of
 from errors import DataError, NothingToRecover, UserError
 from hparams import HParams, Resolved
 from messages import language_of
@@ -122,7 +122,7 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
 
 
 def build(
-    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool, group: Group
+    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool, group: Group = ALONE
 ) -> tuple[Trainer, RunLog | None]:
     """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes.
 
