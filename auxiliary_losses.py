@@ -87,7 +87,14 @@ class AuxiliaryLosses:
         return drop_frames(batch.mel, batch.mel_lengths, self.mean_frame, self.hp.drop_frame_rate)
 
     def add(
-        self, terms: LossTerms, outputs: Outputs, batch: Batch, *, step: int, share: Tensor, by_utterances: float
+        self,
+        terms: LossTerms,
+        outputs: Outputs,
+        batch: Batch,
+        *,
+        step: int,
+        share: Tensor,
+        by_utterances: Tensor | float,
     ) -> LossTerms:
         """The terms with all that is on.
 

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import count, pairwise
 
 import numpy as np
@@ -49,6 +49,7 @@ class Batch:
     text [B, T_text] int64, padded with 0; text_lengths [B] int64; mel [B, n_mels, T_mel] float32, standardised, padded
     with standardised silence; mel_lengths [B] int64, true frames; gate [B, T_mel / r] float32, 1 from the last valid
     decoder step on; n_frames: sum of mel_lengths, known on the host; speakers [B] int64 where the corpus names them.
+    counts=False: another process has these utterances too, and they count there; see `BatchPlan.part`.
     """
 
     text: Tensor
@@ -59,6 +60,7 @@ class Batch:
     utterance_ids: tuple[str, ...]
     n_frames: int = -1
     speakers: Tensor | None = None
+    counts: bool = True
 
     def __post_init__(self) -> None:
         if self.n_frames < 0:
@@ -227,7 +229,8 @@ class BatchPlan:
     batch_size. frame_multiple divides every T_mel. use_bands=False: any lengths together, each batch padded to its own
     maximum. shuffle=False: the same batches every epoch, for validation. The last batches may hold fewer utterances;
     none is ever left out. With `speakers`, one for each utterance, an epoch draws as many utterances as there are, but
-    speakers evenly and within each the durations: some come twice, others not at all.
+    speakers evenly and within each the durations: some come twice, others not at all. n_parts: processes that share
+    each batch, which then is so many times as large: k processes go through the batches of one with k * batch_size.
 
     Raises UserError if an utterance alone is over max_batch_frames.
     """
@@ -241,6 +244,7 @@ class BatchPlan:
     shuffle: bool = True
     n_bands: int = MAX_BANDS
     speakers: Sequence[str | None] = ()
+    n_parts: int = 1
 
     def __post_init__(self) -> None:
         longest = round_up(max(n_frames for _, n_frames in self.lengths), self.frame_multiple)
@@ -253,7 +257,7 @@ class BatchPlan:
     @cached_property
     def bands(self) -> list[tuple[int, int]]:
         """(T_text, T_mel) of each band, both ascending; one band of everything is (longest text, longest mel)."""
-        n_bands = max(1, min(self.n_bands, len(self.lengths) // self.batch_size))
+        n_bands = max(1, min(self.n_bands, len(self.lengths) // (self.batch_size * self.n_parts)))
         edges = band_edges([mel for _, mel in self.lengths], n_bands=n_bands, multiple=self.frame_multiple)
         bands = []
         for edge in edges:
@@ -280,6 +284,10 @@ class BatchPlan:
             batches = [batches[i] for i in order]
         return batches
 
+    def part(self, batch: Sequence[int], number: int) -> tuple[int, ...]:
+        """What process `number` takes of a batch. One that gets nothing takes an utterance that counts elsewhere."""
+        return tuple(batch[number :: self.n_parts]) or tuple(batch[:1])
+
     def padding_share(self, epoch: int = 0) -> float:
         """Padded frames / all frames of an epoch."""
         padded = sum(len(batch) * self.shape(batch)[1] for batch in self.epoch(epoch))
@@ -303,7 +311,7 @@ class BatchPlan:
         left: list[int] = []
         for band, edge in enumerate(edges.tolist()):
             left += self._ordered(drawn[band_of == band], generator)
-            size = self.max_batch_frames // edge if self.max_batch_frames else self.batch_size
+            size = self.n_parts * (self.max_batch_frames // edge if self.max_batch_frames else self.batch_size)
             while len(left) >= size:
                 batches.append(tuple(left[:size]))
                 left = left[size:]
@@ -320,16 +328,25 @@ class BatchPlan:
         return [*batches, tuple(current)]
 
     def _fits(self, batch: Sequence[int]) -> bool:
+        size = -(-len(batch) // self.n_parts)  # of the largest part
         if self.max_batch_frames:
-            return len(batch) * self.shape(batch)[1] <= self.max_batch_frames
-        return len(batch) <= self.batch_size
+            return size * self.shape(batch)[1] <= self.max_batch_frames
+        return size <= self.batch_size
 
 
 # ---- loading
 
 
-def _collate_planned(items: Sequence[Item], *, plan: BatchPlan, stats: MelStats, r: int) -> Batch:
-    return collate(items, r=r, stats=stats, pad_to=plan.shape([item.index for item in items]))
+class PlannedBatches(Dataset[Batch]):
+    """The batches of a plan, or one process's part of each, padded as the whole batch is. A batch is its own key."""
+
+    def __init__(self, dataset: MelDataset, plan: BatchPlan, *, r: int, part: int = 0) -> None:
+        self.dataset, self.plan, self.r, self.part = dataset, plan, r, part
+
+    def __getitem__(self, batch: Sequence[int]) -> Batch:
+        items = [self.dataset[index] for index in self.plan.part(batch, self.part)]
+        collated = collate(items, r=self.r, stats=self.dataset.stats, pad_to=self.plan.shape(batch))
+        return collated if self.part < len(batch) else replace(collated, counts=False)
 
 
 def make_loader(
@@ -341,14 +358,14 @@ def make_loader(
     first_batch: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    part: int = 0,
 ) -> Iterable[Batch]:
-    """The batches of one epoch from `first_batch` on, the same for any number of workers.
+    """The batches of one epoch from `first_batch` on, the same for any number of workers; of each one process's part.
 
     Iterating draws nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
     """
-    batches = [list(batch) for batch in plan.epoch(epoch)[first_batch:]]
-    seed = item_seed(plan.seed, epoch, 0)
-    return _loader(dataset, plan, batches, r=r, seed=seed, num_workers=num_workers, pin_memory=pin_memory)
+    planned, batches = PlannedBatches(dataset, plan, r=r, part=part), plan.epoch(epoch)[first_batch:]
+    return _loader(planned, batches, epoch=epoch, num_workers=num_workers, pin_memory=pin_memory)
 
 
 def make_endless_loader(
@@ -360,38 +377,36 @@ def make_endless_loader(
     first_batch: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
+    part: int = 0,
 ) -> Iterable[Batch]:
     """As `make_loader`, then the epochs after it, by the same processes, which load ahead across the borders."""
-    batches = _batches_from(plan, epoch, first_batch)
-    seed = item_seed(plan.seed, epoch, 0)
-    return _loader(dataset, plan, batches, r=r, seed=seed, num_workers=num_workers, pin_memory=pin_memory)
+    planned, batches = PlannedBatches(dataset, plan, r=r, part=part), _batches_from(plan, epoch, first_batch)
+    return _loader(planned, batches, epoch=epoch, num_workers=num_workers, pin_memory=pin_memory)
 
 
-def _batches_from(plan: BatchPlan, epoch: int, first_batch: int) -> Iterator[list[int]]:
+def _batches_from(plan: BatchPlan, epoch: int, first_batch: int) -> Iterator[Sequence[int]]:
     for current in count(epoch):
-        for batch in plan.epoch(current)[first_batch if current == epoch else 0 :]:
-            yield list(batch)
+        yield from plan.epoch(current)[first_batch if current == epoch else 0 :]
 
 
 def _loader(
-    dataset: MelDataset,
-    plan: BatchPlan,
-    batches: Iterable[list[int]],
+    planned: PlannedBatches,
+    batches: Iterable[Sequence[int]],
     *,
-    r: int,
-    seed: int,
+    epoch: int,
     num_workers: int,
     pin_memory: bool,
 ) -> Iterable[Batch]:
+    plan, r = planned.plan, planned.r
     assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
     return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=partial(_collate_planned, plan=plan, stats=dataset.stats, r=r),
+        planned,
+        batch_size=None,  # each item is a batch
+        sampler=batches,
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_worker_context() if num_workers else None,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
     )
 
 

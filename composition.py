@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -18,7 +18,8 @@ from audio import MelFingerprint
 from console import ConsoleObserver, configure_logging, counted_progress
 from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
-from errors import GaveUp, NothingToRecover, UserError
+from distributed import ALONE, Group, joined, place_of
+from errors import DataError, GaveUp, NothingToRecover, UserError
 from hparams import HParams, Resolved
 from messages import language_of
 from model import Tacotron2
@@ -46,27 +47,52 @@ class Options:
     fresh: bool = False
     resume_with_changes: bool = False
     skip_bad_data: bool = False
+    n_gpus: int | None = None
+    rank: int | None = None  # among n_gpus processes that were started by hand
 
 
 def train(settings: Resolved, options: Options) -> int:
-    """One launch of a run, from the first look at its directory to the exit code."""
+    """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
+    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group:
+        return train_in(group, settings, options)
+
+
+def train_in(group: Group, settings: Resolved, options: Options) -> int:
+    hp = settings.hparams
     paths = run_setup.run_paths(options.output, options.logs, hp)
-    configure_logging(paths.log_directory)
-    is_fresh = run_setup.is_fresh_start(paths.directory, asked=options.fresh or hp.force_model_reinit)
+    if group.is_first:
+        configure_logging(paths.log_directory)
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    goes_on = not is_fresh and ckpt.all_checkpoints(paths.directory / "checkpoints")
-    if options.checkpoint is not None and not goes_on:
-        ckpt.resolve(options.checkpoint)  # a wrong -c is refused here, before the corpus takes its time
-    is_demo = run_setup.is_demo_wanted(settings, paths.directory, is_fresh=is_fresh)
-    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
+    is_fresh, is_demo = group.from_first(lambda: look(paths.directory, settings, options))
+    corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
+    check_same_data(group.gathered(corpus.fingerprint))
     data = run_setup.DEMO if is_demo else hp.training_files
-    trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh)
+    trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group)
     try:
-        return fit(trainer, paths, attempt_log)
+        return fit(trainer, paths)
     finally:
-        attempt_log.close()
+        if attempt_log is not None:
+            attempt_log.close()
+
+
+def look(directory: Path, settings: Resolved, options: Options) -> tuple[bool, bool]:
+    """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
+    is_fresh = run_setup.is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
+    goes_on = not is_fresh and ckpt.all_checkpoints(directory / "checkpoints")
+    if options.checkpoint is not None and not goes_on:
+        ckpt.resolve(options.checkpoint)  # a wrong -c is refused here
+    return is_fresh, run_setup.is_demo_wanted(settings, directory, is_fresh=is_fresh)
+
+
+def check_same_data(fingerprints: Sequence[str]) -> None:
+    if len(set(fingerprints)) > 1:
+        others = [str(rank) for rank, other in enumerate(fingerprints) if other != fingerprints[0]]
+        raise DataError(
+            f"process {', '.join(others)} of {len(fingerprints)} found other recordings or texts than process 0: copy "
+            "the same filelists and recordings to every machine, or let training_files name a shared folder"
+        )
 
 
 def with_demo_files(hp: HParams) -> HParams:
@@ -96,11 +122,47 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
 
 
 def build(
-    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool
-) -> tuple[Trainer, RunLog]:
-    """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes."""
+    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool, group: Group = ALONE
+) -> tuple[Trainer, RunLog | None]:
+    """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes.
+
+    What is read and written of the run is the first process's alone; the others have no log.
+    """
     torch.manual_seed(hp.seed)
     model = Tacotron2(hp, n_speakers=len(corpus.speakers))
+    saved, attempt = group.from_first(lambda: open_run(model, hp, corpus, directory, options, data, is_fresh))
+    model.to(group.device)
+    group.copy_from_first([*model.parameters(), *model.buffers()])
+    group.seed_apart(hp.seed)
+    log = RunLog(directory, attempt=attempt) if group.is_first else None
+    trainer = group.in_turn(
+        lambda: Trainer(
+            hp,
+            model,
+            corpus,
+            directory=directory,
+            log=log,
+            observers=observers(hp) if group.is_first else (),
+            limits=Limits(options.max_steps, options.max_minutes),
+            device=group.device,
+            group=group,
+        )
+    )
+    if saved is not None:
+        trainer.restore(saved)
+    if log is not None and saved is not None:
+        set_aside(directory, saved.step, log)
+        log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
+        LOG.info("going on from step %d", saved.step)
+    elif log is not None:
+        log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
+    return trainer, log
+
+
+def open_run(
+    model: Tacotron2, hp: HParams, corpus: Corpus, directory: Path, options: Options, data: str, is_fresh: bool
+) -> tuple[ckpt.Checkpoint | None, int]:
+    """What to go on from, perhaps weights that are in the model now, and the number of this attempt."""
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
@@ -109,19 +171,7 @@ def build(
     attempt = run_setup.write_run_info(
         directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
     )
-    log = RunLog(directory, attempt=attempt)
-    limits = Limits(options.max_steps, options.max_minutes)
-    trainer = Trainer(
-        hp, model, corpus, directory=directory, log=log, observers=observers(hp), limits=limits, device=best_device()
-    )
-    if saved is None:
-        log.rewind(0)  # an earlier attempt may have been killed before its first checkpoint
-    else:
-        trainer.restore(saved)
-        set_aside(directory, saved.step, log)
-        log.write(Event(saved.step, "resumed", f"from step {saved.step}", {"attempt": attempt}))
-        LOG.info("going on from step %d", saved.step)
-    return trainer, log
+    return saved, attempt
 
 
 def set_aside(directory: Path, step: int, log: RunLog) -> None:
@@ -131,10 +181,6 @@ def set_aside(directory: Path, step: int, log: RunLog) -> None:
             moved = ckpt.quarantine(path)
             LOG.warning("%s is damaged and was moved to %s", path, moved)
             log.write(Event(step, "quarantined", f"{path.name} is damaged; moved to {moved.parent.name}/"))
-
-
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
@@ -242,7 +288,7 @@ def telegram_observers(hp: HParams) -> list[Observer]:
     return [Queued(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]
 
 
-def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
+def fit(trainer: Trainer, paths: run_setup.RunPaths) -> int:
     """Trains, tells the observers, and turns the outcome into the exit code."""
     info = RunInfo(
         paths.directory,
@@ -266,7 +312,8 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths, log: RunLog) -> int:
         raise
     finally:
         close_all(trainer.observers)
-    LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))
+    if trainer.group.is_first:
+        LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))
     return 0 if outcome.signal is None else 128 + outcome.signal
 
 
@@ -278,13 +325,15 @@ def facts_of(trainer: Trainer) -> dict[str, Any]:
         "training": len(trainer.corpus.train),
         "validation": len(trainer.corpus.validation),
         "batches": trainer.batches_in_epoch(0),
+        "processes": trainer.group.size,
     }
 
 
 def describe(facts: Mapping[str, Any]) -> str:
+    shared = f", each shared by {facts['processes']} processes" if facts["processes"] > 1 else ""
     return (
         f"{facts['parameters'] / 1e6:.2f} M parameters on {facts['device']}, {facts['training']} training and "
-        f"{facts['validation']} validation utterances, {facts['batches']} batches an epoch"
+        f"{facts['validation']} validation utterances, {facts['batches']} batches an epoch{shared}"
     )
 
 

@@ -147,8 +147,11 @@ def corpus_fingerprint(features: Iterable[Feature]) -> str:
     return digest.hexdigest()
 
 
-def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False) -> BatchPlan:
-    """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training."""
+def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = False, n_parts: int = 1) -> BatchPlan:
+    """The batches that `hp` asks for: in the same order every epoch for validation, shuffled for training.
+
+    n_parts: processes that share each of them.
+    """
     multiple = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step).multiple  # whole steps in every phase
     if hp.use_ddc_loss:
         multiple = math.lcm(multiple, hp.ddc_reduction_factor)  # and of both decoders
@@ -161,4 +164,5 @@ def plan_batches(dataset: MelDataset, hp: HParams, *, is_validation: bool = Fals
         use_bands=hp.use_bucket_batching,
         shuffle=not is_validation,
         speakers=dataset.speaker_names if hp.use_balanced_sampling and not is_validation else (),
+        n_parts=n_parts,
     )

@@ -16,6 +16,7 @@ import torch
 
 import checkpoint as ckpt
 from data_utils import Batch
+from distributed import ALONE, Group
 from errors import GaveUp
 from files import write_atomic
 from hparams import HParams, hparams_hash
@@ -57,10 +58,17 @@ class Healing:
     """One run's ladder, its journal, and the way back."""
 
     def __init__(
-        self, hp: HParams, stepper: Stepper, *, directory: Path, corpus: str, emit: Callable[[Event], None]
+        self,
+        hp: HParams,
+        stepper: Stepper,
+        *,
+        directory: Path,
+        corpus: str,
+        emit: Callable[[Event], None],
+        group: Group = ALONE,
     ) -> None:
-        """corpus: the fingerprint of the data."""
-        self.hp, self.stepper, self.directory, self.emit = hp, stepper, directory, emit
+        """corpus: the fingerprint of the data. Of several processes the first decides and writes, for all."""
+        self.hp, self.stepper, self.directory, self.emit, self.group = hp, stepper, directory, emit, group
         self.ladder = Ladder(hp)
         self.corpus, self.settings = corpus, f"{hparams_hash(hp)}-{corpus[:8]}"
         self.journal = _read_json(directory / JOURNAL)
@@ -90,6 +98,14 @@ class Healing:
 
     def begin(self, progress: Progress, state: Callable[[], ckpt.Checkpoint]) -> None:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
+        is_new, self.journal = self.group.from_first(lambda: self._begin(progress))
+        self.take_over(progress)
+        if is_new:
+            beginning = state()
+            self._beginning = snapshot(beginning) if self.group.is_first else None
+
+    def _begin(self, progress: Progress) -> tuple[bool, dict[str, Any]]:
+        """-> whether there is no checkpoint yet; the journal"""
         old = _read_json(self.directory / DIAGNOSIS)
         if old and old.get("settings") == self.settings:
             self.emit(Event(progress.step, "gave_up", old["message"], old))
@@ -98,9 +114,7 @@ class Healing:
             (self.directory / DIAGNOSIS).unlink()
             if self.rollbacks:
                 self._write_journal(cleared=len(self.rollbacks))
-        self.take_over(progress)
-        if not ckpt.all_checkpoints(self.directory / "checkpoints"):
-            self._beginning = snapshot(state())
+        return not ckpt.all_checkpoints(self.directory / "checkpoints"), self.journal
 
     def take_over(self, progress: Progress) -> None:
         """What a checkpoint, or the beginning of a run, doesn't know of yet."""
@@ -120,6 +134,7 @@ class Healing:
     def restore(self, saved: ckpt.Checkpoint, progress: Progress) -> None:
         """progress: the checkpoint's, which learns of later rollbacks here."""
         assert saved.training is not None
+        self.journal = self.group.same(self.journal)
         self.ladder.vitals = Vitals(**saved.training.get("recovery", {}))
         has_changed = any(differences(self.hp, saved.voice.hparams).values())
         if has_changed or saved.training["corpus"] != self.corpus:
@@ -185,8 +200,8 @@ class Healing:
             if done.is_taken:
                 self._follow(step, self.ladder.after_step(step, None, loss=done.loss, norm=done.norm, at=at))
             return
-        broken = broken_utterances(micro_batches)
-        names = broken or [name for batch in micro_batches for name in batch.utterance_ids]
+        broken = self._of_all(broken_utterances(micro_batches))
+        names = broken or self._of_all([n for batch in micro_batches if batch.counts for n in batch.utterance_ids])
         why = f"; values that are not finite are in the mel of {', '.join(broken)}" if broken else ""
         message = f"{done.fault.message}{why}; the step was not taken"
         self.emit(Event(step, "skipped", message, {"reason": done.fault.kind, "utterances": names}))
@@ -198,10 +213,16 @@ class Healing:
         )
         self._follow(step, verdict)
 
+    def _of_all(self, names: list[str]) -> list[str]:
+        return [name for part in self.group.gathered(names) for name in part]
+
     def after_validation(self, progress: Progress, alignment: float | None, loss: float) -> None:
-        """alignment: of free-running speech, where that is measured. Diverged if the run must go back."""
+        """alignment: of free-running speech, where that is measured. Diverged if the run must go back.
+
+        Called by the process that validates, alone.
+        """
         if not loss < float("inf"):
-            self.check(progress.step)
+            _refuse(self.stepper.damage(), progress.step)
         if alignment is not None:
             verdict = self.ladder.after_validation(progress.step, alignment, at=progress.position, hp=self.hp)
             self._follow(progress.step, verdict)
@@ -214,9 +235,7 @@ class Healing:
 
     def check(self, step: int) -> None:
         """Diverged if weights, statistics or optimiser are not finite: skipping steps does not help them."""
-        damage = self.stepper.damage()
-        if damage is not None:
-            raise Diverged(Fault("damaged", f"{damage} holds values that are not finite", onset=step))
+        _refuse(next(filter(None, self.group.gathered(self.stepper.damage())), None), step)
 
     @property
     def keep_checkpoints(self) -> int:
@@ -241,6 +260,10 @@ class Healing:
 
     def roll_back(self, fault: Fault, progress: Progress) -> ckpt.Checkpoint:
         """The checkpoint to go on from, after all is written down. GaveUp where the ladder ends."""
+        target, self.journal = self.group.from_first(lambda: (self._roll_back(fault, progress), self.journal))
+        return target
+
+    def _roll_back(self, fault: Fault, progress: Progress) -> ckpt.Checkpoint:
         directory = self.directory / "checkpoints"
         first_bad = ckpt.checkpoint_path(directory, fault.onset)
         earlier = [path for path in ckpt.all_checkpoints(directory) if path < first_bad]
@@ -342,6 +365,11 @@ class Healing:
             f"go on:       with other settings or data by the same command; as it is after deleting "
             f"{self.directory / DIAGNOSIS}; python emergency_recovery.py {self.directory} tells more"
         )
+
+
+def _refuse(damage: str | None, step: int) -> None:
+    if damage is not None:
+        raise Diverged(Fault("damaged", f"{damage} holds values that are not finite", onset=step))
 
 
 def broken_utterances(batches: Sequence[Batch]) -> list[str]:

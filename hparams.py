@@ -364,6 +364,23 @@ class RecoveryParams(Section):
     gradient_explosion_threshold: float = hp_field(1000.0, gt=0, mutable=True)
 
 
+class DistributedParams(Section):
+    """How several processes train one model."""
+
+    distributed_run: bool = hp_field(False, mutable=True)
+    dist_backend: Literal["nccl", "gloo"] = hp_field("nccl", mutable=True)
+    dist_url: str = hp_field("tcp://localhost:54321", mutable=True)
+    gradient_compression: Literal["none", "bf16"] = hp_field("none", mutable=True)
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(
+            ("dist_url",),
+            lambda url: url.startswith(("tcp://", "file://")),
+            "dist_url must be tcp://HOST:PORT, or file:///FILE in a folder that all share",
+        ),
+    )
+
+
 class MonitorParams(Section):
     """What is measured and shown beside the losses."""
 
@@ -396,9 +413,8 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, RecoveryParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams, TeacherForcingParams,
-    StyleParams, DataParams, TextParams,
-    AudioParams,
+    MonitorParams, DistributedParams, RecoveryParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams,
+    TeacherForcingParams, StyleParams, DataParams, TextParams, AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from auxiliary_losses import AuxiliaryLosses
 from data_utils import Batch, Corpus
+from distributed import ALONE, Group
 from hparams import HParams
 from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import Tacotron2, decoder_steps
@@ -44,8 +45,10 @@ class Moment:
 class Stepper:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
-    def __init__(self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device) -> None:
-        self.hp, self.model, self.device = hp, model, device
+    def __init__(
+        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
+    ) -> None:
+        self.hp, self.model, self.device, self.group = hp, model, device, group
         self.auxiliary = AuxiliaryLosses(hp, corpus, model, device)
         self.precision = Precision(hp, device)
         self.optimizer = torch.optim.Adam(
@@ -79,11 +82,15 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         self._before = self._moment()
         losses = self.accumulate(micro_batches, step=step)
+        # from here on all processes have the same gradient, so they scale, clip, take or skip the step alike
+        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
+        self.group.average(self.model.buffers())
         self.precision.unscale(self.optimizer)
         clip = clip_factor * self.hp.grad_clip_thresh
         clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         # the one wait for the device in a step; all processes of a run must see the same two numbers here
-        loss, norm = torch.stack([losses["total"].float(), clipped]).tolist()
+        (loss,) = self.group.totals(losses["total"].float())
+        loss, norm = torch.stack([torch.as_tensor(loss), clipped]).tolist()
         fault = judge(loss, norm)
         is_taken = fault is None
         if is_taken:
@@ -139,21 +146,30 @@ class Stepper:
         return next((name for name, tensor in lasting.items() if not torch.isfinite(tensor).all()), None)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one."""
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one.
+
+        Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
+        """
         guide = guide_weight(step, self.hp)
         steps = [decoder_steps(batch.mel_lengths, self.model.r).sum() for batch in micro_batches]
-        all_steps, n_utterances = torch.stack(steps).sum(), sum(map(len, micro_batches))
+        counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
+        all_steps, n_utterances = self.group.totals(
+            torch.stack(steps)[counting].sum(), sum(len(micro_batches[i]) for i in counting)
+        )
         sums: dict[str, Tensor] = {}
         for batch, n in zip(micro_batches, steps, strict=True):
             share = (n / all_steps).to(self.device)
             batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
+            share = share if batch.counts else 0 * share
             self.precision.scaled(terms.total * share).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * share
         return sums
 
-    def _losses(self, batch: Batch, guide: float, *, step: int, share: Tensor, by_utterances: float) -> LossTerms:
+    def _losses(
+        self, batch: Batch, guide: float, *, step: int, share: Tensor, by_utterances: Tensor | float
+    ) -> LossTerms:
         """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
         with self.precision.autocast():
             outputs = self.model(

@@ -22,6 +22,13 @@ EXAMPLES = """examples:
 """
 
 
+def rank(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -50,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
     add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
     add("--no-dga", action="store_true", help="no guided attention")
+    add("--n-gpus", type=positive_int, metavar="N", help="processes of the run; multiproc.py starts them")
+    add("--rank", type=rank, metavar="R", help="this one among N processes started by hand, with distributed_run=True")
+    add("--group-name", metavar="NAME", help="accepted for compatibility; processes find each other by dist_url")
     add_arguments(p)
     return p
 
@@ -98,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         fresh=args.fresh,
         resume_with_changes=args.resume_with_changes,
         skip_bad_data=args.skip_bad_data,
+        n_gpus=args.n_gpus,
+        rank=args.rank,
     )
     if search is None:
         return train(settings, options)

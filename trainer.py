@@ -7,17 +7,17 @@ from functools import lru_cache
 from itertools import islice
 from math import ceil, isfinite
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import checkpoint as ckpt
-from audio import MelFingerprint
-from data_utils import Batch, Corpus, MelDataset, loader_workers, make_endless_loader, make_loader, plan_batches
+from data_utils import Batch, Corpus, loader_workers, make_endless_loader, make_loader, plan_batches
+from distributed import ALONE, Group
 from healing import Diverged, Healing
 from hparams import HParams
-from model import DecodeLimits, Tacotron2
+from model import Tacotron2
 from module_norms import module_norms
 from reduction import Reduction
 from run_log import EvalRecord, Event, Observer, Record, RunLog, StepRecord
@@ -25,8 +25,8 @@ from saving import Saver, snapshot
 from schedule import Progress
 from signals import StopRequest
 from stepper import Stepper
-from text.symbols import symbols
-from validation import FREE_RUNNING_TEXTS, Reference, to_log_mel_units, validate
+from validation import references_of, to_log_mel_units, validate
+from voices import decode_limits, voice_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
 
@@ -71,28 +71,33 @@ class Trainer:
         corpus: Corpus,
         *,
         directory: Path,
-        log: RunLog,
+        log: RunLog | None,
         observers: Sequence[Observer] = (),
         limits: Limits | None = None,
         device: torch.device,
+        group: Group = ALONE,
     ) -> None:
+        """log and observers: None and none in all processes of a group but the first, which writes and shows."""
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
-        self.directory, self.log, self.observers = directory, log, observers
+        self.directory, self.log, self.observers, self.group = directory, log, observers, group
         self.limits = limits or Limits()
-        self.stepper = Stepper(hp, self.model, corpus, device)
+        self.stepper = Stepper(hp, self.model, corpus, device, group)
         self.progress = Progress()
         self.reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
         self.interval = Interval()
-        self.plan = plan_batches(corpus.train, hp)
+        self.plan = plan_batches(corpus.train, hp, n_parts=group.size)
         self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
         self.decode_limits = decode_limits(hp, corpus)
         self.references = references_of(corpus)
         self.saver = Saver(directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval)
-        self.healing = Healing(hp, self.stepper, directory=directory, corpus=corpus.fingerprint, emit=self.emit)
+        self.healing = Healing(
+            hp, self.stepper, directory=directory, corpus=corpus.fingerprint, emit=self.emit, group=group
+        )
         self._step_from = self.progress.position  # where the data of the step in hand begins
         self._is_rehearsed = device.type != "cuda"
         self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
+        self._stopped_by: int | None = None  # the signal that any process got
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -108,7 +113,7 @@ class Trainer:
             if reason:
                 return Outcome(reason, self.progress.step)
             try:
-                self.healing.begin(self.progress, self.state)
+                self.healing.begin(self.progress, self._state_of_all)
                 while True:
                     try:
                         reason = self._train(stop, deadline)
@@ -117,7 +122,7 @@ class Trainer:
                         self._roll_back(diverged)
             finally:
                 self.settle(wait=True)
-        return Outcome(reason, self.progress.step, stop.signal)
+        return Outcome(reason, self.progress.step, self._stopped_by)
 
     def _train(self, stop: StopRequest, deadline: float | None) -> str:
         """Steps until there is a reason to stop. Diverged if they lead nowhere."""
@@ -129,7 +134,7 @@ class Trainer:
                 reason = self._reason_to_stop(stop, deadline)
                 if reason:
                     break
-        self._finish(interrupted=stop.signal is not None)
+        self._finish(interrupted=self._stopped_by is not None)
         return reason or "epochs"
 
     def _roll_back(self, diverged: Diverged) -> None:
@@ -141,13 +146,16 @@ class Trainer:
 
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
         progress = self.progress
-        if stop.signal is not None:
+        is_late = deadline is not None and time.monotonic() >= deadline
+        got_signal, is_late_anywhere = self.group.greatest(stop.signal or 0, is_late)
+        if got_signal:
+            self._stopped_by = got_signal
             return "signal"
         if self.limits.max_steps is not None and progress.step >= self.limits.max_steps:
             return "max_steps"
         if progress.epoch >= self.hp.epochs:
             return "epochs"
-        if deadline is not None and time.monotonic() >= deadline:
+        if is_late_anywhere:
             return "max_minutes"
         is_last_phase = progress.step >= self.reduction.last_change
         return "early_stopping" if is_last_phase and progress.should_stop_early(self.hp) else None
@@ -184,6 +192,7 @@ class Trainer:
             r=self.model.r,
             num_workers=loader_workers(self.hp.num_workers),
             pin_memory=self.device.type == "cuda",
+            part=self.group.rank,
         )
 
     @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process
@@ -247,7 +256,7 @@ class Trainer:
         if step % LOG_EVERY == 0:
             self._record_interval()
         if step % hp.validate_interval == 0:
-            self.run_validation()
+            self._validate()
         due = hp.save_interval and step % hp.save_interval == 0
         if due or step % hp.iters_per_checkpoint == 0 or self.progress.best_step == step:
             self.save()
@@ -256,8 +265,9 @@ class Trainer:
         self._record_interval()
         is_unjudged = not interrupted and self._validated_at != self.progress.step
         if is_unjudged:
-            self.run_validation()
-        if is_unjudged or self._saved_at != self.progress.step:  # the checkpoint holds what the validation changed
+            self._validate()
+        is_unsaved = self.group.same(self._saved_at != self.progress.step)  # the first process knows
+        if is_unjudged or is_unsaved:  # the checkpoint holds what the validation changed
             self.save()
 
     def _record_interval(self) -> None:
@@ -270,6 +280,8 @@ class Trainer:
         names = {name for losses in gathered.losses for name in losses}
         is_report_due = self.hp.debug_reporting and self.progress.step % self.hp.debug_report_interval < LOG_EVERY
         means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
+        means = self.group.added(means)  # each process has its part of every loss
+        frames, padded_frames = self.group.added({"n": gathered.frames, "padded": gathered.padded_frames}).values()
         self.emit(
             StepRecord(
                 step=self.progress.step,
@@ -277,10 +289,10 @@ class Trainer:
                 losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
                 grad_norm=torch.tensor(gathered.norms).mean().item() if n else float("nan"),
                 learning_rate=self.stepper.rate,
-                frames_per_s=gathered.frames / elapsed,
+                frames_per_s=frames / elapsed,
                 step_s=elapsed / (n + gathered.skipped),
                 data_wait=gathered.waited_s / elapsed,
-                padding=1.0 - gathered.frames / gathered.padded_frames,
+                padding=1.0 - frames / padded_frames,
                 skipped=gathered.skipped,
                 modules=module_norms(self.model) if is_report_due else {},
             )
@@ -289,6 +301,24 @@ class Trainer:
     @property
     def epoch_now(self) -> float:
         return self.progress.epoch + self.progress.batch_in_epoch / max(self.batches_in_epoch(self.progress.epoch), 1)
+
+    def _validate(self) -> None:
+        """The first process judges, while the others wait; what follows from it holds for all."""
+        began, fault = time.perf_counter(), None
+        if self.group.is_first:
+            try:
+                self.run_validation()
+            except Diverged as diverged:
+                fault = diverged.fault
+        else:
+            self._validated_at = self.progress.step
+        progress, vitals, fault = self.group.same((vars(self.progress), self.healing.ladder.vitals, fault))
+        vars(self.progress).update(progress)
+        self.healing.ladder.vitals = vitals
+        if fault is not None:
+            raise Diverged(fault)
+        if not self.group.is_first:
+            self.interval.began += time.perf_counter() - began
 
     def run_validation(self) -> EvalRecord:
         """Judges the model, moves plateau and early-stopping counters, tells everybody."""
@@ -335,7 +365,8 @@ class Trainer:
 
     def emit(self, record: Record) -> None:
         """To disk first, then to whoever watches."""
-        self.log.write(record)
+        if self.log is not None:
+            self.log.write(record)
         for observer in self.observers:
             observer.on_record(record)
 
@@ -344,7 +375,8 @@ class Trainer:
     def save(self) -> None:
         """Begins to write a checkpoint of this step, after the one before is written.
 
-        A full disk or a failing one is an event, not the end of the run.
+        A full disk or a failing one is an event, not the end of the run. Of several processes the first writes, with
+        what only the others know.
         """
         began, step = time.perf_counter(), self.progress.step
         self.settle(wait=True)
@@ -353,9 +385,16 @@ class Trainer:
         except Diverged as diverged:
             self.emit(Event(step, "not_saved", f"{diverged}; the last good checkpoint stays"))
             raise
+        state = self._state_of_all()
+        if self.group.is_first:
+            self._start_to_save(state, began)
+
+    def _start_to_save(self, state: ckpt.Checkpoint, began: float) -> None:
+        step = self.progress.step
         self.saver.keep_last = self.healing.keep_checkpoints
         self.saver.start(
-            snapshot(self.state()), best_score=self.progress.best_score if self.progress.best_step == step else None
+            snapshot(state),
+            best_score=self.progress.best_score if self.progress.best_step == step else None,
         )
         self._saved_at = step
         self._stall_s = time.perf_counter() - began
@@ -377,13 +416,17 @@ class Trainer:
             self.emit(Event(done.step, "saved", done.path.name, seconds))
             self.healing.saved(done.step)
 
-    def state(self) -> ckpt.Checkpoint:
+    def _state_of_all(self) -> ckpt.Checkpoint:
+        """`state` with the random states of all processes, which call this together."""
+        return self.state(self.group.gathered(self.group.random_state())[1:])
+
+    def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> ckpt.Checkpoint:
         training = {
             **self.stepper.state(),
             "progress": asdict(self.progress),
             "recovery": self.healing.state(),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            **self.group.random_state(),
+            "other_processes": [dict(state) for state in other_random_states],
             "corpus": self.corpus.fingerprint,
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
@@ -396,45 +439,11 @@ class Trainer:
         self.stepper.restore(saved.training)
         self.progress = Progress(**saved.training["progress"])
         self.model.r = self.reduction.at(self.progress.step)
-        torch.set_rng_state(saved.training["torch_rng"])
-        if self.device.type == "cuda" and saved.training["cuda_rng"]:
-            torch.cuda.set_rng_state_all(saved.training["cuda_rng"])
+        by_rank = [saved.training, *saved.training.get("other_processes", ())]
+        self.group.restore_random_state(by_rank, seed=self.hp.seed, step=saved.step)
+        # with another number of processes than saved it, a batch is larger or smaller: the position is rounded down
+        self.progress.batch_in_epoch = self.progress.batch_in_epoch * len(by_rank) // self.group.size
         self.healing.restore(saved, self.progress)
         self._saved_at = self.progress.step
-        self.log.rewind(self.progress.step)
-
-
-def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> ckpt.Voice:
-    limits = decode_limits(hp, corpus)
-    return ckpt.Voice(
-        hparams=hp.canonical(),
-        symbols=list(symbols),
-        mel_fingerprint=MelFingerprint.of(hp).to_dict(),
-        mel_mean=corpus.stats.mean,
-        mel_std=corpus.stats.std,
-        frames_per_symbol=limits.frames_per_symbol,
-        budget_offset=limits.budget_offset,
-        speakers=list(corpus.speakers),
-        frames_per_step=r,
-    )
-
-
-def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
-    """A text may take half again as long as the slowest training utterance of its length would, plus a little."""
-    return DecodeLimits(
-        max_frames=hp.max_decoder_steps * hp.n_frames_per_step,
-        gate_threshold=hp.gate_threshold,
-        frames_per_symbol=round(1.5 * slowest_frames_per_symbol(corpus.train), 3),
-    )
-
-
-def references_of(corpus: Corpus) -> list[Reference]:
-    """The first validation texts: the same ones at every validation of every run on this corpus."""
-    dataset = corpus.validation
-    chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
-    return [Reference(text, item.text.tolist(), item.mel.numpy(), item.speaker) for text, item in chosen]
-
-
-def slowest_frames_per_symbol(dataset: MelDataset) -> float:
-    """What 99.5 % of the utterances stay under, so that one odd recording doesn't set everybody's budget."""
-    return float(np.quantile([frames / symbols for symbols, frames in dataset.lengths], 0.995))
+        if self.log is not None:
+            self.log.rewind(self.progress.step)

@@ -12,7 +12,7 @@ from torch import Tensor
 import metrics
 from audio import griffin_lim
 from auxiliary_losses import auxiliary_parts
-from data_utils import Batch, MelStats
+from data_utils import Batch, Corpus, MelStats
 from enhancement import enhance
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
@@ -194,3 +194,10 @@ def validate(
     # without the free-running analysis there is only the loss to go by, which the user chose
     score = metrics.composite_score(summary) if summary else losses["mel_post"]
     return Validated(losses, summary, score, samples, time.perf_counter() - started)
+
+
+def references_of(corpus: Corpus) -> list[Reference]:
+    """The first validation texts: the same ones at every validation of every run on this corpus."""
+    dataset = corpus.validation
+    chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
+    return [Reference(text, item.text.tolist(), item.mel.numpy(), item.speaker) for text, item in chosen]

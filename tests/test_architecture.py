@@ -23,8 +23,8 @@ ROWS = (
         "reduction", "recompute", "attention", "module_norms",
     ),
     ("tools", "run_log", "stopping"),
-    ("text", "hparams"),
-    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "recovery", "signals"),
+    ("text", "hparams", "launching"),
+    ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "recovery", "signals", "distributed"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
         "enhancement", "diagnosis",
@@ -34,12 +34,14 @@ ROWS = (
     ("data_utils", "model"),
     ("loss_function",),
     ("auxiliary_losses",),
-    ("validation", "stepper", "saving"),
+    ("validation", "stepper", "saving", "voices"),
     ("healing",),
     ("trainer", "speaking"),
     ("composition", "judging", "compatibility", "rescue"),
     ("smart_tuner",),
-    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "benchmarks"),
+    (
+        "train", "synthesize", "evaluate", "emergency_recovery", "run_report", "multiproc", "benchmarks",
+    ),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
 COMMANDS = frozenset(ROWS[-1])

@@ -14,13 +14,14 @@ import pytest
 import soundfile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py")
+COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py", "multiproc.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
     "--skip-bad-data", "--no-dga", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
     "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study",
     "--train-best",
+    "--n-gpus", "--rank", "--group-name",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
 SAMPLING_RATE = 22050

@@ -27,8 +27,8 @@ from run_log import LOG, Queued
 from schedule import Progress, learning_rate, teacher_forcing_ratio
 from source_checks import names_read, program_files
 from text import text_to_sequence
-from trainer import decode_limits, voice_of
 from validation import Reference, speak
+from voices import decode_limits, voice_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -319,6 +319,11 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     ),
     "nan_detection_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
     "gradient_explosion_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
+    # several processes
+    "distributed_run": Elsewhere("test_distributed.py::test_distributed_run_in_one_process_trains_alone_and_says_so"),
+    "dist_backend": Elsewhere("test_distributed.py::test_without_a_gpu_nccl_becomes_gloo_and_says_so"),
+    "dist_url": Elsewhere("test_distributed.py::test_processes_started_by_hand_meet_at_dist_url"),
+    "gradient_compression": Elsewhere("test_distributed.py::test_gradients_sent_as_bf16_are_the_same_to_three_digits"),
     # monitoring
     "validation_attention_analysis": Elsewhere("test_validation.py::test_the_score_is_the_loss_without_free_running"),
     "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),

@@ -21,7 +21,7 @@ from errors import UserError
 from files import atomic_file, refusals_explained, write_atomic
 from hparams import HParams
 from model import Tacotron2
-from trainer import voice_of
+from voices import voice_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

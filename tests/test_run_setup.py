@@ -217,7 +217,7 @@ def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = F
     paths = run_setup.RunPaths(directory, directory / "logs", True)
     trainer, log = build(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
     try:
-        assert fit(trainer, paths, log) == 0
+        assert fit(trainer, paths) == 0
     finally:
         log.close()
     return trainer.progress.step

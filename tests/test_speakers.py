@@ -20,8 +20,9 @@ from model import DecodeLimits, Tacotron2
 from run_log import RunLog
 from speaking import Speaker
 from text.symbols import symbols
-from trainer import Limits, Trainer, references_of, voice_of
-from validation import speak
+from trainer import Limits, Trainer
+from validation import references_of, speak
+from voices import voice_of
 
 CPU = torch.device("cpu")
 Lists = Callable[..., HParams]

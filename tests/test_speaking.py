@@ -15,7 +15,7 @@ from hparams import HParams, create_hparams
 from judging import judge
 from model import Tacotron2
 from speaking import Speaker, read_texts, usable
-from trainer import voice_of
+from voices import voice_of
 
 Tiny = Callable[..., HParams]
 

@@ -90,7 +90,7 @@ def test_what_cannot_be_is_refused(
 def test_a_plain_voice_has_neither_style_nor_speakers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus_folder: Path
 ) -> None:
-    from trainer import voice_of
+    from voices import voice_of
 
     data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
     hp = create_hparams(f"{TINY},{data},dataset_path={corpus_folder}")

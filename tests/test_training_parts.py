@@ -14,7 +14,7 @@ import checkpoint as ckpt
 from hparams import HParams
 from model import Tacotron2, without_training_parts
 from speaking import Speaker
-from trainer import voice_of
+from voices import voice_of
 
 Tiny = Callable[..., HParams]
 BOTH = "use_mmi=True,use_ddc=True"

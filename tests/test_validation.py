@@ -11,16 +11,17 @@ from audio import mel_spectrogram, read_audio
 from data_utils import Corpus, MelStats, load_corpus, make_loader, plan_batches
 from hparams import HParams
 from model import Tacotron2
-from trainer import decode_limits, references_of
 from validation import (
     Validated,
     ignored_symbols,
     log_mel,
+    references_of,
     symbols_of,
     teacher_forced_losses,
     to_log_mel_units,
     validate,
 )
+from voices import decode_limits
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")

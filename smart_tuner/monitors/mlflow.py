@@ -127,7 +127,7 @@ class MLflowObserver:
         if event.kind == "ended":
             self._status = "FINISHED" if event.data.get("signal") is None else "KILLED"
             self._tags["ended"] = f"step {event.step}: {event.message}"
-        elif event.kind == "crashed":
+        elif event.kind in ("crashed", "gave_up"):
             self._tags["ended"] = f"step {event.step}: {event.message}"
         elif event.kind == "started":
             self._tags["mlflow.note.content"] = f"`{self._run.command}`\n\n{event.message}"

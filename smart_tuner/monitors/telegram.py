@@ -250,7 +250,7 @@ class TelegramObserver:
             self._send(self._started(event))
         elif event.kind == "ended":
             self._send(self._ended(event), picture=_picture(self._latest))
-        elif event.kind == "crashed":
+        elif event.kind in ("crashed", "gave_up"):
             self._send(self._say("failed", step=event.step, reason=event.message))
         elif event.kind not in NO_ALERTS:
             known = self._alerts.get(event.kind)

@@ -1,0 +1,104 @@
+"""Trains on several GPUs or machines: `python multiproc.py train.py -o output -l logs --n_gpus 4`; see README.md."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from errors import UserError
+
+EXAMPLES = """examples:
+  python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
+two machines with 8 GPUs each, the first named here host1; the same filelists and recordings on both:
+  host1$ python multiproc.py --n_gpus 8 --nnodes 2 --node_rank 0 --rdzv_endpoint host1:29500 train.py -o output -l logs
+  host2$ python multiproc.py --n_gpus 8 --nnodes 2 --node_rank 1 --rdzv_endpoint host1:29500 train.py -o output -l logs
+
+A step then has batch_size utterances of each process. All that is not a flag below goes to train.py.
+"""
+
+
+def at_least(least: int) -> object:
+    def number(text: str) -> int:
+        if int(text) < least:  # argparse reports the ValueError
+            raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
+        return int(text)
+
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="multiproc.py [launcher flags] train.py [train flags] [launcher flags]",
+    )
+
+    def add(name: str, **more: object) -> None:
+        p.add_argument(name, name.replace("_", "-"), **more)  # type: ignore[arg-type]
+
+    add("--n_gpus", type=at_least(1), metavar="N", help="processes on this machine, one a GPU; without: all its GPUs")
+    add("--nnodes", type=at_least(1), default=1, metavar="N", help="machines")
+    add("--node_rank", type=at_least(0), metavar="R", help="this one among them, from 0, which writes the run")
+    add("--rdzv_endpoint", default="", metavar="HOST:PORT", help="where they meet: a free port on machine 0")
+    add("--max_restarts", type=at_least(0), default=0, metavar="N", help="go on so many times after a process died")
+    return p
+
+
+def script_of(command: Sequence[str]) -> Path | None:
+    """The script to start, here or beside this file; None where the first argument names none."""
+    places = (Path(), Path(__file__).resolve().parent) if command else ()
+    return next((place / command[0] for place in places if (place / command[0]).is_file()), None)
+
+
+def check(args: argparse.Namespace, command: Sequence[str]) -> None:
+    """UserError with all that is wrong."""
+    problems = []
+    if script_of(command) is None:
+        given = f"{command[0]} is none" if command else "none is given"
+        problems.append(f"the first argument that is not a launcher flag must be a script, train.py: {given}")
+    if args.nnodes > 1 and (args.node_rank is None or not args.rdzv_endpoint):
+        problems.append(f"--nnodes {args.nnodes} needs --node_rank R and --rdzv_endpoint HOST:PORT on each machine")
+    host, _, port = args.rdzv_endpoint.rpartition(":")
+    if args.rdzv_endpoint and not (host and port.isdigit()):
+        problems.append(f"--rdzv_endpoint {args.rdzv_endpoint} must be HOST:PORT, such as host1:29500")
+    if (args.node_rank or 0) >= args.nnodes:
+        problems.append(f"--node_rank {args.node_rank} must be under --nnodes {args.nnodes}; it counts from 0")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def launch(args: argparse.Namespace, command: Sequence[str]) -> int:
+    check(args, command)
+    import launching  # imports torch, which takes seconds
+
+    # the agent's own messages name its classes and pids; what a person needs of them is said in launching.py
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    n_processes = launching.processes_here(args.n_gpus)
+    return launching.run(
+        launching.Launch(
+            [str(script_of(command)), *command[1:]],
+            n_processes,
+            nnodes=args.nnodes,
+            node_rank=args.node_rank or 0,
+            rdzv_endpoint=args.rdzv_endpoint,
+            max_restarts=args.max_restarts,
+        )
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args, command = parser().parse_known_args(argv)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        return launch(args, command)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
