@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from plots import save_png
@@ -42,6 +43,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, every: int) -> str:
 def figure_of(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """A panel for each kind of measure; one line style a run, one colour a measure."""
     figure = Figure(figsize=(14.0, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
     for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for (run, rows), style in zip(runs.items(), STYLES, strict=False):
             for name, colour in zip(names, ("tab:blue", "tab:orange"), strict=True):

@@ -127,6 +127,11 @@ def update(hp: HParams, folder: Path) -> Observed:
     return [t.double().sum().item() for t in weights_of(trained(hp, folder, 2)).values()]
 
 
+def length(hp: HParams, folder: Path) -> Observed:
+    """Steps of a run that twenty would stop."""
+    return trained(hp, folder, 20).progress.step
+
+
 def decoder_loop(hp: HParams, folder: Path) -> Observed:
     model = Tacotron2(hp)
     outputs = model(torch.ones(1, 3, dtype=torch.long), torch.tensor([3]), torch.zeros(1, 8, 4), torch.tensor([4]))
@@ -232,7 +237,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "max_batch_frames": Seen(batches, "max_batch_frames=24"),
     "num_workers": Elsewhere("test_trainer.py::test_resuming_with_loader_processes_is_bit_exact_too"),
     # model
-    "n_symbols": Elsewhere("test_hparams.py::test_a_checkpoint_may_bring_its_own_number_of_symbols"),
+    "n_symbols": Elsewhere("test_mmi.py::test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser"),
     "symbols_embedding_dim": Seen(shapes, "symbols_embedding_dim=6"),
     "encoder_kernel_size": Seen(shapes, "encoder_kernel_size=5"),
     "encoder_n_convolutions": Seen(shapes, "encoder_n_convolutions=2"),
@@ -329,7 +334,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "grad_clip_thresh": Seen(update, "grad_clip_thresh=1e-9"),  # Adam forgets any scale but that of its epsilon
     "gradient_accumulation_steps": Seen(update, "gradient_accumulation_steps=2"),
     # run
-    "epochs": Elsewhere("test_trainer.py::test_a_run_ends_where_it_should"),
+    "epochs": Seen(length, "epochs=2", "epochs=1"),
     "iters_per_checkpoint": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "save_interval": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "validate_interval": Elsewhere("test_trainer.py::test_the_best_pointer_names_the_best_validation"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from auxiliary_losses import agreed
-from hparams import HParams, create_hparams
+from hparams import HParams, create_hparams, resolve_hparams
 from mmi import Recogniser, adaptive_factor, ctc_targets, mmi_loss, reading_error
 from model import Tacotron2
 from text import sequence_to_text, text_to_sequence
@@ -81,6 +81,13 @@ def test_a_text_without_a_sound_and_one_that_does_not_fit_give_finite_gradients(
     loss = mmi_loss(logits.log_softmax(2), text, torch.tensor([4, 4]), torch.tensor([3, 3]))
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser() -> None:
+    widths = "encoder_embedding_dim=4,attention_rnn_dim=4,decoder_rnn_dim=4,prenet_dim=4,postnet_embedding_dim=4"
+    model = Tacotron2(resolve_hparams(overrides=f"use_mmi=True,{widths}", n_symbols=76).hparams)
+    assert model.embedding.num_embeddings == 76
+    assert model.mmi is not None and model.mmi.output.out_features == 76 + 1  # CTC's blank
 
 
 def test_the_recogniser_ignores_autocast() -> None:
