@@ -1,10 +1,11 @@
 """What each option costs: time of a training step and peak memory beside the same trainer without it.
 
-    python benchmarks/options.py [--full] [--only use_mmi=True ...] [--turns 7]
+    OMP_NUM_THREADS=1 python benchmarks/options.py [--full] [--only use_mmi=True ...] [--turns 5]
 
 Both train in processes of their own on the same two batches of the demo corpus and take turns, so that whatever else
-the machine does meets both: medians of the turns, of trainer, loader and log together. Memory is what the process grows
-by, at its peak, over what it had before it built the model (on a GPU: what was allocated there).
+the machine does meets both: medians of the turns, of trainer, loader, log and observers together. On a CPU it is the
+process' own time, which neighbours stretch less; on a GPU the clock's. Memory is what the process grows by, at its
+peak, over what it had before it built the model (on a GPU: what was allocated there).
 """
 
 import argparse
@@ -101,15 +102,16 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
         watcher.on_start(RunInfo(folder / "o", folder / "l", hp.canonical(), None, 0, ""))
     trainer.model.train()
     batches = trainer._batches()
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     with open(answers, "w", encoding="utf-8") as out:
         for line in sys.stdin:
-            began = time.perf_counter()
+            began = clock()
             for _ in range(int(line)):
                 trainer._step(*next(batches))
                 trainer._after_step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            print(time.perf_counter() - began, file=out, flush=True)
+            print(clock() - began, file=out, flush=True)
         for watcher in watching:
             watcher.close()
         print(memory_bytes() - before, file=out, flush=True)
@@ -195,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="the default model; otherwise the demo's")
     parser.add_argument("--only", nargs="+", metavar="SETTINGS")
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--preset", help=argparse.SUPPRESS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

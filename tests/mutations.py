@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from shutil import copyfile
@@ -144,20 +144,20 @@ class Copy:
 # ---- in a fork
 
 
-class FirstFailure:
-    """Remembers the first test that failed, and what it said."""
+class Failures:
+    """Collects which tests failed, and what each said."""
 
     def __init__(self) -> None:
-        self.test, self.said = "", ""
+        self.found: list[tuple[str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and not self.test:
+        if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.test, self.said = report.nodeid, crash.message if crash else str(report.longrepr)
+            self.found.append((report.nodeid, crash.message if crash else str(report.longrepr)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed and not self.test:
-            self.test, self.said = report.nodeid, str(report.longrepr).strip().splitlines()[-1]
+        if report.failed:
+            self.found.append((report.nodeid, str(report.longrepr).strip().splitlines()[-1]))
 
 
 def enter(folder: Path) -> None:
@@ -189,15 +189,15 @@ def list_subjects(folder: Path) -> tuple[list[Subject], list[str], frozenset[str
     return subjects, files, HOLDERS
 
 
-def first_failure(folder: Path, tests: Sequence[str]) -> tuple[str, str]:
-    """-> the test that failed first and what it said; two empty texts if all passed"""
+def failures(folder: Path, tests: Sequence[str], *options: str) -> list[tuple[str, str]]:
+    """-> the tests that failed, each with what it said"""
     enter(folder)
-    seen = FirstFailure()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", str(folder / "pyproject.toml")]
-    status = pytest.main([*options, "--basetemp", str(folder.parent / "temporary"), *tests], plugins=[seen])
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not seen.test:
-        return tests[0], f"pytest ended with {status!r}"
-    return seen.test, seen.said
+    seen = Failures()
+    place = ["--rootdir", str(folder), "-c", str(folder / "pyproject.toml"), "--basetemp", f"{folder}-temporary"]
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *place, *options, *tests], plugins=[seen])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not seen.found:
+        return [(tests[0], f"pytest ended with {status!r}")]
+    return seen.found
 
 
 def _answer(pipe: Any, function: Any, arguments: tuple) -> None:
@@ -228,9 +228,10 @@ def judged(
 ) -> Verdict:
     """Whether any of `tests` notices that the copy ignores the parameter; the first that does."""
     try:
-        test, said = in_fork(first_failure, copy.folder, tests, limit_s=limit_s)
+        failed = in_fork(failures, copy.folder, tests, "-x", limit_s=limit_s)
     except TimeoutError:
-        test, said = tests[0], f"no end within {limit_s} s"
+        failed = [(tests[0], f"no end within {limit_s} s")]
+    test, said = failed[0] if failed else ("", "")
     said = said.partition("\n")[0]
     return Verdict(subject.name, places, repr(subject.value), test, said if len(said) <= 150 else f"{said[:147]}...")
 
@@ -242,15 +243,12 @@ def verdict_on(
     places = copy.mutate(subject, program, holders)
     verdict = judged(copy, subject, places, tests or [subject.test])
     copy.mend(places)
-    sound = [f"--deselect={subject.test}"]
-    while not (verdict.is_noticed or tests):
+    others = copy.tests_about(subject.name)
+    if not (verdict.is_noticed or tests) and others:
+        broken = [f"--deselect={test}" for test, _ in in_fork(failures, copy.folder, others, limit_s=ALL_TESTS_S)]
         copy.mutate(subject, program, holders)
-        verdict = judged(copy, subject, places, [*copy.tests_about(subject.name), *sound], limit_s=ALL_TESTS_S)
+        verdict = judged(copy, subject, places, [*others, *broken], limit_s=ALL_TESTS_S)
         copy.mend(places)
-        if not verdict.is_noticed or in_fork(first_failure, copy.folder, [verdict.test])[0] == "":
-            break
-        sound.append(f"--deselect={verdict.test}")
-        verdict = replace(verdict, test="", said="")
     return verdict
 
 
@@ -271,9 +269,9 @@ def verdicts(copy: Copy, args: argparse.Namespace) -> Iterator[Verdict]:
     if unknown := set(args.only) - {s.name for s in subjects}:
         sys.exit(f"--only: no parameter is called {', '.join(sorted(unknown))}")
     tests = args.tests or list(dict.fromkeys(subject.test for subject in chosen))
-    failed, said = in_fork(first_failure, copy.folder, tests, limit_s=ALL_TESTS_S)
+    failed = in_fork(failures, copy.folder, tests, "-x", limit_s=ALL_TESTS_S)
     if failed:
-        sys.exit(f"without any mutation {failed} fails: {said}")
+        sys.exit(f"without any mutation {failed[0][0]} fails: {failed[0][1]}")
     fingerprint = copy.fingerprint()
     known = {} if args.tests else remembered(args.results, fingerprint)
     for subject in chosen:
