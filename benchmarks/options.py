@@ -121,6 +121,7 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
 class Training:
     """The other end of `serve`."""
 
+    option: str
     process: subprocess.Popen[str]
     answers: int
 
@@ -133,7 +134,7 @@ class Training:
             stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, pass_fds=[theirs],
         )  # fmt: skip
         os.close(theirs)
-        return cls(process, ours)
+        return cls(option, process, ours)
 
     def turn(self, steps: int) -> float:
         """-> seconds a step"""
@@ -146,7 +147,7 @@ class Training:
         while not text.endswith(b"\n"):
             more = os.read(self.answers, 64)
             if not more:
-                sys.exit(f"training ended by itself: {self.process.args}")
+                sys.exit(f"training with {self.option!r} ended by itself; train.py with these --hparams tells why")
             text += more
         return float(text)
 
