@@ -232,8 +232,9 @@ def judged(
     except TimeoutError:
         failed = [(tests[0], f"no end within {limit_s} s")]
     test, said = failed[0] if failed else ("", "")
-    said = said.partition("\n")[0]
-    return Verdict(subject.name, places, repr(subject.value), test, said if len(said) <= 150 else f"{said[:147]}...")
+    said = said.partition("\n")[0].replace(f"{copy.folder}-temporary/", "")
+    said = said if len(said) <= 150 else f"{said[:147]}..."
+    return Verdict(subject.name, places, repr(subject.value).replace(str(copy.folder), "FOLDER"), test, said)
 
 
 def verdict_on(
