@@ -22,10 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-MONITORS = "save_attention_plots=True,tensorboard_logging=True"
+MONITORS = "save_attention_plots=True,tensorboard_logging=True,mlflow_logging=True,debug_reporting=True"
 BASE = """
 save_attention_plots: false
 tensorboard_logging: false
+mlflow_logging: false
+telegram_monitoring: false
+debug_reporting: false
 validate_interval: 1000000
 iters_per_checkpoint: 1000000
 save_interval: 0
