@@ -124,6 +124,26 @@ def alignment_score(*, coverage: float, monotonicity: float, sharpness: float, e
     return math.prod(min(1.0, max(0.0, part)) if math.isfinite(part) else 0.0 for part in parts)
 
 
+def attention_score(alignment: np.ndarray, *, ignore: np.ndarray | None = None) -> float:
+    """`alignment_score` of one alignment; `ignore` as in `argmax_coverage`."""
+    return alignment_score(
+        coverage=argmax_coverage(alignment, ignore=ignore),
+        monotonicity=monotonicity(alignment),
+        sharpness=sharpness(alignment),
+        end_reached=float(end_reached(alignment)),
+    )
+
+
+def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
+    """Least number of insertions, deletions and substitutions that turn one sequence into the other."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            above, row[j] = row[j], min(above + (a != b), row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
 def _symbols_per_step(alignment: np.ndarray) -> float:
     n_steps, n_symbols = alignment.shape
     return min(FASTEST_SYMBOLS_PER_STEP, max(1.0, n_symbols / n_steps))

@@ -6,12 +6,14 @@ follow the mel alone and teach the decoder nothing. Its keys start with `mmi.`; 
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hparams import ModelParams
+from metrics import edit_distance
 from text.symbols import symbols
 
 RECOGNISER_DROPOUT = 0.5  # weak on purpose, too
@@ -65,6 +67,21 @@ def mmi_loss(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tenso
     targets, lengths = ctc_targets(text, text_lengths, blank)
     ctc = F.ctc_loss(log_probs, targets, steps, lengths, blank=blank, reduction="none", zero_infinity=True)  # [B]
     return (ctc / steps).mean()
+
+
+def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> float:
+    """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
+
+    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
+    """
+    blank = log_probs.size(2) - 1
+    targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, blank))
+    paths = log_probs.argmax(2).t().tolist()  # [B][T_dec]
+    shares = []
+    for path, n, target, length in zip(paths, steps.tolist(), targets, lengths, strict=True):
+        heard = [symbol for symbol, _ in groupby(path[:n]) if symbol != blank]
+        shares.append(edit_distance(heard, target[:length]) / max(length, 1))
+    return sum(shares) / len(shares)
 
 
 def largest_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

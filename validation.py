@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from data_utils import Batch, Corpus, MelStats
 from enhancement import enhance
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
-from model import Decoded, DecodeLimits, Tacotron2, decoder_steps, pad_texts
+from mmi import reading_error
+from model import Decoded, DecodeLimits, Outputs, Tacotron2, decoder_steps, pad_texts
 from run_log import Sample
 from speakers import row_tensor
 from text import sequence_to_text
@@ -42,8 +43,7 @@ def teacher_forced_losses(
     model: Tacotron2, batches: Iterable[Batch], hp: HParams, stats: MelStats, device: torch.device
 ) -> dict[str, float]:
     """Masked losses over the validation set in log-mel units, and the ancestor's unmasked loss for comparison."""
-    sums: dict[str, float] = defaultdict(float)
-    total_steps = 0
+    by_steps, by_utterances = Means(), Means()
     for batch in batches:
         batch = batch.to(device)
         outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths, speakers=batch.speakers)
@@ -59,16 +59,59 @@ def teacher_forced_losses(
             mask_padding=True,
             guide=0.0,
         )
-        n = int(steps.sum())
-        total_steps += n
-        more = auxiliary_parts(outputs, batch, hp, r=model.r)
-        for name, value in {**terms.parts, **more}.items():
-            sums[name] += n * to_log_mel_units(name, float(value), stats)
-        guided = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)
-        sums["guided_attention"] += n * float(guided)
+        parts = {**terms.parts, **auxiliary_parts(outputs, batch, hp, r=model.r)}
+        parts["guided_attention"] = guided_attention_loss(
+            outputs.alignments, batch.text_lengths, steps, hp.guide_sigma
+        )
         if hp.mask_padding:
-            sums["nvidia_unmasked"] += n * float(unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std))
-    return {name: value / max(total_steps, 1) for name, value in sums.items()}
+            parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
+        of_utterances = taught_alignments(outputs, batch, steps)
+        if outputs.recognised is not None:
+            of_utterances["mmi"] = float(parts.pop("mmi"))  # a mean over utterances, not over steps
+            of_utterances["mmi_error"] = reading_error(outputs.recognised, batch.text, batch.text_lengths, steps)
+        by_utterances.add(of_utterances, weight=len(batch))
+        by_steps.add(
+            {name: to_log_mel_units(name, float(value), stats) for name, value in parts.items()},
+            weight=int(steps.sum()),
+        )
+    return {**by_steps.values(), **by_utterances.values()}
+
+
+class Means:
+    """Weighted means by name, of batches one after the other."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._total = 0
+
+    def add(self, values: Mapping[str, float], *, weight: int) -> None:
+        self._total += weight
+        for name, value in values.items():
+            self._sums[name] += weight * value
+
+    def values(self) -> dict[str, float]:
+        return {name: value / self._total for name, value in self._sums.items()}
+
+
+def taught_alignments(outputs: Outputs, batch: Batch, steps: Tensor) -> dict[str, float]:
+    """With a second decoder, the alignment scores of both, so that one sees which has learnt to attend; steps [B]."""
+    if outputs.coarse is None:
+        return {}
+    k = outputs.alignments.size(1) // outputs.coarse.alignments.size(1)
+    return {
+        "alignment_fine": mean_attention_score(outputs.alignments, batch, steps),
+        "alignment_coarse": mean_attention_score(outputs.coarse.alignments, batch, (steps + k - 1) // k),
+    }
+
+
+def mean_attention_score(alignments: Tensor, batch: Batch, steps: Tensor) -> float:
+    """alignments [B, T_dec, T_text], steps [B] valid ones -> `metrics.attention_score`, averaged over utterances."""
+    scores = []
+    lengths = zip(steps.tolist(), batch.text_lengths.tolist(), strict=True)
+    for weights, ids, (n, length) in zip(alignments.float().cpu().numpy(), batch.text.tolist(), lengths, strict=True):
+        ignore = ignored_symbols(symbols_of(ids[:length]))
+        scores.append(metrics.attention_score(weights[:n, :length], ignore=ignore))
+    return float(np.mean(scores))
 
 
 def to_log_mel_units(name: str, value: float, stats: MelStats) -> float:

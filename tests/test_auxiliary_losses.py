@@ -27,9 +27,9 @@ from composition import Options, start_from
 from data_utils import Batch, load_corpus, make_loader, plan_batches
 from hparams import HParams
 from layers import padding_mask
-from model import Coarse, Tacotron2
+from model import Coarse, Outputs, Tacotron2
 from trainer import Limits
-from validation import teacher_forced_losses
+from validation import taught_alignments, teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")
@@ -300,7 +300,38 @@ def test_validation_reports_every_part_and_drops_no_frames(tiny: Tiny) -> None:
     torch.manual_seed(1)
     model = Tacotron2(on).eval()
     with_drops = validation_losses(on, model)
-    assert EXTRA - {"mmi_factor"} <= with_drops.keys() and with_drops == validation_losses(off, model)
+    only_judged = {"mmi_error", "alignment_fine", "alignment_coarse"}
+    assert EXTRA - {"mmi_factor"} | only_judged <= with_drops.keys()
+    assert with_drops == validation_losses(off, model)
+
+
+def test_validation_weighs_the_recogniser_by_utterances_and_its_error_is_that_of_the_whole_list(tiny: Tiny) -> None:
+    hp = tiny("use_mmi=True,batch_size=1,dropout_rate=0")
+    torch.manual_seed(1)
+    model, corpus = Tacotron2(hp).eval(), load_corpus(hp)
+    plan = plan_batches(corpus.validation, hp, is_validation=True)
+    batches = list(make_loader(corpus.validation, plan, epoch=0, r=1))
+    alone = [teacher_forced_losses(model, [batch], hp, corpus.stats, CPU) for batch in batches]
+    together = teacher_forced_losses(model, batches, hp, corpus.stats, CPU)
+    assert len({losses["mmi"] for losses in alone}) == len(alone) > 1
+    for name in ("mmi", "mmi_error"):
+        assert together[name] == pytest.approx(sum(losses[name] for losses in alone) / len(alone))
+
+
+def test_the_scores_of_both_decoders_are_those_of_their_valid_parts() -> None:
+    fine = torch.zeros(2, 12, 6)
+    for t in range(12):
+        fine[:, t, t // 2] = 1.0
+    fine[1, 6:] = 0.5  # behind the second utterance, which has three symbols and six steps
+    coarse = fine[:, ::2].clone()
+    coarse[1, :3] = torch.tensor([1.0, 0, 0, 0, 0, 0])  # stays where it was
+    text, lengths = torch.full((2, 6), 20), torch.tensor([6, 3])
+    batch = Batch(text, lengths, torch.zeros(2, 1, 12), torch.tensor([12, 5]), torch.zeros(2, 12), ("a", "b"))
+    nothing = torch.zeros(())
+    outputs = Outputs(nothing, nothing, nothing, fine, coarse=Coarse(nothing, nothing, coarse))
+    scores = taught_alignments(outputs, batch, torch.tensor([12, 5]))
+    assert scores["alignment_fine"] == 1.0
+    assert scores["alignment_coarse"] == pytest.approx((1.0 + 1 / 3) / 2)
 
 
 @pytest.mark.parametrize("ignored", [False, True])

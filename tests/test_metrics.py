@@ -14,12 +14,14 @@ from metrics import (
     alignment_score,
     argmax_coverage,
     assess,
+    attention_score,
     backward_jump,
     composite_score,
     diagonality,
     dtw_mel_distance,
     duration_error,
     duration_ratio,
+    edit_distance,
     end_reached,
     longest_dwell,
     monotonicity,
@@ -49,13 +51,12 @@ def uniform(n_steps: int, n_symbols: int) -> np.ndarray:
     return np.full((n_steps, n_symbols), 1 / n_symbols)
 
 
-def score(alignment: np.ndarray) -> float:
-    return alignment_score(
-        coverage=argmax_coverage(alignment),
-        monotonicity=monotonicity(alignment),
-        sharpness=sharpness(alignment),
-        end_reached=float(end_reached(alignment)),
-    )
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("ab", "ba", 2), ("a", "a", 0)],
+)
+def test_edit_distance_is_levenshteins(one: str, other: str, distance: int) -> None:
+    assert edit_distance([*map(ord, one)], [*map(ord, other)]) == distance
 
 
 STUCK = one_hot(np.zeros(120, int), 40)
@@ -67,14 +68,14 @@ REPEATING = one_hot(np.repeat(np.concatenate([np.arange(20), np.arange(12, 40)])
 def test_a_perfect_diagonal_is_perfect_at_any_ratio(shape: tuple[int, int]) -> None:
     perfect = diagonal(*shape)
     assert diagonality(perfect) > 0.97
-    assert monotonicity(perfect) == argmax_coverage(perfect) == sharpness(perfect) == score(perfect) == 1.0
+    assert monotonicity(perfect) == argmax_coverage(perfect) == sharpness(perfect) == attention_score(perfect) == 1.0
     assert end_reached(perfect)
 
 
 @pytest.mark.parametrize("shape", RATIOS)
 def test_a_uniform_alignment_is_not_diagonal_and_scores_nothing(shape: tuple[int, int]) -> None:
     assert diagonality(uniform(*shape)) == pytest.approx(0.0, abs=1e-9)
-    assert score(uniform(*shape)) < 0.05
+    assert attention_score(uniform(*shape)) < 0.05
 
 
 @pytest.mark.parametrize("shape", RATIOS)
@@ -83,28 +84,28 @@ def test_reading_backwards_is_neither_diagonal_nor_monotone(shape: tuple[int, in
     assert diagonality(backwards) == 0.0
     # The first moves have nothing recent to be behind of.
     assert monotonicity(backwards) < 0.3
-    assert score(backwards) < 0.3
+    assert attention_score(backwards) < 0.3
 
 
 def test_attention_stuck_at_the_start_covers_one_symbol_and_never_ends() -> None:
     assert argmax_coverage(STUCK) == 1 / 40
     assert not end_reached(STUCK)
     assert longest_dwell(STUCK) == 120
-    assert score(STUCK) == 0.0
+    assert attention_score(STUCK) == 0.0
 
 
 def test_skipping_a_word_costs_coverage_and_one_move() -> None:
     assert argmax_coverage(SKIPPING) == 30 / 40
     assert monotonicity(SKIPPING) == 1 - 1 / (len(SKIPPING) - 1)
     assert backward_jump(SKIPPING) == 0
-    assert score(SKIPPING) < 0.75
+    assert attention_score(SKIPPING) < 0.75
 
 
 def test_repeating_a_word_costs_monotonicity_and_shows_as_a_backward_jump() -> None:
     assert argmax_coverage(REPEATING) == 1.0
     assert monotonicity(REPEATING) < 0.95
     assert backward_jump(REPEATING) == 19 - 12
-    assert score(REPEATING) < score(diagonal(144, 40))
+    assert attention_score(REPEATING) < attention_score(diagonal(144, 40))
 
 
 def test_one_stray_step_at_the_start_does_not_condemn_the_rest() -> None:
@@ -130,7 +131,7 @@ def test_decoding_that_stopped_early_is_not_excused_as_fast_reading() -> None:
     assert argmax_coverage(early) < 0.2
     assert monotonicity(early) == 1.0  # moves of 10 symbols: up to 12 are possible at r = 6
     assert monotonicity(diagonal(3, 60)) == 0.0
-    assert score(early) < 0.2
+    assert attention_score(early) < 0.2
 
 
 def test_a_single_step_has_no_moves() -> None:
@@ -152,7 +153,7 @@ def test_a_symbol_inside_a_normal_hop_is_read_only_when_steps_are_fewer_than_sym
 
 def test_more_blur_never_raises_sharpness_diagonality_or_score() -> None:
     ladder = [blurred(160, 40, width) for width in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0)]
-    for measure in (sharpness, diagonality, score):
+    for measure in (sharpness, diagonality, attention_score):
         values = [measure(alignment) for alignment in ladder]
         assert values == sorted(values, reverse=True)
 
@@ -160,10 +161,10 @@ def test_more_blur_never_raises_sharpness_diagonality_or_score() -> None:
 def test_the_score_separates_blur_from_working_attention_at_one_half() -> None:
     blur = blurred(160, 40, 2.0)
     assert sharpness(blur) == pytest.approx(0.2, abs=0.02)
-    assert score(blur) < 0.5
+    assert attention_score(blur) < 0.5
     good = blurred(160, 40, 0.5)
     assert 0.6 < sharpness(good) < 0.85
-    assert score(good) > 0.8
+    assert attention_score(good) > 0.8
 
 
 @pytest.mark.parametrize("part", ["coverage", "monotonicity", "sharpness", "end_reached"])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from auxiliary_losses import agreed
-from hparams import HParams, create_hparams
-from mmi import Recogniser, adaptive_factor, ctc_targets, mmi_loss
+from hparams import HParams, create_hparams, resolve_hparams
+from mmi import Recogniser, adaptive_factor, ctc_targets, mmi_loss, reading_error
 from model import Tacotron2
 from text import sequence_to_text, text_to_sequence
 from text.symbols import symbols
@@ -62,12 +62,32 @@ def test_the_loss_is_ctc_by_frames_averaged_over_utterances() -> None:
     assert float(mmi_loss(log_probs, text, text_lengths, steps)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("heard", "share"),
+    [("ab-", 0.0), ("aab", 0.0), ("a-a", 0.5), ("---", 1.0), ("b--", 0.5), ("-ba", 1.0), ("bab", 0.5)],
+)
+def test_the_error_counts_what_must_be_mended_in_what_the_likeliest_path_reads(heard: str, share: float) -> None:
+    n_symbols, classes = 14, {"a": 12, "b": 13, "-": 14}  # the text is A B, and the fourth step is padding
+    log_probs = torch.full((4, 1, n_symbols + 1), -9.0)
+    for t, c in enumerate(f"{heard}a"):
+        log_probs[t, 0, classes[c]] = 0.0
+    text = torch.tensor([[12, 11, 13, 0]])
+    assert reading_error(log_probs, text, torch.tensor([3]), torch.tensor([3])) == share
+
+
 def test_a_text_without_a_sound_and_one_that_does_not_fit_give_finite_gradients() -> None:
     logits = torch.randn(3, 2, len(symbols) + 1, requires_grad=True)
     text = torch.tensor([[5, 6, 7, 11], [15, 15, 15, 15]])
     loss = mmi_loss(logits.log_softmax(2), text, torch.tensor([4, 4]), torch.tensor([3, 3]))
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser() -> None:
+    widths = "encoder_embedding_dim=4,attention_rnn_dim=4,decoder_rnn_dim=4,prenet_dim=4,postnet_embedding_dim=4"
+    model = Tacotron2(resolve_hparams(overrides=f"use_mmi=True,{widths}", n_symbols=76).hparams)
+    assert model.embedding.num_embeddings == 76
+    assert model.mmi is not None and model.mmi.output.out_features == 76 + 1  # CTC's blank
 
 
 def test_the_recogniser_ignores_autocast() -> None:

@@ -1,5 +1,6 @@
 """Training: bit-exact resume, steps that are not taken, validation that changes nothing, saving, and ends."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -168,7 +169,10 @@ def test_resuming_with_loader_processes_is_bit_exact_too(tiny: Tiny, tmp_path: P
     with_processes = tiny("num_workers=1")
     first = trainer_of(with_processes, tmp_path / "cut", limits=Limits(max_steps=3))
     first.interrupt_at = 1
+    loading: list[int] = []
+    first.on_step = lambda _: loading.append(len(multiprocessing.active_children()))
     first.fit()
+    assert loading == [1]
     second = resumed(with_processes, tmp_path / "cut", 3)
     assert first.seen + second.seen == straight.seen
     assert_same_run(straight, second)

@@ -1,0 +1,71 @@
+"""The proof that parameters are real proves something: it catches what ignores one, and says so where nothing would."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mutations import HEAD, ROOT, Verdict, ignoring, remembered, write_document
+
+HOLDERS = frozenset({"hp", "audio"})
+SOURCE = """
+def f(hp, audio, sample):
+    hp.rate = 3
+    return hp.rate, audio.rate, self.hp.rate, sample.rate, hp.rate_min, f"{hp.rate:.1f}"
+"""
+
+
+def test_every_read_becomes_a_constant_and_nothing_else_does() -> None:
+    mutated, lines = ignoring(SOURCE, "rate", (2, "x"), holders=HOLDERS)
+    assert lines == [4, 4, 4, 4]
+    assert "return ((2, 'x'), (2, 'x'), (2, 'x'), sample.rate, hp.rate_min, f\"{(2, 'x'):.1f}\")" in mutated
+    assert "hp.rate = 3" in mutated
+
+
+def test_source_that_reads_nothing_of_it_stays_as_it_is() -> None:
+    assert ignoring(SOURCE, "batch_size", 1, holders=HOLDERS) == (SOURCE, [])
+
+
+def verdict(name: str, *, test: str = "tests/t.py::test_it", said: str = "assert 1 == 2") -> Verdict:
+    return Verdict(name, ("model.py:3",), "0.5", test, said)
+
+
+def test_the_document_keeps_the_rows_of_other_parameters_and_drops_those_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "proof.md"
+    old = [verdict(name).row() for name in ("gone", "kept", "new")]
+    path.write_text("# Title\n\n" + HEAD + "\n".join(old) + "\n")
+    write_document(path, [verdict("new", said="a | b"), verdict("first", test="")], ["first", "kept", "new"])
+    assert path.read_text() == (
+        "# Title\n\n" + HEAD + "| `first` | model.py:3 | `0.5` | **SURVIVED** | assert 1 == 2 |\n"
+        "| `kept` | model.py:3 | `0.5` | `tests/t.py::test_it` | assert 1 == 2 |\n"
+        "| `new` | model.py:3 | `0.5` | `tests/t.py::test_it` | a \\| b |\n"
+    )
+
+
+def test_what_is_remembered_is_of_the_same_files(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    content = '"places": ["model.py:3"], "value": "0.5", "test": "t", "said": "s"}\n'
+    path.write_text(f'{{"fingerprint": "a", "name": "x", {content}{{"fingerprint": "b", "name": "y", {content}')
+    assert list(remembered(path, "b")) == ["y"] and remembered(path, "b")["y"].places == ("model.py:3",)
+    assert remembered(tmp_path / "none", "b") == {}
+
+
+def mutations(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tests/mutations.py"), *arguments, "--results", str(results)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_tells_what_a_test_notices_from_what_it_does_not(tmp_path: Path) -> None:
+    tests = ("--tests", "tests/test_schedule.py")  # which knows of warm-up, and nothing of attention
+    done = mutations("--only", "warmup_steps,guide_sigma", *tests, results=tmp_path / "results.jsonl")
+    assert done.returncode == 1, done.stderr
+    rows = {line.split("`")[1]: line for line in done.stdout.splitlines() if line.startswith("| `")}
+    assert "schedule.py:" in rows["warmup_steps"] and "`tests/test_schedule.py::test_" in rows["warmup_steps"]
+    assert "loss_function.py:" in rows["guide_sigma"] and "**SURVIVED**" in rows["guide_sigma"]
+    assert done.stdout.endswith("survivors: guide_sigma\n")
+
+
+@pytest.mark.campaign
+def test_no_parameter_survives(tmp_path: Path) -> None:
+    done = mutations(results=tmp_path / "results.jsonl")
+    assert done.returncode == 0, done.stdout + done.stderr
