@@ -80,8 +80,9 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     """Trains as many steps as each line on stdin says, and answers with their seconds; then with bytes, at the end."""
     import torch
 
+    from composition import observers, with_demo_files
     from data_utils import load_corpus
-    from distributed import best_device, observers, with_demo_files
+    from distributed import best_device
     from hparams import resolve_hparams
     from model import Tacotron2
     from run_log import RunInfo, RunLog
