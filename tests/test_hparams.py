@@ -244,22 +244,6 @@ def test_the_nvidia_preset_works_on_raw_mels() -> None:
     assert (hp.encoder_dropout_rate, hp.dropout_rate, hp.postnet_dropout_rate) == (0.5, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("preset", "overrides"),
-    [
-        ("prototyping", "learning_rate=1e-3,batch_size=8,use_guided_attn=True,guide_loss_weight=1.0,"
-         "grad_clip_thresh=1.0,fp16_run=False"),
-        ("stable", "learning_rate=1e-4,batch_size=16,use_guided_attn=True,guide_loss_weight=2.0,use_mmi=True,"
-         "grad_clip_thresh=0.5,fp16_run=True"),
-        ("quality", "learning_rate=5e-5,batch_size=32,use_guided_attn=True,guide_loss_weight=3.0,use_mmi=True,"
-         "use_ddc_loss=True,ddc_loss_weight=0.1,grad_clip_thresh=0.3,fp16_run=True"),
-        ("distributed", "batch_size=8,learning_rate=1e-4,use_guided_attn=True,grad_clip_thresh=0.5,fp16_run=True"),
-    ],
-)  # fmt: skip
-def test_a_recommended_configuration_is_the_same_as_a_preset_and_as_overrides(preset: str, overrides: str) -> None:
-    assert resolve_hparams(preset=preset).hparams == create_hparams(overrides)
-
-
 def test_an_unknown_preset_is_reported_beside_other_problems() -> None:
     with pytest.raises(UserError, match="2 problems.*") as caught:
         resolve_hparams(preset="../demo", overrides="batch_size=0")
