@@ -233,7 +233,9 @@ class Decoder(nn.Module):
             say_fast_loop_recomputes()
         device = prenet_out.device.type
         mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed)
+        return fast_teacher_forced(
+            self, prenet_out, memory, masks, compute_dtype=mixed, is_native=self.backend != "fast"
+        )
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
