@@ -27,8 +27,43 @@ def rows(n: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor:
     return like.new_empty(n + ROWS_READ_AT_ONCE * torch.get_num_threads(), width, dtype=dtype)
 
 
+def transposed_product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """left [n, a], right [n, b] -> left^T right [a, b].
+
+    In bf16 the narrower factor is turned over first: a product of a transposed bf16 matrix takes almost twice as long.
+    """
+    if left.dtype != torch.bfloat16:
+        return left.t() @ right
+    if left.size(1) < right.size(1):
+        return (left.t().contiguous() @ right).to(dtype)
+    return (right.t().contiguous() @ left).to(dtype).t().contiguous()
+
+
+class DeferredLinear(torch.autograd.Function):
+    """x [..., in] times weight [out, in], rounded to the type of x -> [..., out]; the weight's gradient in its own type."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Grads:
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight.to(grad.dtype)
+        if ctx.needs_input_grad[1]:
+            grad_weight = transposed_product(grad.flatten(0, -2), x.flatten(0, -2), weight.dtype)
+        return grad_x, grad_weight
+
+
 class NativeRecurrentLoop(torch.autograd.Function):
-    """As `kernels.loops.RecurrentLoop`; gates_in [T_dec, B, 4D] without biases, used up; bias [4D]; mask of its type."""
+    """As `kernels.loops.RecurrentLoop`.
+
+    gates_in [T_dec, B, 4D] without biases, used up; bias [4D]; mask of the type of gates_in.
+    """
 
     @staticmethod
     def forward(ctx: Any, gates_in: Tensor, bias: Tensor, recurrent: Tensor, mask: Tensor | None) -> Tensor:
@@ -52,7 +87,7 @@ class NativeRecurrentLoop(torch.autograd.Function):
             grad_states=grad_hidden.contiguous(), grad_gates=grad_gates,
             weight_back=pack(recurrent, is_half=is_half))  # fmt: skip
         flat = grad_gates[: T * B]
-        grad_recurrent = (flat.t() @ states[: T * B]).to(recurrent.dtype)
+        grad_recurrent = transposed_product(flat, states[: T * B], recurrent.dtype)
         return flat.view(T, B, D4), flat.sum(0, dtype=recurrent.dtype), grad_recurrent, None
 
 
@@ -91,15 +126,17 @@ class NativeAttentionLoop(torch.autograd.Function):
         is_half, dtype = gates.dtype == torch.bfloat16, recurrent.dtype
         grad_gates, grad_queries = rows(T * B, 4 * D, gates, gates.dtype), rows(T * B, A, gates, gates.dtype)
         grad_contexts = gates.new_empty(T, B, E)
-        grad_keys, grad_kernel, grad_v = keys_like(B, N, A), keys_like(B, 2, WINDOW, A), keys_like(B, A)
+        grad_keys, grad_kernel, grad_v = (
+            zeros(*shape) for shape in ((B, N, A), (B, 2, WINDOW, A), (B, A))
+        )
         run("attention_backward", is_half=is_half, **ctx.sizes, **dict(zip(READ, read, strict=True)), gates=gates,
             cells=cells, alignments=alignments, queries=queries, padded=padded, grad_states=grad_states.contiguous(),
             grad_alignments=grad_alignments.contiguous(), grad_gates=grad_gates, grad_queries=grad_queries,
             grad_contexts=grad_contexts, grad_keys=grad_keys, grad_kernel=grad_kernel, grad_v=grad_v,
             weight_back=pack(recurrent, is_half=is_half), query_back=pack(query_weight, is_half=is_half))  # fmt: skip
         flat = grad_gates[: T * B]
-        grad_recurrent = (flat.t() @ states[: T * B]).to(dtype)
-        grad_query = (grad_queries[: T * B].t() @ states[B : (T + 1) * B, :D]).to(dtype)
+        grad_recurrent = transposed_product(flat, states[: T * B], dtype)
+        grad_query = transposed_product(grad_queries[: T * B], states[B : (T + 1) * B, :D], dtype)
         grad_values = torch.bmm(alignments.permute(1, 2, 0).to(gates.dtype), grad_contexts.transpose(0, 1)).to(dtype)
         grad_kernel = grad_kernel.sum(0)[:, : ctx.kernel_size].permute(2, 0, 1)
         return (flat.view(T, B, 4 * D), flat.sum(0, dtype=dtype), grad_recurrent, grad_query, grad_kernel,
@@ -109,7 +146,7 @@ class NativeAttentionLoop(torch.autograd.Function):
 READ = ("kernel", "kernel_back", "values", "v", "keys", "lengths", "mask")  # by both directions
 
 
-def keys_like(*shape: int) -> Tensor:
+def zeros(*shape: int) -> Tensor:
     return torch.zeros(shape, dtype=torch.float32)
 
 

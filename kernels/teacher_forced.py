@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kernels.loops import AttentionLoop, RecurrentLoop
-from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
+from kernels.native_loops import DeferredLinear, NativeAttentionLoop, NativeRecurrentLoop, can_run
 from kernels.products import linear_in
 
 if TYPE_CHECKING:
@@ -100,12 +99,12 @@ def _natively(
     attention_mask, decoder_mask = (None if mask is None else mask.to(dtype).contiguous() for mask in masks)
     from_prenet, from_context = attention.weight_ih.split([prenet_out.size(2), memory.values.size(2)], 1)
     states, alignments = NativeAttentionLoop.apply(
-        F.linear(prenet_out.to(dtype), from_prenet.to(dtype)), attention.bias_ih + attention.bias_hh,
+        DeferredLinear.apply(prenet_out.to(dtype), from_prenet), attention.bias_ih + attention.bias_hh,
         torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
         layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0),
         memory.keys.float(), memory.values.float(), (~memory.padding).sum(1), attention_mask,
     )  # fmt: skip
-    gates_in = F.linear(states, decoder_rnn.weight_ih.to(dtype))
+    gates_in = DeferredLinear.apply(states, decoder_rnn.weight_ih)
     bias = decoder_rnn.bias_ih + decoder_rnn.bias_hh
     hidden = NativeRecurrentLoop.apply(gates_in, bias, decoder_rnn.weight_hh, decoder_mask)
     return torch.cat((hidden, states[:, :, attention.hidden_size :]), 2), alignments
