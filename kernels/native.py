@@ -17,6 +17,7 @@ from cache import cache_directory
 from run_log import LOG
 
 SOURCE = Path(__file__).with_name("native.cpp")
+HEADERS = tuple(SOURCE.with_name(name) for name in ("native_products.h", "native_steps.h"))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread
 PANEL = 64  # columns of a packed weight
@@ -98,7 +99,8 @@ def _compile(compiler: str, path: Path) -> bool:
 def _digest(compiler: str) -> str:
     """Of all that the compiled code depends on."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, version, _processor_flags())
+    sources = (path.read_text(encoding="utf-8") for path in (SOURCE, *HEADERS))
+    parts = (*sources, *FLAGS, version, _processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

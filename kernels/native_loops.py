@@ -40,7 +40,7 @@ def transposed_product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tenso
 
 
 class DeferredLinear(torch.autograd.Function):
-    """x [..., in] times weight [out, in], rounded to the type of x -> [..., out]; the weight's gradient in its own type."""
+    """x [..., in] times weight [out, in] -> [..., out], all of the type of x; the weight's gradient in its own type."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
