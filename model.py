@@ -37,6 +37,7 @@ from layers import (
     at_least_float32,
     conv_block,
     dropout_mask,
+    dropped,
     padding_mask,
 )  # fmt: skip
 from metrics import StopReason
@@ -103,7 +104,7 @@ class Encoder(nn.Module):
         """embedded [B, symbols_embedding_dim, T_text] -> memory [B, T_text, E], zeros behind each text."""
         x = embedded
         for convolution in self.convolutions:
-            x = F.dropout(F.relu(convolution(x)), self.dropout, self.training)  # [B, E, T_text]
+            x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
         if torch.is_grad_enabled() and x.device.type == "cpu" and self.backend != "plain":
             states = bidirectional(
                 self.lstm,
@@ -134,12 +135,11 @@ class Postnet(nn.Module):
         )
 
     def forward(self, mel: Tensor) -> Tensor:
-        x, last = mel, len(self.convolutions) - 1
-        for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
-            x = x if i == last else torch.tanh(x)
-            x = F.dropout(x, self.dropout, self.training)
-        return x  # [B, n_mels, T_mel]
+        x, rate = mel, self.dropout if self.training else 0.0
+        *inner, last = self.convolutions
+        for convolution in inner:
+            x = dropped(convolution(x), rate, activation="tanh")
+        return F.dropout(last(x), rate)  # [B, n_mels, T_mel]
 
 
 class Decoder(nn.Module):

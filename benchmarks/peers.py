@@ -1,8 +1,9 @@
-"""The training step beside the other implementations', in one run: `python benchmarks/peers.py --python peers/bin/python`.
+"""The training step beside other implementations: `python benchmarks/peers.py --python peers/bin/python`.
 
-Each system is a process of its own (`worker`); they take turns, so that what else the machine does meets all of them, and
-medians and ratios are of the same rounds. `benchmarks/requirements.txt` says how to install the others; a system that does not
-start is left out and named. Wall-clock and processor seconds are both recorded: on a busy machine the second tells more.
+Each system is a process of its own (`worker`); they take turns, so that what else the machine does meets all of them,
+and medians and ratios are of the same rounds. `benchmarks/requirements.txt` says how to install the others; a system
+that does not start is left out and named. On a busy machine `--clock cpu_seconds --threads 1` tells more than the clock
+on the wall.
 """
 
 import argparse
@@ -33,7 +34,12 @@ class Remote:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.name = name
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
         self.is_alive = bool(self._answer())
 
@@ -101,10 +107,8 @@ def table(rows: Sequence[Row], shape: Shape, ceilings: dict[str, float], key: st
     """Medians, and the fastest peer's median over each system's."""
     fp32, bf16 = (fastest_peer(rows, bf16=half, key=key) for half in (False, True))
     memory = min((row.median("peak_gib") for row in rows if row.remote.name in PEERS), default=float("nan"))
-    lines = [
-        "| system | median s | least s | x fastest peer, fp32 | x fastest peer, bf16 | of the ceiling | peak GiB | of the least peer's |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("median s", "least s", "x fastest peer, fp32", "x fastest peer, bf16", "of the ceiling", "peak GiB")
+    lines = ["| system | " + " | ".join((*columns, "of the least peer's")) + " |", "|---" * 8 + "|"]
     for row in rows:
         seconds, least = row.median(key), min(answer[key] for answer in row.answers)
         rate = training_flops(shape) / seconds / ceilings["bf16" if row.bf16 else "fp32"]
@@ -114,9 +118,9 @@ def table(rows: Sequence[Row], shape: Shape, ceilings: dict[str, float], key: st
     return "\n".join(lines)
 
 
-def ceilings_of(remote: Remote, *, times: int) -> dict[str, float]:
-    """The best rates of matrix products seen, operations a second."""
-    seen = [remote.ask(do="products") for _ in range(times)]
+def ceilings_of(remote: Remote, key: str, *, times: int) -> dict[str, float]:
+    """The best rates of matrix products seen, operations a second of that clock."""
+    seen = [remote.ask(do="products", clock=key) for _ in range(times)]
     return {name: max(rates[name] for rates in seen) for name in seen[0]}
 
 
@@ -144,13 +148,15 @@ def measure_mels(remotes: Sequence[Remote]) -> str:
     for remote in remotes:
         for name, seconds in remote.ask(do="mel").items():
             best[name] = min(seconds, best.get(name, seconds))
-    return "\n".join(["| extractor | ms a second |", "|---|---|", *(f"| {n} | {t / 6e-3:.2f} |" for n, t in best.items())])
+    rows = [f"| {name} | {seconds / 6e-3:.2f} |" for name, seconds in best.items()]
+    return "\n".join(["| extractor | ms a second |", "|---|---|", *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="interpreter of the environment that has the peers")
-    parser.add_argument("--systems", default="ours;ours, PyTorch alone;ours, plain;" + ";".join(PEERS), help="by semicolons")
+    ours = ("ours", "ours, PyTorch alone", "ours, plain")
+    parser.add_argument("--systems", default=";".join((*ours, *PEERS)), help="by semicolons")
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -160,17 +166,17 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=120)
     args = parser.parse_args()
     names = args.systems.split(";")
-    if unknown := set(names) - set(BUILDERS):
-        sys.exit(f"--systems: {sorted(unknown)} are not among {list(BUILDERS)}")
+    if unknown := sorted(set(names) - set(BUILDERS)):
+        sys.exit(f"--systems: {unknown} are not among {list(BUILDERS)}")
     shape = Shape(args.B, args.frames, args.symbols)
     remotes = start(names, args.python, args.threads)
     precisions = [name == "bf16" for name in args.precisions.split(",")]
     rows = [Row(remote, bf16) for remote in remotes for bf16 in precisions]
     products = Remote("products", sys.executable, args.threads)
     try:
-        before = ceilings_of(products, times=2)
+        before = ceilings_of(products, args.clock, times=2)
         take_turns(rows, shape, rounds=args.rounds)
-        after = ceilings_of(products, times=2)
+        after = ceilings_of(products, args.clock, times=2)
         ceilings = {name: max(before[name], after[name]) for name in before}
         print(f"{machine()}; {args.threads} threads; B={shape.B}, {shape.T_mel} frames, {shape.T_text} symbols")
         print(", ".join(f"{name} products {rate / 1e9:.0f} GFLOP/s" for name, rate in ceilings.items()), end="\n\n")

@@ -1,9 +1,9 @@
-"""Tacotron 2 as four projects build it, behind one face: a training step, free-running frames, a mel.
+"""Tacotron 2 as four projects build it, behind one face: a training step, and free-running frames.
 
-All train the full-size model (NVIDIA's sizes) on the same batch with the same losses: mean squared error of the mel before and
-after the postnet and binary cross-entropy of the gate, means over the padded tensors as NVIDIA has them, except that
-outputs behind each utterance are masked. Gradients are clipped to a norm of 1, then fused Adam. Losses of their own that
-some add by default (guided attention, SSIM, differences) are left out for all.
+All train the full-size model (NVIDIA's sizes) on the same batch with the same losses: mean squared error of the mel
+before and after the postnet and binary cross-entropy of the gate, means over the padded tensors, outputs behind each
+utterance masked. Gradients are clipped to a norm of 1, then fused Adam. Losses of their own that some add by default
+(guided attention, SSIM, differences) are left out for all.
 """
 
 import sys
@@ -62,7 +62,7 @@ Predicted = tuple[Tensor, Tensor, Tensor]  # mel and mel_post [B, n_mels, T_mel]
 class System(Protocol):
     """What is measured."""
 
-    model: nn.Module
+    model: Any
 
     def predict(self, batch: TrainingBatch) -> Predicted: ...
     def speak(self, n_frames: int) -> int:
@@ -78,7 +78,7 @@ class Ours:
         from hparams import create_hparams
         from model import Tacotron2
 
-        self.model = Tacotron2(create_hparams(overrides))
+        self.model: Any = Tacotron2(create_hparams(overrides))
 
     def predict(self, batch: TrainingBatch) -> Predicted:
         out = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
@@ -87,7 +87,8 @@ class Ours:
     def speak(self, n_frames: int) -> int:
         from model import DecodeLimits
 
-        limits = DecodeLimits(n_frames, gate_threshold=2.0, frames_per_symbol=float(n_frames), dwell_frames=10 * n_frames)
+        long = float(n_frames)
+        limits = DecodeLimits(n_frames, gate_threshold=2.0, frames_per_symbol=long, dwell_frames=10 * n_frames)
         spoken = self.model.infer(*hundred_symbols(), limits, generator=torch.Generator().manual_seed(0))
         return spoken[0].mel.size(1)
 

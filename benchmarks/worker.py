@@ -1,6 +1,7 @@
 """One system in a process of its own, driven line by line: a JSON order in, a JSON answer out. `peers` starts it.
 
-Orders: {"do": "step", "bf16": bool, "shape": [B, T_mel, T_text]}, {"do": "speak", "frames": n}, {"do": "mel"}, {"do": "products"}.
+Orders: {"do": "step", "bf16": bool, "shape": [B, T_mel, T_text]}, {"do": "speak", "frames": n}, {"do": "mel"},
+{"do": "products", "clock": "seconds"}.
 """
 
 import contextlib
@@ -39,15 +40,15 @@ def peak_gib() -> float:
     return float("nan")
 
 
-def products() -> Answer:
-    """Best rate of large matrix products, in operations a second: what the step could reach at most."""
+def products(clock: str) -> Answer:
+    """Best rate of large matrix products, in operations a second of that clock: what a step could reach at most."""
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         best = 0.0
         for m, k, n in ((12800, 1536, 4096), (2048, 2048, 2048)):
             left, right = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
             left @ right
-            seconds = min(timed(lambda: left @ right)["seconds"] for _ in range(3))  # noqa: B023 - called at once
+            seconds = min(timed(lambda: left @ right)[clock] for _ in range(3))  # noqa: B023 - called at once
             best = max(best, 2.0 * m * k * n / seconds)
         rates[name] = best
     return rates
@@ -66,8 +67,8 @@ def mel_extractors() -> dict[str, Callable[[], object]]:
     with contextlib.suppress(ImportError):
         import librosa
 
-        options = {"sr": 22050, "n_fft": 1024, "hop_length": 256, "power": 1.0, "n_mels": 80, "fmax": 8000}
-        found["librosa"] = lambda: librosa.feature.melspectrogram(y=wav.numpy(), **options)
+        options: Answer = {"n_fft": 1024, "hop_length": 256, "power": 1.0, "n_mels": 80, "fmax": 8000}
+        found["librosa"] = lambda: librosa.feature.melspectrogram(y=wav.numpy(), sr=22050, **options)
     with contextlib.suppress(ImportError):
         from torchaudio.transforms import MelSpectrogram
 
@@ -125,7 +126,7 @@ def main() -> None:
             order = json.loads(line)
             match order["do"]:
                 case "products":
-                    answer = products()
+                    answer = products(order["clock"])
                 case "mel":
                     answer = mel_seconds()
                 case "step" if worker:

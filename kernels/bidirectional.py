@@ -1,6 +1,7 @@
 """The encoder's bidirectional LSTM over padded texts, as two `kernels.loops.RecurrentLoop`s.
 
-PyTorch's own LSTM on packed sequences makes its backward of hundreds of small steps, each with gradients of its weights.
+PyTorch's own LSTM on packed sequences makes its backward of hundreds of small steps, each with a gradient of its
+weights.
 """
 
 import torch
@@ -14,7 +15,7 @@ from kernels.products import linear_in
 def bidirectional(
     lstm: nn.LSTM, x: Tensor, lengths: Tensor, *, compute_dtype: torch.dtype | None, is_native: bool
 ) -> Tensor:
-    """x [B, T_text, in], lengths [B] -> [B, T_text, 2 D], zeros behind each text. Equal to `lstm` on packed sequences."""
+    """As `lstm` on packed sequences: x [B, T_text, in], lengths [B] -> [B, T_text, 2 D], zeros behind each text."""
     with torch.autocast(x.device.type, enabled=False):
         places = torch.arange(x.size(1), device=x.device)[:, None]  # [T_text, 1]
         behind = places >= lengths  # [T_text, B]

@@ -19,12 +19,13 @@ struct Arguments {
     const void *query, *query_back;          // packed: [D, A] and [A, D]
     const void *kernel, *kernel_back, *values;
     const void *bias, *v, *keys, *lengths;   // float [4D], [A], [B, N, A]; I [B]
-    const void* mask;                        // S [T, B, D] or null
+    const uint8_t* mask;                     // [T, B, D] 1 where a hidden unit is kept, or null
     void *gates, *states, *cells;            // S [T, B, 4D], [T + 1, B, K], [T + 1, B, D]
     void *alignments, *queries, *padded;     // float [T, B, N], [T, B, A]; S [T, B, 2, L]
     const void *grad_states, *grad_alignments;  // S [T, B, K], float [T, B, N]
     void *grad_gates, *grad_queries, *grad_contexts;  // S [T, B, 4D], [T, B, A], [T, B, E]
     void *grad_keys, *grad_kernel, *grad_v;  // float, zero at first: [B, N, A], [B, 2, 32, A], [B, A]
+    double scale;                            // of kept units
 };
 
 namespace {
@@ -45,7 +46,7 @@ template <typename S> void recurrent_forward(const Arguments& x) {
         Tiles tiles;
         for (I t = 0; t < x.T; t++) {
             units_forward<S>(B, D, D, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
-                             states + t * B * D, gates + t * B * 4 * D, x.mask ? (const S*)x.mask + t * B * D : nullptr, cell.data(),
+                             states + t * B * D, gates + t * B * 4 * D, x.mask ? x.mask + t * B * D : nullptr, x.scale, cell.data(),
                              cells + (t + 1) * B * D, states + (t + 1) * B * D, sums.data());
 #pragma omp barrier
         }
@@ -54,7 +55,7 @@ template <typename S> void recurrent_forward(const Arguments& x) {
 
 template <typename S> void recurrent_backward(const Arguments& x) {
     const I B = x.B, D = x.D, panel = panel_rows<S>(4 * D) * WIDE;
-    const S *gates = (S*)x.gates, *cells = (S*)x.cells, *incoming = (const S*)x.grad_states, *mask = (const S*)x.mask;
+    const S *gates = (S*)x.gates, *cells = (S*)x.cells, *incoming = (const S*)x.grad_states;
     S* grad = (S*)x.grad_gates;
     std::vector<float> grad_cell(B * D);
 #pragma omp parallel num_threads(x.n_threads)
@@ -70,7 +71,7 @@ template <typename S> void recurrent_backward(const Arguments& x) {
                     for (I j = 0; j < WIDE; j += 16) {
                         const I unit = p * WIDE + j, at = (t * B + b) * D + unit;
                         const V sum = _mm512_add_ps(load(dh.data() + b * WIDE + j), load(incoming + at));
-                        cell_backward<S>(sum, gates + (t * B + b) * 4 * D + unit, D, mask ? mask + at : nullptr, cells + at,
+                        cell_backward<S>(sum, gates + (t * B + b) * 4 * D + unit, D, x.mask ? x.mask + at : nullptr, x.scale, cells + at,
                                          cells + at + B * D, grad_cell.data() + b * D + unit, grad + (t * B + b) * 4 * D + unit);
                     }
             }
@@ -92,7 +93,7 @@ template <typename S> void attention_forward(const Arguments& x) {
         for (I t = 0; t < x.T; t++) {
             S* next = states + (t + 1) * B * K;
             units_forward<S>(B, D, K, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
-                             states + t * B * K, gates + t * B * 4 * D, x.mask ? (const S*)x.mask + t * B * D : nullptr, cell.data(),
+                             states + t * B * K, gates + t * B * 4 * D, x.mask ? x.mask + t * B * D : nullptr, x.scale, cell.data(),
                              cells + (t + 1) * B * D, next, sums.data());
 #pragma omp barrier
             for (I p = 0; p < A / WIDE; p++)
@@ -153,7 +154,7 @@ template <typename S> void attention_backward(const Arguments& x) {
                     const I at = (t * B + b) * D + j, gate = (t * B + b) * 4 * D + j;
                     const V sum = _mm512_add_ps(load(dh.data() + i * D + j), load(dx.data() + b * K + j));
                     cell_backward<S>(_mm512_add_ps(sum, load(incoming + (t * B + b) * K + j)), gates + gate, D,
-                                     x.mask ? (const S*)x.mask + at : nullptr, cells + at, cells + at + B * D,
+                                     x.mask ? x.mask + at : nullptr, x.scale, cells + at, cells + at + B * D,
                                      grad_cell.data() + b * D + j, grad + gate);
                 }
 #pragma omp barrier

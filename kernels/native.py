@@ -34,9 +34,10 @@ class Arguments(ctypes.Structure):
     """The struct of the same name in `native.cpp`, field by field."""
 
     _fields_ = [(name, ctypes.c_int64) for name in _SIZES] + [(name, ctypes.c_void_p) for name in _BUFFERS]
+    _fields_ += [("scale", ctypes.c_double)]
 
 
-def run(loop: str, *, is_half: bool, **values: int | Tensor | None) -> None:
+def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
     """Calls one of the loops. Tensors must be contiguous and of the types that `Arguments` in native.cpp tells."""
     arguments = Arguments(n_threads=torch.get_num_threads())
     for name, value in values.items():

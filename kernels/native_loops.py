@@ -62,7 +62,7 @@ class DeferredLinear(torch.autograd.Function):
 class NativeRecurrentLoop(torch.autograd.Function):
     """As `kernels.loops.RecurrentLoop`.
 
-    gates_in [T_dec, B, 4D] without biases, used up; bias [4D]; mask of the type of gates_in.
+    gates_in [T_dec, B, 4D] without biases, used up; bias [4D]; mask [T_dec, B, D] 0 or one other value.
     """
 
     @staticmethod
@@ -72,18 +72,20 @@ class NativeRecurrentLoop(torch.autograd.Function):
         gates = gates_in.contiguous()
         states, cells = rows((T + 1) * B, D, gates, dtype), gates.new_empty(T + 1, B, D)
         states[:B], cells[0] = 0.0, 0.0
-        run("recurrent_forward", is_half=is_half, T=T, B=B, D=D, bias=bias, mask=mask, gates=gates, states=states,
-            cells=cells, weight=pack(recurrent.t(), is_half=is_half, units=D))  # fmt: skip
-        ctx.save_for_backward(recurrent, gates, states, cells, mask)
+        keep, scale = as_bytes(mask)
+        run("recurrent_forward", is_half=is_half, T=T, B=B, D=D, bias=bias, mask=keep, scale=scale, gates=gates,
+            states=states, cells=cells, weight=pack(recurrent.t(), is_half=is_half, units=D))  # fmt: skip
+        ctx.save_for_backward(recurrent, gates, states, cells, keep)
+        ctx.scale = scale
         return states[B : (T + 1) * B].view(T, B, D)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_hidden: Tensor) -> Grads:
-        recurrent, gates, states, cells, mask = ctx.saved_tensors
+        recurrent, gates, states, cells, keep = ctx.saved_tensors
         (T, B, D4), D, is_half = gates.shape, recurrent.size(1), gates.dtype == torch.bfloat16
         grad_gates = rows(T * B, D4, gates, gates.dtype)
-        run("recurrent_backward", is_half=is_half, T=T, B=B, D=D, mask=mask, gates=gates, cells=cells,
+        run("recurrent_backward", is_half=is_half, T=T, B=B, D=D, mask=keep, scale=ctx.scale, gates=gates, cells=cells,
             grad_states=grad_hidden.contiguous(), grad_gates=grad_gates,
             weight_back=pack(recurrent, is_half=is_half))  # fmt: skip
         flat = grad_gates[: T * B]
@@ -103,19 +105,20 @@ class NativeAttentionLoop(torch.autograd.Function):
         D, E, N, A = query_weight.size(1), values.size(2), values.size(1), keys.size(2)
         is_half, gates = dtype == torch.bfloat16, gates_in.contiguous()
         sizes = {"T": T, "B": B, "D": D, "E": E, "A": A, "N": N, "L": -(-N // 32) * 32 + 64, "pad": kernel.size(2) // 2}
+        keep, scale = as_bytes(mask)
         states, cells = rows((T + 1) * B, D + E, gates, dtype), gates.new_empty(T + 1, B, D)
         states[:B], cells[0] = 0.0, 0.0
         alignments, queries = keys.new_empty(T, B, N), keys.new_empty(T, B, A)
         padded = gates.new_zeros(T, B, 2, sizes["L"])
-        read = {"v": v.contiguous(), "keys": keys.contiguous(), "lengths": lengths, "mask": mask,
+        read = {"v": v.contiguous(), "keys": keys.contiguous(), "lengths": lengths, "mask": keep,
                 "values": pairs_of(values, dtype), **folded(kernel, is_half=is_half)}  # fmt: skip
-        run("attention_forward", is_half=is_half, **sizes, **read, bias=bias, gates=gates, states=states, cells=cells,
-            alignments=alignments, queries=queries, padded=padded,
+        run("attention_forward", is_half=is_half, **sizes, **read, scale=scale, bias=bias, gates=gates,
+            states=states, cells=cells, alignments=alignments, queries=queries, padded=padded,
             weight=pack(recurrent.t(), is_half=is_half, units=D),
             query=pack(query_weight.t(), is_half=is_half))  # fmt: skip
         ctx.save_for_backward(recurrent, query_weight, gates, states, cells, alignments, queries, padded,
                               *(read[name] for name in READ))  # fmt: skip
-        ctx.sizes, ctx.kernel_size = sizes, kernel.size(2)
+        ctx.sizes, ctx.scale, ctx.kernel_size = sizes, scale, kernel.size(2)
         return states[B : (T + 1) * B].view(T, B, D + E), alignments
 
     @staticmethod
@@ -126,12 +129,10 @@ class NativeAttentionLoop(torch.autograd.Function):
         is_half, dtype = gates.dtype == torch.bfloat16, recurrent.dtype
         grad_gates, grad_queries = rows(T * B, 4 * D, gates, gates.dtype), rows(T * B, A, gates, gates.dtype)
         grad_contexts = gates.new_empty(T, B, E)
-        grad_keys, grad_kernel, grad_v = (
-            zeros(*shape) for shape in ((B, N, A), (B, 2, WINDOW, A), (B, A))
-        )
-        run("attention_backward", is_half=is_half, **ctx.sizes, **dict(zip(READ, read, strict=True)), gates=gates,
-            cells=cells, alignments=alignments, queries=queries, padded=padded, grad_states=grad_states.contiguous(),
-            grad_alignments=grad_alignments.contiguous(), grad_gates=grad_gates, grad_queries=grad_queries,
+        grad_keys, grad_kernel, grad_v = zeros(B, N, A), zeros(B, 2, WINDOW, A), zeros(B, A)
+        run("attention_backward", is_half=is_half, **ctx.sizes, **dict(zip(READ, read, strict=True)), scale=ctx.scale,
+            gates=gates, cells=cells, alignments=alignments, queries=queries, padded=padded,
+            grad_states=grad_states.contiguous(), grad_alignments=grad_alignments.contiguous(), grad_gates=grad_gates, grad_queries=grad_queries,
             grad_contexts=grad_contexts, grad_keys=grad_keys, grad_kernel=grad_kernel, grad_v=grad_v,
             weight_back=pack(recurrent, is_half=is_half), query_back=pack(query_weight, is_half=is_half))  # fmt: skip
         flat = grad_gates[: T * B]
@@ -144,6 +145,11 @@ class NativeAttentionLoop(torch.autograd.Function):
 
 
 READ = ("kernel", "kernel_back", "values", "v", "keys", "lengths", "mask")  # by both directions
+
+
+def as_bytes(mask: Tensor | None) -> tuple[Tensor | None, float]:
+    """A dropout mask of 0 and one other value -> where it is not 0, and that value."""
+    return (None, 1.0) if mask is None else (mask.ne(0).contiguous(), mask.max().item())
 
 
 def zeros(*shape: int) -> Tensor:

@@ -10,25 +10,31 @@ namespace {
 
 // ---- LSTM cell -------------------------------------------------------------------------------------------------
 
+// x times scale where the mask is 1, else 0
+inline V kept(V x, const uint8_t* mask, float scale) {
+    const V ones = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)mask)));
+    return _mm512_mul_ps(x, _mm512_mul_ps(ones, set(scale)));
+}
+
 // Sums of 16 units' gates, each 16 apart in `sums`, become activations. All pointers at the unit; gates D apart.
 template <typename S>
-inline void cell_forward(const float* sums, const float* bias, S* gates, I D, const S* mask, float* cell, S* saved, S* hidden) {
+inline void cell_forward(const float* sums, const float* bias, S* gates, I D, const uint8_t* mask, float scale, float* cell, S* saved, S* hidden) {
     V a[4];
     for (int g = 0; g < 4; g++)
         a[g] = _mm512_add_ps(_mm512_add_ps(load(sums + 16 * g), load(bias + g * D)), load(gates + g * D));
     const V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tanh(a[2]), o = sigmoid(a[3]);
     const V c = _mm512_fmadd_ps(f, load(cell), _mm512_mul_ps(i, g));
     V h = _mm512_mul_ps(o, tanh(c));
-    if (mask) h = _mm512_mul_ps(h, load(mask));
+    if (mask) h = kept(h, mask, scale);
     store(cell, c), store(saved, c), store(hidden, h);
     store(gates, i), store(gates + D, f), store(gates + 2 * D, g), store(gates + 3 * D, o);
 }
 
 template <typename S>
-inline void cell_backward(V dh, const S* gates, I D, const S* mask, const S* before, const S* cell, float* grad_cell, S* grad) {
+inline void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
     const V i = load(gates), f = load(gates + D), g = load(gates + 2 * D), o = load(gates + 3 * D);
     const V t = tanh(load(cell)), one = set(1.0f);
-    if (mask) dh = _mm512_mul_ps(dh, load(mask));
+    if (mask) dh = kept(dh, mask, scale);
     const V dc = _mm512_fmadd_ps(_mm512_mul_ps(dh, o), one_minus_square(t), load(grad_cell));
     store(grad_cell, _mm512_mul_ps(dc, f));
     store(grad, _mm512_mul_ps(_mm512_mul_ps(dc, g), _mm512_mul_ps(i, _mm512_sub_ps(one, i))));
@@ -39,12 +45,12 @@ inline void cell_backward(V dh, const S* gates, I D, const S* mask, const S* bef
 
 // One step of an LSTM for the units of this thread. Panel u holds the four gates of units 16u to 16u + 15.
 template <typename S>
-void units_forward(I B, I D, I K, I first, I last, const S* weight, const float* bias, const S* input, S* gates, const S* mask,
-                   float* cell, S* saved, S* hidden, float* sums) {
+void units_forward(I B, I D, I K, I first, I last, const S* weight, const float* bias, const S* input, S* gates,
+                   const uint8_t* mask, float scale, float* cell, S* saved, S* hidden, float* sums) {
     for (I u = first; u < last; u++) {
         product(B, K, input, K, weight + u * panel_rows<S>(K) * WIDE, sums, WIDE);
         for (I b = 0; b < B; b++)
-            cell_forward<S>(sums + b * WIDE, bias + 16 * u, gates + b * 4 * D + 16 * u, D, mask ? mask + b * D + 16 * u : nullptr,
+            cell_forward<S>(sums + b * WIDE, bias + 16 * u, gates + b * 4 * D + 16 * u, D, mask ? mask + b * D + 16 * u : nullptr, scale,
                             cell + b * D + 16 * u, saved + b * D + 16 * u, hidden + b * K + 16 * u);
     }
 }
