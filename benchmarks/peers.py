@@ -31,7 +31,8 @@ class Remote:
 
     def __init__(self, name: str, python: str, threads: int) -> None:
         command = [python, str(Path(__file__).with_name("worker.py")), name, str(threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        # huge pages as in train.py, for every system
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
         self.name = name
         self.process = subprocess.Popen(
             command,
@@ -91,7 +92,7 @@ def start(names: Sequence[str], python: str, threads: int) -> list[Remote]:
 def take_turns(rows: Sequence[Row], shape: Shape, *, rounds: int) -> None:
     """One step to warm up each, on a short batch, then `rounds` steps in turns."""
     for row in rows:
-        row.remote.ask(do="step", bf16=row.bf16, shape=[shape.B, 50, shape.T_text])
+        row.remote.ask(do="step", bf16=row.bf16, shape=[shape.B, 10, shape.T_text])
     for done in range(rounds):
         for row in rows:
             answer = row.remote.ask(do="step", bf16=row.bf16, shape=[shape.B, shape.T_mel, shape.T_text])

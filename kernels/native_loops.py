@@ -132,8 +132,9 @@ class NativeAttentionLoop(torch.autograd.Function):
         grad_keys, grad_kernel, grad_v = zeros(B, N, A), zeros(B, 2, WINDOW, A), zeros(B, A)
         run("attention_backward", is_half=is_half, **ctx.sizes, **dict(zip(READ, read, strict=True)), scale=ctx.scale,
             gates=gates, cells=cells, alignments=alignments, queries=queries, padded=padded,
-            grad_states=grad_states.contiguous(), grad_alignments=grad_alignments.contiguous(), grad_gates=grad_gates, grad_queries=grad_queries,
-            grad_contexts=grad_contexts, grad_keys=grad_keys, grad_kernel=grad_kernel, grad_v=grad_v,
+            grad_states=grad_states.contiguous(), grad_alignments=grad_alignments.contiguous(), grad_gates=grad_gates,
+            grad_queries=grad_queries, grad_contexts=grad_contexts,
+            grad_keys=grad_keys, grad_kernel=grad_kernel, grad_v=grad_v,
             weight_back=pack(recurrent, is_half=is_half), query_back=pack(query_weight, is_half=is_half))  # fmt: skip
         flat = grad_gates[: T * B]
         grad_recurrent = transposed_product(flat, states[: T * B], dtype)
