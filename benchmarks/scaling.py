@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from systems import Ours, Shape, Training, TrainingBatch
 from worker import timed
@@ -37,6 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     training = Training(Ours())
     figure = Figure(figsize=(9, 2.6), layout="constrained")
+    FigureCanvasAgg(figure)
     for axes, (name, sizes) in zip(figure.subplots(1, len(SWEEPS)), SWEEPS.items(), strict=True):
         for bf16 in (False, True):
             seconds(training, replace(BASE, T_mel=10), bf16=bf16)
