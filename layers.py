@@ -4,10 +4,11 @@ Symbols of shape comments: B batch, T_text tokens, T_mel frames, T_dec decoder s
 n_mels mel channels, E encoder width, A attention width, D hidden width of an LSTM.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from attention import Normalisation
@@ -73,6 +74,53 @@ def dropout_mask(
     return mask.bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
 
 
+class _DroppedRelu(torch.autograd.Function):
+    """relu(x) * mask that keeps only its result: where that is positive, so was x, and the unit was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, rate: float) -> Tensor:
+        y = F.relu(x).mul_(mask)
+        ctx.save_for_backward(y)
+        ctx.scale = 1.0 / (1.0 - rate)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        return torch.where(y > 0, grad * ctx.scale, 0.0), None, None
+
+
+class _DroppedTanh(torch.autograd.Function):
+    """tanh(x) * mask that keeps its result and a byte a unit."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, rate: float) -> Tensor:
+        y = torch.tanh(x).mul_(mask)
+        ctx.save_for_backward(y, mask > 0)
+        ctx.rate = rate
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, is_kept = ctx.saved_tensors
+        grad = torch.where(is_kept, grad * (1.0 / (1.0 - ctx.rate)), 0.0)
+        return torch.ops.aten.tanh_backward(grad, y * (1.0 - ctx.rate)), None, None
+
+
+def dropped(
+    x: Tensor, rate: float, *, activation: Literal["relu", "tanh"], generator: torch.Generator | None = None
+) -> Tensor:
+    """Activation, then dropout. On the CPU, autograd's own way keeps four tensors of this size; this keeps one."""
+    if x.device.type != "cpu" and generator is None:
+        return F.dropout(F.relu(x) if activation == "relu" else torch.tanh(x), rate)
+    mask = dropout_mask(tuple(x.shape), rate, like=x, generator=generator)
+    if mask is None:
+        return F.relu(x) if activation == "relu" else torch.tanh(x)
+    return (_DroppedRelu if activation == "relu" else _DroppedTanh).apply(x, mask, rate)
+
+
 class Prenet(nn.Module):
     """Two ReLU layers whose dropout stays on when speaking: without it the decoder ignores the text."""
 
@@ -90,9 +138,7 @@ class Prenet(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         for layer in self.layers:
-            x = F.relu(layer(x))
-            mask = dropout_mask(tuple(x.shape), self.dropout, like=x, generator=generator)
-            x = x if mask is None else x * mask
+            x = dropped(layer(x), self.dropout, activation="relu", generator=generator)
         return x  # [..., prenet_dim]
 
 

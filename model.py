@@ -25,6 +25,7 @@ from decoder_loops import (
 )
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
+from kernels.bidirectional import bidirectional
 from kernels.free_running import SpeakingWeights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
 from kernels.weights import SpeakingPrecision
@@ -36,6 +37,7 @@ from layers import (
     at_least_float32,
     conv_block,
     dropout_mask,
+    dropped,
     padding_mask,
 )  # fmt: skip
 from metrics import StopReason
@@ -80,12 +82,17 @@ class Decoded:
     stop_reason: StopReason
 
 
+def compute_dtype(device: torch.device) -> torch.dtype | None:
+    """The type of products under autocast; None outside."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
 class Encoder(nn.Module):
     """Convolutions with batch normalisation, then a bidirectional LSTM."""
 
     def __init__(self, hp: ModelParams) -> None:
         super().__init__()
-        self.dropout = hp.encoder_dropout_rate
+        self.dropout, self.backend = hp.encoder_dropout_rate, hp.decoder_backend
         widths = [hp.symbols_embedding_dim] + [hp.encoder_embedding_dim] * hp.encoder_n_convolutions
         self.convolutions = nn.ModuleList(
             conv_block(a, b, hp.encoder_kernel_size, gain="relu", xavier=hp.xavier_init)
@@ -97,7 +104,16 @@ class Encoder(nn.Module):
         """embedded [B, symbols_embedding_dim, T_text] -> memory [B, T_text, E], zeros behind each text."""
         x = embedded
         for convolution in self.convolutions:
-            x = F.dropout(F.relu(convolution(x)), self.dropout, self.training)  # [B, E, T_text]
+            x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
+        if torch.is_grad_enabled() and x.device.type == "cpu" and self.backend != "plain":
+            states = bidirectional(
+                self.lstm,
+                x.transpose(1, 2),
+                text_lengths,
+                compute_dtype=compute_dtype(x.device),
+                is_native=self.backend != "fast",
+            )
+            return at_least_float32(states)
         packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = self.lstm(packed)
         return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
@@ -119,12 +135,11 @@ class Postnet(nn.Module):
         )
 
     def forward(self, mel: Tensor) -> Tensor:
-        x, last = mel, len(self.convolutions) - 1
-        for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
-            x = x if i == last else torch.tanh(x)
-            x = F.dropout(x, self.dropout, self.training)
-        return x  # [B, n_mels, T_mel]
+        x, rate = mel, self.dropout if self.training else 0.0
+        *inner, last = self.convolutions
+        for convolution in inner:
+            x = dropped(convolution(x), rate, activation="tanh")
+        return F.dropout(last(x), rate)  # [B, n_mels, T_mel]
 
 
 class Decoder(nn.Module):
@@ -231,9 +246,8 @@ class Decoder(nn.Module):
             return self.plain_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
             say_fast_loop_recomputes()
-        device = prenet_out.device.type
-        mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed)
+        mixed, is_native = compute_dtype(prenet_out.device), self.backend != "fast"
+        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed, is_native=is_native)
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]

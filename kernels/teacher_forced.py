@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.loops import AttentionLoop, RecurrentLoop
+from kernels.native_loops import DeferredLinear, NativeAttentionLoop, NativeRecurrentLoop, can_run
 from kernels.products import linear_in
 
 if TYPE_CHECKING:
@@ -61,28 +62,73 @@ def fast_teacher_forced(
     masks: tuple[Tensor | None, Tensor | None],
     *,
     compute_dtype: torch.dtype | None = None,
+    is_native: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The twin of `Decoder.plain_teacher_forced`, differentiable once.
 
     decoder: owner of attention_rnn, attention_layer, decoder_rnn. prenet_out [T_dec, B, prenet_dim]; masks of the
     attention and decoder hidden states [T_dec, B, D] or None. `compute_dtype` torch.bfloat16 rounds the factors of
-    the LSTM products to it; sums and everything else keep the type of the weights. Autocast is off inside.
+    the LSTM products to it; sums and everything else keep the type of the weights. `is_native` takes the compiled loops
+    where they cover the case; in bf16 these round all that they keep and give. Autocast is off inside.
     ->  features [T_dec, B, D + E], alignments [T_dec, B, T_text].
     """
+    with torch.autocast(prenet_out.device.type, enabled=False):
+        if is_native and covers(decoder, memory, compute_dtype):
+            return _natively(decoder, prenet_out, memory, masks, compute_dtype or torch.float32)
+        return _in_pytorch(decoder, prenet_out, memory, masks, compute_dtype)
+
+
+def covers(decoder: DecoderParts, memory: EncodedText, compute_dtype: torch.dtype | None) -> bool:
+    """Whether the compiled loops know these widths and types."""
+    attention, layer = decoder.attention_rnn, decoder.attention_layer
+    return compute_dtype in (None, torch.bfloat16) and can_run(
+        attention.hidden_size, decoder.decoder_rnn.hidden_size, *memory.values.shape[2:], *memory.keys.shape[2:],
+        kernel_size=layer.location_layer.location_conv.conv.kernel_size[0],
+        dtype=attention.weight_ih.dtype, device=memory.values.device,
+    )  # fmt: skip
+
+
+def _natively(
+    decoder: DecoderParts,
+    prenet_out: Tensor,
+    memory: EncodedText,
+    masks: tuple[Tensor | None, Tensor | None],
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
+    from_prenet, from_context = attention.weight_ih.split([prenet_out.size(2), memory.values.size(2)], 1)
+    states, alignments = NativeAttentionLoop.apply(
+        DeferredLinear.apply(prenet_out.to(dtype), from_prenet), attention.bias_ih + attention.bias_hh,
+        torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
+        layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0),
+        memory.keys.float(), memory.values.float(), (~memory.padding).sum(1), masks[0],
+    )  # fmt: skip
+    gates_in = DeferredLinear.apply(states, decoder_rnn.weight_ih)
+    bias = decoder_rnn.bias_ih + decoder_rnn.bias_hh
+    hidden = NativeRecurrentLoop.apply(gates_in, bias, decoder_rnn.weight_hh, masks[1])
+    return torch.cat((hidden, states[:, :, attention.hidden_size :]), 2), alignments
+
+
+def _in_pytorch(
+    decoder: DecoderParts,
+    prenet_out: Tensor,
+    memory: EncodedText,
+    masks: tuple[Tensor | None, Tensor | None],
+    compute_dtype: torch.dtype | None,
+) -> tuple[Tensor, Tensor]:
     attention, decoder_rnn = decoder.attention_rnn, decoder.decoder_rnn
     layer, dtype = decoder.attention_layer, attention.weight_ih.dtype
-    with torch.autocast(prenet_out.device.type, enabled=False):
-        keys, values = memory.keys.to(dtype), memory.values.to(dtype)
-        attention_mask, decoder_mask = (None if mask is None else mask.to(dtype) for mask in masks)
-        padding_bias = torch.zeros_like(memory.padding, dtype=dtype).masked_fill_(memory.padding, float("-inf"))
-        prenet_dim, D = prenet_out.size(2), attention.hidden_size
-        from_prenet, from_context = attention.weight_ih.split([prenet_dim, values.size(2)], 1)
-        gates_in = linear_in(prenet_out.to(dtype), from_prenet, attention.bias_ih + attention.bias_hh, compute_dtype)
-        states, alignments = AttentionLoop.apply(
-            gates_in, torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
-            layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0), keys, values,
-            padding_bias, attention_mask, compute_dtype,
-        )
-        gates_in = linear_in(states, decoder_rnn.weight_ih, decoder_rnn.bias_ih + decoder_rnn.bias_hh, compute_dtype)
-        hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype)
-        return torch.cat((hidden, states[:, :, D:]), 2), alignments
+    keys, values = memory.keys.to(dtype), memory.values.to(dtype)
+    attention_mask, decoder_mask = (None if mask is None else mask.to(dtype) for mask in masks)
+    padding_bias = torch.zeros_like(memory.padding, dtype=dtype).masked_fill_(memory.padding, float("-inf"))
+    prenet_dim, D = prenet_out.size(2), attention.hidden_size
+    from_prenet, from_context = attention.weight_ih.split([prenet_dim, values.size(2)], 1)
+    gates_in = linear_in(prenet_out.to(dtype), from_prenet, attention.bias_ih + attention.bias_hh, compute_dtype)
+    states, alignments = AttentionLoop.apply(
+        gates_in, torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
+        layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0), keys, values,
+        padding_bias, attention_mask, compute_dtype,
+    )
+    gates_in = linear_in(states, decoder_rnn.weight_ih, decoder_rnn.bias_ih + decoder_rnn.bias_hh, compute_dtype)
+    hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype)
+    return torch.cat((hidden, states[:, :, D:]), 2), alignments

@@ -1,16 +1,20 @@
 """The fast decoder computes what the plain one does: outputs and every gradient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import create_hparams
-from kernels import products
+from kernels import native, products
+from kernels.bidirectional import bidirectional
 from kernels.teacher_forced import fast_teacher_forced
 from layers import dropout_mask
 from model import Decoder, Memory
+from run_log import LOG
 
 Result = tuple[Tensor, Tensor]
 
@@ -221,3 +225,140 @@ def test_autocast_around_the_call_does_not_change_it() -> None:
     outside = inputs.fast()
     assert_equal(by_name(inside), by_name(outside), within=0.0)
     assert_equal(gradients(loss_of(inside), inputs), gradients(loss_of(outside), inputs), within=0.0)
+
+
+needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX-512")
+WIDE = "prenet_dim=32,encoder_embedding_dim=128,attention_rnn_dim=192,decoder_rnn_dim=128,attention_dim=64"
+NATIVE_CASES = {
+    "typical": Case(B=5, T_dec=33, T_text=40),
+    "more utterances than a tile has rows": Case(B=17, T_dec=7, T_text=33),
+    "one utterance": Case(B=1, T_dec=12, T_text=31),
+    "one step": Case(B=3, T_dec=1, T_text=7),
+    "one symbol": Case(B=1, T_dec=5, T_text=1),
+    "no dropout": Case(B=2, T_dec=9, T_text=17, use_masks=False),
+    "kernel of one": Case(B=2, T_dec=9, T_text=17, overrides="attention_location_kernel_size=1"),
+}
+
+
+def native_and_exact(case: Case) -> tuple[Inputs, Inputs]:
+    """The same inputs in single precision, which the compiled loops take, and in double."""
+    overrides = ",".join(filter(None, (WIDE, case.overrides if case.overrides != SMALL else "")))
+    single, double = (inputs_of(replace(case, overrides=overrides, dtype=d)) for d in (torch.float32, torch.float64))
+    with torch.no_grad():
+        single.decoder.load_state_dict(double.decoder.state_dict())
+        for name in ("values", "keys"):
+            getattr(single.memory, name).copy_(getattr(double.memory, name))
+        single.prenet_out.copy_(double.prenet_out)
+    masks = [None if mask is None else mask.float() for mask in double.masks]
+    return replace(single, masks=(masks[0], masks[1])), double
+
+
+def natively(inputs: Inputs, dtype: torch.dtype | None = None) -> Result:
+    features, alignments = fast_teacher_forced(
+        inputs.decoder, inputs.prenet_out, inputs.memory, inputs.masks, compute_dtype=dtype, is_native=True
+    )
+    return features.to(alignments.dtype), alignments
+
+
+def same_loss(result: Result, case: Case) -> Tensor:
+    """As `loss_of`, with factors that do not depend on the type."""
+    generator = torch.Generator().manual_seed(9)
+    factors = [torch.randn(o.shape, generator=generator, dtype=torch.float64) for o in result]
+    used = (case.use_features, case.use_alignments)
+    return torch.stack([(o * f.to(o.dtype)).sum() for o, f, u in zip(result, factors, used, strict=True) if u]).sum()
+
+
+@needs_native
+@pytest.mark.parametrize("case", NATIVE_CASES.values(), ids=NATIVE_CASES)
+@pytest.mark.parametrize(("dtype", "forward", "backward"), [(None, 1e-6, 5e-6), (torch.bfloat16, 0.01, 0.03)])
+def test_compiled_loops_agree_with_the_definition_in_double_precision(
+    case: Case, dtype: torch.dtype | None, forward: float, backward: float
+) -> None:
+    single, double = native_and_exact(case)
+    result, exact = natively(single, dtype), double.plain()
+    assert_equal(by_name(result), by_name(exact), within=forward)
+    grads, expected = gradients(same_loss(result, case), single), gradients(same_loss(exact, case), double)
+    assert_equal(grads, expected, within=backward)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_compiled_loops_give_the_same_bits_with_any_number_of_threads(dtype: torch.dtype | None) -> None:
+    inputs, case = native_and_exact(NATIVE_CASES["typical"])[0], NATIVE_CASES["typical"]
+    found, before = [], torch.get_num_threads()
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            result = natively(inputs, dtype)
+            found.append(by_name(result) | gradients(same_loss(result, case), inputs))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert_equal(other, found[0], within=0.0)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_second_backward_through_the_compiled_loops_gives_the_same_gradients(dtype: torch.dtype | None) -> None:
+    inputs, case = native_and_exact(NATIVE_CASES["typical"])[0], NATIVE_CASES["typical"]
+    loss = same_loss(natively(inputs, dtype), case)
+    first = gradients(loss, inputs, retain_graph=True)
+    assert_equal(gradients(loss, inputs), first, within=0.0)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_compiled_loops_hand_on_what_is_not_a_number(dtype: torch.dtype | None) -> None:
+    inputs = native_and_exact(NATIVE_CASES["typical"])[0]
+    with torch.no_grad():
+        inputs.prenet_out[3, 2, 1] = float("nan")
+    features, alignments = natively(inputs, dtype)
+    assert features[:3].isfinite().all() and features[3:, [0, 1, 3, 4]].isfinite().all()
+    assert features[3:, 2].isnan().all() and alignments[3:, 2, :1].isnan().all()
+
+
+def test_without_a_compiler_the_loops_run_in_pytorch_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(native, "_processor_flags", lambda: "avx512f")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with caplog.at_level("INFO", logger=LOG.name):
+        assert native.loaded.__wrapped__() is None
+    assert "no C++ compiler found" in caplog.text
+
+
+@needs_native
+def test_a_source_that_does_not_compile_is_reported_with_the_compilers_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.cpp"
+    broken.write_text("int main() { return nothing; }")
+    monkeypatch.setattr(native, "SOURCE", broken)
+    monkeypatch.setenv("TACOTRON2_CACHE", str(tmp_path / "cache"))
+    with caplog.at_level("INFO", logger=LOG.name):
+        assert native.loaded.__wrapped__() is None
+    assert "can't compile broken.cpp" in caplog.text
+
+
+@pytest.mark.parametrize("width", [64, 6])
+@pytest.mark.parametrize(
+    ("is_native", "dtype", "within"),
+    [(False, None, 1e-5), (True, None, 1e-5), (False, torch.bfloat16, 0.03), (True, torch.bfloat16, 0.03)],
+)
+def test_both_directions_equal_the_lstm_on_packed_texts(
+    width: int, is_native: bool, dtype: torch.dtype | None, within: float
+) -> None:
+    torch.manual_seed(3)
+    lstm, lengths = nn.LSTM(64, width, batch_first=True, bidirectional=True), torch.tensor([13, 4, 1, 9, 7])
+    x = torch.randn(5, 13, 64, requires_grad=True)
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+    found = bidirectional(lstm, x, lengths, compute_dtype=dtype, is_native=is_native).float()
+    factors, leaves = torch.randn_like(expected), {"x": x, **dict(lstm.named_parameters())}
+
+    def grads(y: Tensor) -> dict[str, Tensor]:
+        return dict(zip(leaves, torch.autograd.grad((y * factors).sum(), list(leaves.values())), strict=True))
+
+    assert_equal({"states": found}, {"states": expected}, within=within)
+    assert_equal(grads(found), grads(expected), within=within)

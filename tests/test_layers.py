@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from math import sqrt
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layers import Attention, ConvNorm, Gain, LinearNorm, LocationLayer, Prenet, dropout_mask, padding_mask
+from layers import Attention, ConvNorm, Gain, LinearNorm, LocationLayer, Prenet, dropout_mask, dropped, padding_mask
 
 TANH_GAIN = 5.0 / 3.0  # torch.nn.init.calculate_gain, from Glorot and He
 GAINS: dict[Gain, float] = {"linear": 1.0, "sigmoid": 1.0, "tanh": TANH_GAIN, "relu": sqrt(2.0)}
@@ -157,3 +158,42 @@ def test_padding_lies_behind_the_length() -> None:
     assert padding_mask(torch.tensor([2, 0, 3]), 3).tolist() == [
         [False, False, True], [True, True, True], [False, False, False],
     ]  # fmt: skip
+
+
+ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("rate", [0.5, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropped_equals_activation_then_dropout_of_the_same_seed(
+    activation: Literal["relu", "tanh"], rate: float, dtype: torch.dtype
+) -> None:
+    x = torch.randn(3, 40, 7, dtype=dtype).requires_grad_()
+    results = []
+    for is_ours in (True, False):
+        torch.manual_seed(4)
+        y = dropped(x, rate, activation=activation) if is_ours else F.dropout(ACTIVATIONS[activation](x), rate)
+        results.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
+    (ours, gradient), (expected, expected_gradient) = results
+    assert torch.equal(ours, expected)
+    # tanh is read back from its dropped, rescaled value: one rounding more
+    rounding = 3e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(gradient, expected_gradient, rtol=rounding, atol=rounding)
+
+
+def test_dropped_keeps_one_tensor_and_a_byte_a_unit_for_its_gradient() -> None:
+    kept: list[int] = []
+    x = torch.randn(64, 64, requires_grad=True) * 1.0
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
+        dropped(x, 0.5, activation="tanh")
+        assert sum(kept) == x.nbytes + x.numel()
+        kept.clear()
+        dropped(x, 0.5, activation="relu")
+        assert sum(kept) == x.nbytes
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_without_a_rate_nothing_is_dropped(activation: Literal["relu", "tanh"]) -> None:
+    x = torch.randn(5, 6)
+    assert torch.equal(dropped(x, 0.0, activation=activation), ACTIVATIONS[activation](x))

@@ -1,0 +1,258 @@
+// One step of the decoder's two LSTMs and of its attention, forward and backward, for some units or one utterance.
+
+#pragma once
+
+#include <vector>
+
+#include "native_products.h"
+
+namespace {
+
+// ---- LSTM cell -------------------------------------------------------------------------------------------------
+
+// x times scale where the mask is 1, else 0
+inline V kept(V x, const uint8_t* mask, float scale) {
+    const V ones = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)mask)));
+    return _mm512_mul_ps(x, _mm512_mul_ps(ones, set(scale)));
+}
+
+// Sums of 16 units' gates, each 16 apart in `sums`, become activations. All pointers at the unit; gates D apart.
+template <typename S>
+inline void cell_forward(const float* sums, const float* bias, S* gates, I D, const uint8_t* mask, float scale, float* cell, S* saved, S* hidden) {
+    V a[4];
+    for (int g = 0; g < 4; g++)
+        a[g] = _mm512_add_ps(_mm512_add_ps(load(sums + 16 * g), load(bias + g * D)), load(gates + g * D));
+    const V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tanh(a[2]), o = sigmoid(a[3]);
+    const V c = _mm512_fmadd_ps(f, load(cell), _mm512_mul_ps(i, g));
+    V h = _mm512_mul_ps(o, tanh(c));
+    if (mask) h = kept(h, mask, scale);
+    store(cell, c), store(saved, c), store(hidden, h);
+    store(gates, i), store(gates + D, f), store(gates + 2 * D, g), store(gates + 3 * D, o);
+}
+
+template <typename S>
+inline void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
+    const V i = load(gates), f = load(gates + D), g = load(gates + 2 * D), o = load(gates + 3 * D);
+    const V t = tanh(load(cell)), one = set(1.0f);
+    if (mask) dh = kept(dh, mask, scale);
+    const V dc = _mm512_fmadd_ps(_mm512_mul_ps(dh, o), one_minus_square(t), load(grad_cell));
+    store(grad_cell, _mm512_mul_ps(dc, f));
+    store(grad, _mm512_mul_ps(_mm512_mul_ps(dc, g), _mm512_mul_ps(i, _mm512_sub_ps(one, i))));
+    store(grad + D, _mm512_mul_ps(_mm512_mul_ps(dc, load(before)), _mm512_mul_ps(f, _mm512_sub_ps(one, f))));
+    store(grad + 2 * D, _mm512_mul_ps(_mm512_mul_ps(dc, i), one_minus_square(g)));
+    store(grad + 3 * D, _mm512_mul_ps(_mm512_mul_ps(dh, t), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
+}
+
+// One step of an LSTM for the units of this thread. Panel u holds the four gates of units 16u to 16u + 15.
+template <typename S>
+void units_forward(I B, I D, I K, I first, I last, const S* weight, const float* bias, const S* input, S* gates,
+                   const uint8_t* mask, float scale, float* cell, S* saved, S* hidden, float* sums) {
+    for (I u = first; u < last; u++) {
+        product(B, K, input, K, weight + u * panel_rows<S>(K) * WIDE, sums, WIDE);
+        for (I b = 0; b < B; b++)
+            cell_forward<S>(sums + b * WIDE, bias + 16 * u, gates + b * 4 * D + 16 * u, D, mask ? mask + b * D + 16 * u : nullptr, scale,
+                            cell + b * D + 16 * u, saved + b * D + 16 * u, hidden + b * K + 16 * u);
+    }
+}
+
+// ---- attention -------------------------------------------------------------------------------------------------
+
+// Sizes and what stays the same over all steps.
+template <typename S> struct Attention {
+    I B, D, E, A, N, L;  // L elements of a padded row of weights
+    const S *kernel, *kernel_back;  // packed: for each channel [32, A], and [A, 64]; taps of both channels 32 apart
+    const float *v, *keys;          // [A], [B, N, A]
+    const S* values;                // N rounded up to even; float: [B, N, E], bf16: [B, N / 2, E, 2]
+    const I* lengths;               // [B]
+};
+
+// z [len, A] = location features + query + keys
+template <typename S> void sums_before_tanh(const Attention<S>& a, I b, const S* padded, const float* q, float* z) {
+    const I len = a.lengths[b], n_panels = a.A / WIDE;
+    for (I p = 0; p < n_panels; p++) {
+        product(len, 32, padded, 1, a.kernel + p * 32 * WIDE, z + p * WIDE, a.A);
+        product(len, 32, padded + a.L, 1, a.kernel + (n_panels + p) * 32 * WIDE, z + p * WIDE, a.A, true);
+    }
+    const float* keys = a.keys + b * a.N * a.A;
+    for (I n = 0; n < len; n++)
+        for (I c = 0; c < a.A; c += 16) {
+            float* p = z + n * a.A + c;
+            store(p, _mm512_add_ps(load(p), _mm512_add_ps(load(q + c), load(keys + n * a.A + c))));
+        }
+}
+
+inline void context_of(I len, I E, const float* values, const float* w, float* out) {
+    for (I e = 0; e < E; e += 64) {
+        V s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+        for (I n = 0; n < len; n++) {
+            const float* p = values + n * E + e;
+            const V x = set(w[n]);
+            s0 = _mm512_fmadd_ps(x, load(p), s0), s1 = _mm512_fmadd_ps(x, load(p + 16), s1);
+            s2 = _mm512_fmadd_ps(x, load(p + 32), s2), s3 = _mm512_fmadd_ps(x, load(p + 48), s3);
+        }
+        store(out + e, s0), store(out + e + 16, s1), store(out + e + 32, s2), store(out + e + 48, s3);
+    }
+}
+inline void context_of(I len, I E, const bf16* values, const float* w, float* out) {
+    for (I e = 0; e < E; e += 64) {
+        V sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (I n = 0; n < len; n += 2) {
+            const V first = set(w[n]), second = set(n + 1 < len ? w[n + 1] : 0.0f);
+            for (int i = 0; i < 4; i++) {
+                const __m512i pair = _mm512_loadu_si512(values + n * E + 2 * (e + 16 * i));
+                sum[i] = _mm512_fmadd_ps(first, even_of(pair), _mm512_fmadd_ps(second, odd_of(pair), sum[i]));
+            }
+        }
+        for (int i = 0; i < 4; i++) store(out + e + 16 * i, sum[i]);
+    }
+}
+
+// dots [len] = values [len, E] x
+inline void dots_of(I len, I E, const float* values, const float* x, float* dots) {
+    for (I n = 0; n < len; n++) {
+        V s0 = _mm512_setzero_ps(), s1 = s0;
+        for (I e = 0; e < E; e += 32) {
+            s0 = _mm512_fmadd_ps(load(values + n * E + e), load(x + e), s0);
+            s1 = _mm512_fmadd_ps(load(values + n * E + e + 16), load(x + e + 16), s1);
+        }
+        dots[n] = _mm512_reduce_add_ps(_mm512_add_ps(s0, s1));
+    }
+}
+inline void dots_of(I len, I E, const bf16* values, const float* x, float* dots) {
+    for (I n = 0; n < len; n += 2) {
+        V s0 = _mm512_setzero_ps(), s1 = s0;
+        for (I e = 0; e < E; e += 16) {
+            const __m512i pair = _mm512_loadu_si512(values + n * E + 2 * e);
+            s0 = _mm512_fmadd_ps(even_of(pair), load(x + e), s0), s1 = _mm512_fmadd_ps(odd_of(pair), load(x + e), s1);
+        }
+        dots[n] = _mm512_reduce_add_ps(s0);
+        if (n + 1 < len) dots[n + 1] = _mm512_reduce_add_ps(s1);
+    }
+}
+
+// One utterance, one step: weights [N] and the context. z scratch [up16(N), A].
+template <typename S>
+void attend(const Attention<S>& a, I b, const S* padded, const float* q, float* z, float* weights, float* context) {
+    const I len = a.lengths[b];
+    sums_before_tanh(a, b, padded, q, z);
+    float top = -INFINITY, total = 0.0f;
+    for (I n = 0; n < len; n++) {
+        V e = _mm512_setzero_ps();
+        for (I c = 0; c < a.A; c += 16) e = _mm512_fmadd_ps(tanh(load(z + n * a.A + c)), load(a.v + c), e);
+        weights[n] = _mm512_reduce_add_ps(e);
+        top = std::max(top, weights[n]);
+    }
+    for (I n = 0; n < len; n += 16) {
+        const __mmask16 inside = (1u << std::min<I>(16, len - n)) - 1;
+        const V e = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(inside, weights + n), set(top)));
+        _mm512_mask_storeu_ps(weights + n, inside, e);
+    }
+    for (I n = 0; n < len; n++) total += weights[n];
+    for (I n = 0; n < len; n++) weights[n] /= total;
+    for (I n = len; n < a.N; n++) weights[n] = 0.0f;
+    context_of(len, a.E, a.values + b * up(a.N, 2) * a.E, weights, context);
+}
+
+// Scratch and sums of one thread's utterances.
+template <typename S> struct Backward {
+    std::vector<float> z, back, energies, flow;
+    std::vector<S> rows, pairs;
+    Backward(const Attention<S>& a)
+        : z(up(a.N, 16) * a.A), back(up(a.N, 16) * WIDE), energies(up(a.N, 16)), flow(2 * (a.N + 64)), rows(up(a.N, 32) * a.A),
+          pairs(up(a.N, 32) * a.A) {}
+};
+
+inline void lay_out(float* rows, float*, I, I A, I n, I c, V x, V y, bool is_pair) {
+    store(rows + n * A + c, x);
+    if (is_pair) store(rows + (n + 1) * A + c, y);
+}
+inline void lay_out(bf16* rows, bf16* pairs, I N, I A, I n, I c, V x, V y, bool is_pair) {
+    store(rows + n * A + c, x);
+    if (is_pair) store(rows + (n + 1) * A + c, y);
+    put_pair(pairs + c / WIDE * up(N, 32) * WIDE + place<bf16>(n, c % WIDE), x, is_pair ? y : _mm512_setzero_ps());
+}
+
+// grad of the folded kernel [2, 32, A] += windows^T dz
+inline void kernel_gradient(const Attention<float>& a, I len, const float* padded, const Backward<float>& s, float* grad) {
+    for (I channel = 0; channel < 2; channel++)
+        for (I tap = 0; tap < 32; tap += 4) {
+            const float* w = padded + channel * a.L + tap;
+            for (I c = 0; c < a.A; c += 64) {
+                V sum[4][4];
+                for (I i = 0; i < 4; i++)
+                    for (int n = 0; n < 4; n++) sum[i][n] = load(grad + (channel * 32 + tap + i) * a.A + c + 16 * n);
+                for (I n = 0; n < len; n++) {
+                    const float* dz = s.rows.data() + n * a.A + c;
+                    const V d0 = load(dz), d1 = load(dz + 16), d2 = load(dz + 32), d3 = load(dz + 48);
+                    for (int i = 0; i < 4; i++) {
+                        const V x = set(w[n + i]);
+                        sum[i][0] = _mm512_fmadd_ps(x, d0, sum[i][0]), sum[i][1] = _mm512_fmadd_ps(x, d1, sum[i][1]);
+                        sum[i][2] = _mm512_fmadd_ps(x, d2, sum[i][2]), sum[i][3] = _mm512_fmadd_ps(x, d3, sum[i][3]);
+                    }
+                }
+                for (I i = 0; i < 4; i++)
+                    for (int n = 0; n < 4; n++) store(grad + (channel * 32 + tap + i) * a.A + c + 16 * n, sum[i][n]);
+            }
+        }
+}
+inline void kernel_gradient(const Attention<bf16>& a, I len, const bf16* padded, const Backward<bf16>& s, float* grad) {
+    for (I channel = 0; channel < 2; channel++)
+        for (I c = 0; c < a.A; c += WIDE) {
+            const bf16* dz = s.pairs.data() + c * up(a.N, 32);
+            product(32, up(len, 32), padded + channel * a.L, 1, dz, grad + channel * 32 * a.A + c, a.A, true);
+        }
+}
+
+// What a window's gradients [len, 64] send to the weights in it: flow [2, N + 64] by padded position.
+inline void overlap(I len, I stride, const float* back, float* flow) {
+    for (I channel = 0; channel < 2; channel++) {
+        float* out = flow + channel * stride;
+        V low = _mm512_setzero_ps(), high = low;
+        for (I n = 0; n < len; n++) {
+            low = _mm512_add_ps(low, load(back + n * WIDE + 32 * channel));
+            high = _mm512_add_ps(high, load(back + n * WIDE + 32 * channel + 16));
+            out[n] = _mm512_cvtss_f32(low);
+            const __m512i l = _mm512_castps_si512(low), h = _mm512_castps_si512(high);
+            low = _mm512_castsi512_ps(_mm512_alignr_epi32(h, l, 1));
+            high = _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_setzero_si512(), h, 1));
+        }
+        store(out + len, low), store(out + len + 16, high);
+    }
+}
+
+// One utterance, one step. `grad_weights` [N] holds what comes from elsewhere; gives dq [A] and, in s.flow, what goes to
+// the weights of earlier steps; adds to the other gradients.
+template <typename S>
+void attend_backward(const Attention<S>& a, I b, bool has_history, const S* padded, const float* q, const float* weights,
+                     const float* grad_context, const float* grad_weights, Backward<S>& s, float* grad_query, float* grad_keys,
+                     float* grad_kernel, float* grad_v) {
+    const I len = a.lengths[b];
+    float *de = s.energies.data(), *z = s.z.data(), mean = 0.0f;
+    dots_of(len, a.E, a.values + b * up(a.N, 2) * a.E, grad_context, de);
+    for (I n = 0; n < len; n++) de[n] += grad_weights[n], mean += de[n] * weights[n];
+    for (I n = 0; n < len; n++) de[n] = weights[n] * (de[n] - mean);
+    sums_before_tanh(a, b, padded, q, z);
+    std::fill(grad_query, grad_query + a.A, 0.0f);
+    if (len % 32) std::fill(s.pairs.begin(), s.pairs.end(), (S)0);
+    for (I n = 0; n < len; n += 2) {
+        const bool is_pair = n + 1 < len;
+        const V d0 = set(de[n]), d1 = set(is_pair ? de[n + 1] : 0.0f);
+        for (I c = 0; c < a.A; c += 16) {
+            const V v = load(a.v + c), x0 = tanh(load(z + n * a.A + c)), x1 = tanh(load(z + (n + is_pair) * a.A + c));
+            const V y0 = _mm512_mul_ps(_mm512_mul_ps(d0, v), one_minus_square(x0));
+            const V y1 = _mm512_mul_ps(_mm512_mul_ps(d1, v), one_minus_square(x1));
+            store(grad_v + c, _mm512_fmadd_ps(d0, x0, _mm512_fmadd_ps(d1, x1, load(grad_v + c))));
+            store(grad_query + c, _mm512_add_ps(load(grad_query + c), _mm512_add_ps(y0, y1)));
+            float* keys = grad_keys + n * a.A + c;
+            store(keys, _mm512_add_ps(load(keys), y0));
+            if (is_pair) store(keys + a.A, _mm512_add_ps(load(keys + a.A), y1));
+            lay_out(s.rows.data(), s.pairs.data(), a.N, a.A, n, c, y0, y1, is_pair);
+        }
+    }
+    if (!has_history) return;
+    kernel_gradient(a, len, padded, s, grad_kernel);
+    product(len, a.A, s.rows.data(), a.A, a.kernel_back, s.back.data(), WIDE);
+    overlap(len, a.N + 64, s.back.data(), s.flow.data());
+}
+
+}  // namespace
