@@ -21,7 +21,6 @@ State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "kil
 COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event
 ROSE = 3.0  # a loss of so many times its recent median has risen
 RECENT = 20  # step records that count as recent
-EXPLODED = 1000.0
 FORMED, LOST = 0.5, 0.25  # free-running alignment that had been there, and that is gone
 
 
@@ -212,7 +211,7 @@ def _numbers(
         counts = f"{skipped} skipped steps, {rollbacks} rollbacks"
         advice.cause(f"losses or gradients were not finite ({counts})", **calmer, **halves)
     norms = [line["grad_norm"] for line in steps if isfinite(line["grad_norm"])]
-    if norms and max(norms) > EXPLODED:
+    if norms and max(norms) > hp.gradient_explosion_threshold:
         advice.cause(f"gradients exploded: their norm reached {max(norms):.3g}", **calmer)
     totals = [line["losses"]["total"] for line in steps if isfinite(line["losses"].get("total", float("nan")))]
     if len(totals) > 3 and totals[-1] > ROSE * median(totals[:-1]) > 0:

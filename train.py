@@ -41,13 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
-    add(
-        "--show-params",
-        nargs="?",
-        const="text",
-        choices=("text", "md", "json"),
-        help="print all hyperparameters and exit",
-    )
+    forms = ("text", "md", "json")
+    add("--show-params", nargs="?", const="text", choices=forms, help="print all hyperparameters and exit")
     add("--max-steps", type=positive_int, metavar="N", help="end the run at step N, resumes included")
     add("--max-minutes", type=positive_minutes, metavar="M", help="end this launch after M minutes, saved")
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
@@ -57,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
     add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
     add("--no-dga", action="store_true", help="no guided attention")
+    add("--diagnose", type=Path, metavar="RUN", help="say what became of a run and why, and exit; changes nothing")
     add("--n-gpus", type=positive_int, metavar="N", help="processes of the run; multiproc.py starts them")
     add("--rank", type=rank, metavar="R", help="this one among N processes started by hand, with distributed_run=True")
     add("--group-name", metavar="NAME", help="accepted for compatibility; processes find each other by dist_url")
@@ -84,6 +80,11 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.diagnose is not None:
+        from diagnosis import diagnose, story
+
+        print(story(diagnose(args.diagnose)))
+        return 0
     layers = layers_of(args)
     settings = resolve_hparams(**vars(layers))
     if args.show_params:

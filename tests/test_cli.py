@@ -18,7 +18,7 @@ COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py", "multip
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
-    "--skip-bad-data", "--no-dga", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
+    "--skip-bad-data", "--no-dga", "--diagnose", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
     "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study",
     "--train-best",
     "--n-gpus", "--rank", "--group-name",

@@ -21,6 +21,7 @@ from test_trainer import logs_are_closed, trained
 import checkpoint as ckpt
 import emergency_recovery
 import rescue
+import train
 from diagnosis import Diagnosis, diagnose, is_alive, newest_run, story
 from errors import NothingToRecover, UserError
 from hparams import HParams
@@ -336,3 +337,10 @@ def test_help_needs_no_torch() -> None:
     code = "import sys, emergency_recovery\ntry: emergency_recovery.main(['--help'])\nexcept SystemExit: pass\n"
     check = "assert not {'torch', 'numpy'} & set(sys.modules), 'heavy'"
     subprocess.run([sys.executable, "-c", code + check], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def test_train_tells_the_same_of_a_run(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--diagnose", str(mixed)]) == 0
+    assert "state:       killed" in capsys.readouterr().out
+    assert train.main(["--diagnose", "nowhere"]) == 2
+    assert "nowhere: no such directory" in capsys.readouterr().err
