@@ -125,11 +125,11 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
 
     trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
     paths = RunPaths(tmp_path / "o", tmp_path / "l", True)
-    assert composition.fit(trainer, paths, trainer.log) == 0
+    assert composition.fit(trainer, paths) == 0
     trainer.limits = Limits(max_steps=4)
     trainer._step = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel"))  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="no kernel"):
-        composition.fit(trainer, paths, trainer.log)
+        composition.fit(trainer, paths)
     events = [event for event in read_jsonl(tmp_path / "o/events.jsonl") if event["kind"] in ("ended", "crashed")]
     assert [(event["kind"], event["message"]) for event in events] == [
         ("ended", "max_steps"), ("crashed", "RuntimeError: no kernel"),
