@@ -151,17 +151,23 @@ def test_a_finished_run_says_so_and_changes_nothing(basic_run: tuple[Path, str],
 # -- without -o: a run for each setting -------------------------------------------------------------------------------
 
 
-def test_the_loop_over_learning_rates_makes_a_run_for_each(dataset: Path, cache: Path) -> None:
-    for rate in ("1e-3", "1e-4", "5e-5"):
-        setting = f"learning_rate={rate},batch_size=16"
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [f"learning_rate={rate},batch_size=16" for rate in ("1e-3", "1e-4", "5e-5")],
+        [f"guide_loss_weight={weight},use_guided_attn=True" for weight in ("1.0", "2.0", "5.0")],
+    ],
+)
+def test_a_loop_over_values_makes_a_run_for_each(dataset: Path, cache: Path, settings: list[str]) -> None:
+    for setting in settings:
         done = run("train.py", "--hparams", setting, "--max-steps", "1", cwd=dataset, cache=cache)
         assert done.returncode == 0, done.stderr
         named = re.search(r"no -o or -l given: this setting's own run is (output/run-[0-9a-f]{8})", done.stderr)
         assert named is not None, done.stderr
         assert checkpoints(dataset / named[1]) == ["step_00000001.pt"]
         shutil.rmtree(dataset / named[1] / "checkpoints")  # 340 MB each
-    names = sorted(path.name for path in (dataset / "output").iterdir())
-    assert len(names) == 3
+    names = sorted(path.name for path in (dataset / "output").glob("run-*"))
+    assert len(names) == 3 and (dataset / "output" / "mlflow.db").exists()
     assert sorted(path.name for path in (dataset / "logs").iterdir()) == names
 
 

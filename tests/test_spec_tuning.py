@@ -73,6 +73,18 @@ def test_without_a_directory_the_search_has_one_of_its_own_and_time_may_be_up_at
     assert list(tmp_path.glob("output/run-*/study/optuna.db"))
 
 
+def test_the_extended_search_keeps_what_hparams_fix(tmp_path: Path) -> None:
+    """The two longer commands in one, one trial long."""
+    write_dataset(tmp_path)
+    fixed = f"max_restart_attempts=5,emergency_restart_enabled=True,{OPEN}"
+    done = run("train.py", "--optimize-hyperparams", "--n-trials", "1", "--optimization-timeout", "7200", "-o",
+               "output/optimization", "-l", "logs/optimization", "--max-steps", "2", "--hparams", fixed, cwd=tmp_path,
+               cache=tmp_path / "cache")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trial = yaml.safe_load((tmp_path / "output/optimization/study/trial_00000/hparams.yaml").read_text())
+    assert (trial["max_restart_attempts"], trial["emergency_restart_enabled"]) == (5, True)
+
+
 def test_bad_data_is_exit_code_3_before_any_trial(tmp_path: Path) -> None:
     done = run("train.py", "-o", "output", "-l", "logs", "--optimize-hyperparams", "--hparams",
                "training_files=none.csv", cwd=tmp_path, cache=tmp_path / "cache")  # fmt: skip
