@@ -103,7 +103,8 @@ def kill_within_a_save(call: int) -> None:
 
 def kills(place: Place, chance: random.Random) -> Row:
     """The same command again and again, killed at random moments, must reach the end as if nothing had happened."""
-    settings = tiny_settings(place.corpus, f"epochs=1000000,iters_per_checkpoint={SAVE_EVERY},tensorboard_logging=False")
+    endless = f"epochs=1000000,iters_per_checkpoint={SAVE_EVERY},tensorboard_logging=False"
+    settings = tiny_settings(place.corpus, endless)
     run = place.folder / "killed"
 
     def command(output: Path, last: int) -> None:
