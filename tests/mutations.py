@@ -164,7 +164,8 @@ def enter(folder: Path) -> None:
     """Makes the copy the repository of this process."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     sys.dont_write_bytecode = True  # two mutants of one second and size would share their bytecode
-    sys.path[:] = [str(folder / "tests"), str(folder), *(p for p in sys.path if not p.startswith(str(ROOT)))]
+    original = (str(ROOT), str(ROOT / "tests"))  # but not a virtual environment in it
+    sys.path[:] = [str(folder / "tests"), str(folder), *(p for p in sys.path if p not in original)]
     os.chdir(folder)
 
 
