@@ -139,9 +139,10 @@ def kills(place: Place, chance: random.Random) -> Row:
     straight = in_child(lambda: command(place.folder / "straight", end))
     again = in_child(lambda: command(run, end))
     same = straight == again == 0 and same_end(run, place.folder / "straight", end)
+    counts = f"{len(moments)} kills ({KILLS_IN_SAVES} at an fsync or a rename)"
     outcome = (
-        f"{len(moments)} kills ({KILLS_IN_SAVES} at an fsync or a rename), {unusable} runs that the same command could not "
-        f"resume, {corrupt} corrupt checkpoints accepted, at most {max(lost)} steps lost (saved every {SAVE_EVERY}); "
+        f"{counts}, {unusable} runs that the same command could not resume, {corrupt} corrupt checkpoints accepted, "
+        f"at most {max(lost)} steps lost (saved every {SAVE_EVERY}); "
         f"weights at step {end} {'equal' if same else 'DIFFER FROM'} an undisturbed run's"
     )
     # what was recorded comes every ten steps

@@ -339,10 +339,11 @@ def test_weights_that_are_not_finite_are_not_saved(tiny: Tiny, tmp_path: Path) -
     assert trainer.events("not_saved") and not ckpt.all_checkpoints(tmp_path / "checkpoints")
 
 
-def test_old_checkpoints_go_and_milestones_stay(tiny: Tiny, tmp_path: Path) -> None:
-    trained(tiny("iters_per_checkpoint=1,save_interval=3,keep_checkpoints=2"), tmp_path, 8)
+@pytest.mark.parametrize(("kept", "steps"), [(2, (8, 7, 6, 3)), (4, (8, 7, 6, 5, 3))])
+def test_old_checkpoints_go_and_milestones_stay(tiny: Tiny, tmp_path: Path, kept: int, steps: tuple[int, ...]) -> None:
+    trained(tiny(f"iters_per_checkpoint=1,save_interval=3,keep_checkpoints={kept}"), tmp_path, 8)
     names = [p.name for p in ckpt.all_checkpoints(tmp_path / "checkpoints")]
-    assert names == [f"step_0000000{step}.pt" for step in (8, 7, 6, 3)]
+    assert names == [f"step_0000000{step}.pt" for step in steps]
 
 
 # ---- ends
