@@ -82,9 +82,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         self._before = self._moment()
         losses = self.accumulate(micro_batches, step=step)
-        # from here on all processes have the same gradient, so they scale, clip, take or skip the step alike
-        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
-        self.group.average(self.model.buffers())
+        self.join()
         self.precision.unscale(self.optimizer)
         clip = clip_factor * self.hp.grad_clip_thresh
         clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
@@ -100,6 +98,11 @@ class Stepper:
         if isfinite(loss) and not isfinite(norm) and self.precision.is_looking_for_its_scale:
             fault = None
         return StepResult(losses, loss, norm, is_taken, fault, self.precision.after_step(step))
+
+    def join(self) -> None:
+        """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
+        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
+        self.group.average(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""

@@ -64,7 +64,7 @@ def gradients(trainer: Watched) -> list[dict[str, Any]]:
     for i in range(0, len(batches), k):
         stepper.optimizer.zero_grad()
         losses = stepper.accumulate(batches[i : i + k], step=1)
-        group.add_gradients(trainer.model.parameters(), compression=trainer.hp.gradient_compression)
+        stepper.join()
         added = group.added({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})

@@ -339,7 +339,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "save_interval": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "validate_interval": Elsewhere("test_trainer.py::test_the_best_pointer_names_the_best_validation"),
     "keep_checkpoints": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
-    "seed": Seen(loss, "seed=2"),
+    "seed": Seen(batches, "seed=2"),
     "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
     "force_model_reinit": Seen(launches, "force_model_reinit=True", ALONE),
     "early_stopping": Seen(patience, "early_stopping=True"),

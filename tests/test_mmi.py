@@ -172,7 +172,7 @@ def in_a_process(rank: int, meeting: Path, results: "multiprocessing.Queue[tuple
 
 
 def test_processes_agree_on_the_factor_and_their_gradients_are_still_averaged(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of other threads
     results = context.Queue()
     processes = [context.Process(target=in_a_process, args=(i, tmp_path / "meeting", results)) for i in range(2)]
     for process in processes:
