@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--restart", action="store_true", help="go on training now, with the safer settings")
     add("--strip-optimizer", action="store_true", help="write a copy for speaking only into RUN/recovered/")
     add("--export-weights", action="store_true", help="write bare weights, as NVIDIA names them, into RUN/recovered/")
+    add("--notify", action="store_true", help="send the diagnosis by Telegram (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID)")
     add("--json", action="store_true", help="one object on stdout, for programs")
     add("--dry-run", action="store_true", help="write and start nothing, only say")
     return p
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         print(rescue.as_json(diagnosis, findings, [*done, " ".join(command)]))
     else:
         print(epilogue(diagnosis, done, command))
+    if args.notify and not args.dry_run:
+        notify(story(diagnosis))
     if not args.restart or args.dry_run:
         return 0
     if diagnosis.state == "running":
@@ -102,6 +105,27 @@ def epilogue(diagnosis: "Diagnosis", done: Sequence[str], command: Sequence[str]
         lines.append(f"to go on:    python emergency_recovery.py {diagnosis.directory} --restart")
         lines.append(f"which runs:  {' '.join(command)}")
     return "\n".join(lines)
+
+
+def notify(text: str) -> None:
+    """By Telegram. A message that does not get through is said, and stops nothing; UserError where nobody is named."""
+    from threading import Event
+
+    from run_log import ObserverOff
+    from smart_tuner.monitors.telegram import Courier, Undelivered, account_from
+
+    account = account_from(os.environ)
+    if account is None:
+        raise UserError("--notify needs a bot's token in TELEGRAM_BOT_TOKEN and a chat's number in TELEGRAM_CHAT_ID")
+    courier = Courier(account, Event(), pause_s=1.0)
+    try:
+        courier.send(text)
+    except ObserverOff as error:  # the courier has closed itself
+        print(f"warning: {error}", file=sys.stderr)
+        return
+    except Undelivered as error:
+        print(f"warning: Telegram was not told: {error}", file=sys.stderr)
+    courier.close()
 
 
 def start(command: Sequence[str], diagnosis: "Diagnosis") -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 from test_trainer import logs_are_closed, trained
 
 import checkpoint as ckpt
@@ -25,6 +26,7 @@ import train
 from diagnosis import Diagnosis, diagnose, is_alive, newest_run, story
 from errors import NothingToRecover, UserError
 from hparams import HParams
+from smart_tuner.monitors import telegram
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 Tiny = Callable[..., HParams]
@@ -344,3 +346,29 @@ def test_train_tells_the_same_of_a_run(mixed: Path, capsys: pytest.CaptureFixtur
     assert "state:       killed" in capsys.readouterr().out
     assert train.main(["--diagnose", "nowhere"]) == 2
     assert "nowhere: no such directory" in capsys.readouterr().err
+
+
+def account(monkeypatch: pytest.MonkeyPatch, server: TelegramServer) -> None:
+    for name, value in ((telegram.TOKEN, TOKEN), (telegram.CHAT, "42"), (telegram.BASE, server.base)):
+        monkeypatch.setenv(name, value)
+
+
+def test_notify_tells_by_telegram(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TelegramServer() as server:
+        account(monkeypatch, server)
+        assert emergency_recovery.main([str(mixed), "--notify"]) == 0
+        (message,) = server.messages
+        assert "state:       killed" in message.text and message.fields["chat_id"] == "42"
+
+
+def test_notify_says_what_it_lacks_and_hides_the_token(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(telegram.TOKEN, raising=False)
+    assert emergency_recovery.main([str(mixed), "--notify"]) == 2
+    assert "--notify needs a bot's token in TELEGRAM_BOT_TOKEN" in capsys.readouterr().err
+    with TelegramServer([UNAUTHORISED]) as server:
+        account(monkeypatch, server)
+        assert emergency_recovery.main([str(mixed), "--notify"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: Telegram refuses" in said and TOKEN not in said
