@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -30,6 +30,7 @@ T = TypeVar("T")
 # process that dies is noticed at once, by its closed connections, whatever this is.
 PATIENCE = timedelta(hours=12)
 LOOKS_FOR_PARENT_EVERY_S = 1.0
+PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,10 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
         host = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
         yield Group(place.rank, place.size, place.local_rank, device, host)
         dist.barrier(group=host)  # whoever hosts the rendezvous must not leave before the others
+    except UserError:  # mostly everybody's: nobody leaves while another still reads what it is
+        with suppress(RuntimeError):  # but not where it is one process's own
+            dist.monitored_barrier(group=host, timeout=PARTING)
+        raise
     finally:
         dist.destroy_process_group()
 
