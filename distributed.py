@@ -30,6 +30,7 @@ T = TypeVar("T")
 # process that dies is noticed at once, by its closed connections, whatever this is.
 PATIENCE = timedelta(hours=12)
 LOOKS_FOR_PARENT_EVERY_S = 1.0
+FIRST_ONE_ENDS_S = 3.0
 PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
 
 
@@ -272,6 +273,8 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
     except UserError:  # mostly everybody's: nobody leaves while another still reads what it is
         with suppress(RuntimeError):  # but not where it is one process's own
             dist.monitored_barrier(group=host, timeout=PARTING)
+        if place.rank:
+            time.sleep(FIRST_ONE_ENDS_S)  # the launcher shows what another says unless the first one ended so too
         raise
     finally:
         dist.destroy_process_group()
