@@ -359,55 +359,30 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
     part: int = 0,
+    is_endless: bool = False,
 ) -> Iterable[Batch]:
     """The batches of one epoch from `first_batch` on, the same for any number of workers; of each one process's part.
 
-    Iterating draws nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
+    is_endless: then the epochs after it, by the same workers, which load ahead across the borders. Iterating draws
+    nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
     """
-    planned, batches = PlannedBatches(dataset, plan, r=r, part=part), plan.epoch(epoch)[first_batch:]
-    return _loader(planned, batches, epoch=epoch, num_workers=num_workers, pin_memory=pin_memory)
-
-
-def make_endless_loader(
-    dataset: MelDataset,
-    plan: BatchPlan,
-    *,
-    epoch: int,
-    r: int,
-    first_batch: int = 0,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    part: int = 0,
-) -> Iterable[Batch]:
-    """As `make_loader`, then the epochs after it, by the same processes, which load ahead across the borders."""
-    planned, batches = PlannedBatches(dataset, plan, r=r, part=part), _batches_from(plan, epoch, first_batch)
-    return _loader(planned, batches, epoch=epoch, num_workers=num_workers, pin_memory=pin_memory)
-
-
-def _batches_from(plan: BatchPlan, epoch: int, first_batch: int) -> Iterator[Sequence[int]]:
-    for current in count(epoch):
-        yield from plan.epoch(current)[first_batch if current == epoch else 0 :]
-
-
-def _loader(
-    planned: PlannedBatches,
-    batches: Iterable[Sequence[int]],
-    *,
-    epoch: int,
-    num_workers: int,
-    pin_memory: bool,
-) -> Iterable[Batch]:
-    plan, r = planned.plan, planned.r
     assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
+    batches = plan.epoch(epoch)[first_batch:]
     return DataLoader(
-        planned,
+        PlannedBatches(dataset, plan, r=r, part=part),
         batch_size=None,  # each item is a batch
-        sampler=batches,
+        sampler=_and_later_epochs(batches, plan, epoch) if is_endless else batches,
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context=_worker_context() if num_workers else None,
         generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
     )
+
+
+def _and_later_epochs(batches: Sequence[Sequence[int]], plan: BatchPlan, epoch: int) -> Iterator[Sequence[int]]:
+    yield from batches
+    for later in count(epoch + 1):
+        yield from plan.epoch(later)
 
 
 def _worker_context() -> str:

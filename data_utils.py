@@ -20,7 +20,6 @@ from batching import (
     collate,
     item_seed,
     loader_workers,
-    make_endless_loader,
     make_loader,
 )
 from errors import DataError
@@ -34,7 +33,7 @@ from text import text_to_sequence
 
 __all__ = [
     "Batch", "BatchPlan", "Corpus", "Item", "MelDataset", "MelStats", "Problem", "Utterance", "collate",
-    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_endless_loader", "make_loader",
+    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_loader",
     "plan_batches", "read_filelist",
 ]  # fmt: skip
 

@@ -1,21 +1,20 @@
 """What became of a run, from its files alone: whether it ended, when and why, and what would be safer. No torch."""
 
-import json
 import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import yaml
+from pydantic import ValidationError
 
 from errors import NothingToRecover, UserError
 from hparams import HParams, create_hparams
-from run_log import read_jsonl, read_metrics
+from run_files import Record, Run, number, read_mapping, read_run
 
 State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "killed", "not_started"]
 COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event
@@ -40,10 +39,7 @@ class Diagnosis:
     safer: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that make the same end less likely
     reasons: Sequence[str] = ()  # for each of `safer`
     utterances: Sequence[str] = ()
-
-    @property
-    def is_complete(self) -> bool:
-        return self.state == "finished"
+    problems: Sequence[str] = ()  # files of the run that could not be read
 
 
 def story(diagnosis: Diagnosis) -> str:
@@ -52,6 +48,7 @@ def story(diagnosis: Diagnosis) -> str:
     lines = [f"run:         {diagnosis.directory}"]
     lines.append(f"state:       {diagnosis.state.replace('_', ' ')}: {diagnosis.why}")
     lines.append(f"last record: step {diagnosis.step}, {when}")
+    lines += [f"unreadable:  {problem}" for problem in diagnosis.problems]
     lines += [f"cause:       {cause}" for cause in diagnosis.causes]
     if diagnosis.utterances:
         lines.append(f"utterances:  {', '.join(diagnosis.utterances)}")
@@ -75,50 +72,43 @@ def diagnose(directory: Path) -> Diagnosis:
     """Reads what the run has recorded. UserError if this is no run."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory; name the one that was given to train.py as -o")
-    info = _read_json(directory / "run.json")
-    events = list(read_jsonl(directory / "events.jsonl"))
-    metrics = read_metrics(directory)
-    if not info and not events and not (directory / "checkpoints").is_dir():
+    run = read_run(directory)
+    if not run.info and not run.events and not (directory / "checkpoints").is_dir():
         raise UserError(f"{directory} holds no run: neither run.json nor checkpoints/ is in it")
-    last = max((line["attempt"] for line in events), default=0)
-    attempt = [line for line in events if line["attempt"] == last]
-    state, why = _state(info, attempt)
-    written = _read_json(directory / "diagnosis.json") if state == "gave_up" else {}
-    causes, safer, reasons = _advice(metrics, attempt, saved_hparams(directory), state)
-    lines = [*attempt, *metrics]
+    attempt = _last_attempt(run)
+    state, why = _state(run.info, attempt)
+    written = read_mapping(directory / "diagnosis.json", []) if state == "gave_up" else {}
+    causes, safer, reasons = _advice(run, attempt, state)
+    lines = [*attempt, *run.steps, *run.evals]
     return Diagnosis(
         directory=directory,
         state=state,
         why=written.get("message", why),
         step=max((int(line["step"]) for line in lines), default=0),
-        at=max((float(line["time"]) for line in lines), default=None),
-        command=info.get("command", ()),
-        working_directory=info.get("working_directory"),
-        processes=int(info.get("processes", 1)),
+        at=max((number(line.get("time")) for line in lines), default=None),
+        command=run.info.get("command", ()),
+        working_directory=run.info.get("working_directory"),
+        processes=int(run.info.get("processes", 1)),
         causes=[*written.get("causes", ()), *causes],
         safer=safer,
         reasons=reasons,
         utterances=written.get("utterances", ()),
+        problems=[problem for problem in run.problems if "No such file" not in problem],
     )
 
 
-def saved_hparams(directory: Path) -> HParams:
-    """Of hparams.yaml, names that this version doesn't know left out; the defaults where the file is missing."""
+def _last_attempt(run: Run) -> list[Record]:
+    """The events of the newest launch."""
+    last = max((number(event.get("attempt")) for event in run.events), default=nan)
+    return [event for event in run.events if number(event.get("attempt")) == last]
+
+
+def saved_hparams(run: Run) -> HParams:
+    """Of hparams.yaml, names that this version lacks left out; the defaults where it is missing or not to be used."""
     try:
-        content = yaml.safe_load((directory / "hparams.yaml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return HParams(**{name: value for name, value in run.hparams.items() if name in HParams.model_fields})
+    except ValidationError:
         return create_hparams()
-    known = {k: v for k, v in content.items() if k in HParams.model_fields} if isinstance(content, dict) else {}
-    return HParams(**known)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """{} where the file is missing or damaged: a dead run may have left either."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def is_alive(info: Mapping[str, Any]) -> bool:
@@ -135,14 +125,14 @@ def is_alive(info: Mapping[str, Any]) -> bool:
     return b"train" in words or b"python" in words
 
 
-def _state(info: Mapping[str, Any], attempt: Sequence[Mapping[str, Any]]) -> tuple[State, str]:
+def _state(info: Mapping[str, Any], attempt: Sequence[Record]) -> tuple[State, str]:
     kinds = {line["kind"]: line for line in attempt}
     if "gave_up" in kinds:
-        return "gave_up", kinds["gave_up"]["message"]
+        return "gave_up", kinds["gave_up"].get("message", "")
     if "crashed" in kinds:
-        return "crashed", kinds["crashed"]["message"]
+        return "crashed", kinds["crashed"].get("message", "")
     if "ended" in kinds:
-        reason = kinds["ended"]["message"]
+        reason = kinds["ended"].get("message", "")
         return ("finished", reason) if reason in COMPLETE else ("interrupted", reason)
     if is_alive(info):
         return "running", f"process {info['pid']} is still at work"
@@ -168,20 +158,18 @@ class _Advice:
                 self.reasons.append(f"{name}={value}: {reason}")
 
 
-def _advice(
-    metrics: Sequence[Mapping[str, Any]], attempt: Sequence[Mapping[str, Any]], hp: HParams, state: State
-) -> tuple[list[str], dict[str, Any], list[str]]:
+def _advice(run: Run, attempt: Sequence[Record], state: State) -> tuple[list[str], dict[str, Any], list[str]]:
     """Causes that the records speak for, and settings that answer them; nothing for a run that is fine."""
-    advice = _Advice()
+    advice, hp = _Advice(), saved_hparams(run)
     if state in ("running", "finished", "interrupted"):
         return [], {}, []
-    text = " ".join(f"{line['kind']} {line['message']}" for line in attempt).lower()
+    text = " ".join(f"{line['kind']} {line.get('message', '')}" for line in attempt).lower()
     if "out of memory" in text or "out_of_memory" in text or "can't allocate" in text or "memoryerror" in text:
         _memory(advice, hp)
     if "save_failed" in text or "no space left" in text:
         advice.cause("the disk was full or failing: free some space before going on (df -h)")
-    _numbers(advice, [line for line in metrics if line["type"] == "step"][-RECENT:], attempt, hp)
-    _alignment(advice, [line for line in metrics if line["type"] == "eval"], hp)
+    _numbers(advice, run.steps[-RECENT:], attempt, hp)
+    _alignment(advice, run.evals, hp)
     return advice.causes, advice.safer, advice.reasons
 
 
@@ -197,7 +185,7 @@ def _memory(advice: _Advice, hp: HParams) -> None:
 
 
 def _numbers(
-    advice: _Advice, steps: Sequence[Mapping[str, Any]], attempt: Sequence[Mapping[str, Any]], hp: HParams
+    advice: _Advice, steps: Sequence[Record], attempt: Sequence[Record], hp: HParams
 ) -> None:
     """Losses and gradients that were not finite, exploded, or rose."""
     skipped = sum(line.get("skipped", 0) for line in steps)
@@ -210,17 +198,17 @@ def _numbers(
         halves = {"amp_dtype": ("bf16", "its range is that of fp32: no overflow")} if hp.fp16_run else {}
         counts = f"{skipped} skipped steps, {rollbacks} rollbacks"
         advice.cause(f"losses or gradients were not finite ({counts})", **calmer, **halves)
-    norms = [line["grad_norm"] for line in steps if isfinite(line["grad_norm"])]
+    norms = [norm for line in steps if isfinite(norm := number(line.get("grad_norm")))]
     if norms and max(norms) > hp.gradient_explosion_threshold:
         advice.cause(f"gradients exploded: their norm reached {max(norms):.3g}", **calmer)
-    totals = [line["losses"]["total"] for line in steps if isfinite(line["losses"].get("total", float("nan")))]
+    totals = [total for line in steps if isfinite(total := number(line["losses"].get("total")))]
     if len(totals) > 3 and totals[-1] > ROSE * median(totals[:-1]) > 0:
         advice.cause(f"the loss rose from about {median(totals[:-1]):.3g} to {totals[-1]:.3g}", **calmer)
 
 
-def _alignment(advice: _Advice, evaluations: Sequence[Mapping[str, Any]], hp: HParams) -> None:
-    seen = [line["free_running"].get("alignment") for line in evaluations]
-    values = [value for value in seen if value is not None and isfinite(value)]
+def _alignment(advice: _Advice, evaluations: Sequence[Record], hp: HParams) -> None:
+    seen = [number(line.get("free_running", {}).get("alignment")) for line in evaluations]
+    values = [value for value in seen if isfinite(value)]
     if values and max(values) >= FORMED and values[-1] < LOST:
         advice.cause(
             f"the alignment had formed ({max(values):.2f}) and was lost ({values[-1]:.2f})",

@@ -81,7 +81,7 @@ def act(
         return [], command
     done = [] if diagnosis.state == "running" else rescue.repair_pointers(directory, findings)
     if diagnosis.state not in ("running", "finished"):
-        rescue.write_proposal(directory, diagnosis.safer, diagnosis.reasons)
+        rescue.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
         done.append(f"wrote {proposed}")
     if args.strip_optimizer:
         done.append(f"wrote {rescue.strip_optimizer(best.path, directory)}")

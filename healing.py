@@ -21,6 +21,7 @@ from errors import GaveUp
 from files import write_atomic
 from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
+from run_files import read_mapping
 from run_log import LOG, Event
 from run_setup import differences
 from saving import snapshot
@@ -48,12 +49,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
 
 
-def has_company() -> bool:
-    """Whether other processes train along, who would wait for this one's next collective call."""
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
 class Healing:
     """One run's ladder, its journal, and the way back."""
 
@@ -71,7 +66,7 @@ class Healing:
         self.hp, self.stepper, self.directory, self.emit, self.group = hp, stepper, directory, emit, group
         self.ladder = Ladder(hp)
         self.corpus, self.settings = corpus, f"{hparams_hash(hp)}-{corpus[:8]}"
-        self.journal = _read_json(directory / JOURNAL)
+        self.journal = read_mapping(directory / JOURNAL, [])  # a damaged one: the count begins anew
         self._beginning: ckpt.Checkpoint | None = None  # of this launch, while there is no checkpoint to go back to
         self._suspects: dict[str, None] = {}  # utterances of the latest bad steps, in order
 
@@ -106,7 +101,7 @@ class Healing:
 
     def _begin(self, progress: Progress) -> tuple[bool, dict[str, Any]]:
         """-> whether there is no checkpoint yet; the journal"""
-        old = _read_json(self.directory / DIAGNOSIS)
+        old = read_mapping(self.directory / DIAGNOSIS, [])
         if old and old.get("settings") == self.settings:
             self.emit(Event(progress.step, "gave_up", old["message"], old))
             raise GaveUp(f"{story(old)}\n{self._ways_on()}")
@@ -175,7 +170,7 @@ class Healing:
                     raise
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 self._halve(parts, progress, step, reason)
-                if has_company():  # the others are in the middle of this step: all start anew, with smaller parts
+                if self.group.size > 1:  # the others are in the middle of this step: all start anew, with smaller parts
                     raise
             # outside of the handler: the error's traceback would keep the tensors of the step alive
             self.stepper.abandon()
@@ -391,12 +386,3 @@ def story(diagnosis: Mapping[str, Any]) -> str:
         lines.append(f"utterances:  {', '.join(diagnosis['utterances'])}")
     lines.append(f"last good:   {diagnosis['last_good'] or 'no checkpoint'}")
     return "\n".join(lines)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """{} where there is none, or a damaged one: then the count begins anew."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 import yaml
 
 import checkpoint as ckpt
-from diagnosis import Diagnosis, saved_hparams
+from diagnosis import Diagnosis
 from errors import NothingToRecover, UserError
 from files import write_atomic
-from hparams import HParams, create_hparams
-from run_log import read_metrics
+from hparams import create_hparams
+from run_files import number, read_run
 
 HERE = Path(__file__).parent
 PROPOSAL = "recovery_hparams.yaml"
@@ -65,8 +66,8 @@ def repair_pointers(run: Path, findings: Findings) -> list[str]:
 
 def _best_of(good: Sequence[ckpt.Verdict], run: Path) -> tuple[Path, float | None]:
     """The whole checkpoint with the best recorded score; the newest where none was validated."""
-    scores = {line["step"]: float(line["score"]) for line in read_metrics(run) if line["type"] == "eval"}
-    judged = [(scores[v.step], v.path) for v in good if v.step in scores and scores[v.step] == scores[v.step]]
+    scores = {line["step"]: number(line.get("score")) for line in read_run(run).evals}
+    judged = [(scores[v.step], v.path) for v in good if v.step in scores and isfinite(scores[v.step])]
     if not judged:
         return good[0].path, None
     score, path = min(judged)
@@ -110,18 +111,17 @@ def export_weights(path: Path, run: Path) -> Path:
     return target
 
 
-def proposal(run: Path, safer: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's hyperparameters that are not the defaults, with the safer ones in place."""
-    hp: HParams = saved_hparams(run)
-    values = {**hp.canonical(), **safer}
+def proposal(checkpoint: Path, safer: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's own hyperparameters that are not the defaults, with the safer ones in place."""
+    values = {**ckpt.load(checkpoint).voice.hparams, **safer}
     defaults = create_hparams().canonical()
-    return {name: value for name, value in values.items() if value != defaults[name]}
+    return {name: value for name, value in values.items() if name in defaults and value != defaults[name]}
 
 
-def write_proposal(run: Path, safer: Mapping[str, Any], reasons: Sequence[str]) -> Path:
+def write_proposal(run: Path, checkpoint: Path, safer: Mapping[str, Any], reasons: Sequence[str]) -> Path:
     comments = "".join(f"# {reason}\n" for reason in reasons)
     path = run / PROPOSAL
-    body = yaml.safe_dump(proposal(run, safer), sort_keys=False, allow_unicode=True)
+    body = yaml.safe_dump(proposal(checkpoint, safer), sort_keys=False, allow_unicode=True)
     write_atomic(path, f"# For train.py --hparams-file: this run's settings, made safer.\n{comments}{body}")
     return path
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from errors import UserError
+from errors import UserError, report
 from files import write_atomic
 from hparams import HParams, Resolved, field_info, hparams_hash
 from run_log import LOG
@@ -48,11 +48,22 @@ def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
     """As given, or one directory for each setting of the hyperparameters, so that the same command resumes it."""
     name = f"run-{hparams_hash(hp)}"
     paths = RunPaths(output or Path("output") / name, logs or Path("logs") / name, output is not None)
+    problems = [*_no_place("-o", paths.directory), *_no_place("-l", paths.log_directory)]
+    if problems:
+        raise UserError(report(problems, headline="the run has no place to write to; name another one"))
     if output is None or logs is None:
         LOG.warning(
             "no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory
         )
     return paths
+
+
+def _no_place(switch: str, directory: Path) -> list[str]:
+    """Why nothing can be written into a directory that may not exist yet: [] if nothing speaks against it."""
+    there = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not there.is_dir():
+        return [f"{switch} {directory}: {there} is a file, not a directory"]
+    return [] if os.access(there, os.W_OK | os.X_OK) else [f"{switch} {directory}: no permission to write in {there}"]
 
 
 def launch_id() -> str:
@@ -65,13 +76,15 @@ def launch_id() -> str:
 
 def read_run_info(directory: Path) -> dict[str, Any]:
     """The content of run.json, {} where there is none."""
+    path = directory / "run.json"
     try:
-        content = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except json.JSONDecodeError as error:
-        raise UserError(f"{directory / 'run.json'} is damaged ({error}); move it away to start anew") from None
-    assert isinstance(content, dict)
+    except ValueError as error:  # of the JSON, or of its encoding
+        raise UserError(f"{path} is damaged ({error}); move it away to start anew") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (no object, a {type(content).__name__}); move it away to start anew")
     return content
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import checkpoint as ckpt
-from data_utils import Batch, Corpus, loader_workers, make_endless_loader, make_loader, plan_batches
+from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
 from distributed import ALONE, Group
 from healing import Diverged, Healing
 from hparams import HParams
@@ -184,7 +184,7 @@ class Trainer:
             yield micro_batches, waited_s
 
     def _loader(self) -> Iterable[Batch]:
-        return make_endless_loader(
+        return make_loader(
             self.corpus.train,
             self.plan,
             epoch=self.progress.epoch,
@@ -193,6 +193,7 @@ class Trainer:
             num_workers=loader_workers(self.hp.num_workers),
             pin_memory=self.device.type == "cuda",
             part=self.group.rank,
+            is_endless=True,
         )
 
     @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process

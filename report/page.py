@@ -22,7 +22,7 @@ from messages import Language, messages
 from report import verdicts
 from report.curves import Chart, Series, chart, compact, series
 from report.media import picture_uri, sound_uri
-from report.reading import Record, Run, number, read_run
+from run_files import Record, Run, number, read_run
 from run_log import URGENT_KINDS
 from tools import format_value
 

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from statistics import mean
 from typing import Literal
 
-from report.reading import Record, Run, number
+from run_files import Record, Run, number
 from run_log import URGENT_KINDS
 
 Level = Literal["good", "watch", "bad", "plain"]

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -395,8 +396,8 @@ class Search:
 
 
 def drop_weights(directory: Path) -> None:
-    for path in directory.glob("*"):
-        path.unlink()
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 def suggest(trial: optuna.Trial, plan: Plan) -> None:

@@ -112,7 +112,7 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
                 heartbeat_stale_trial_callback=retry_lost,
             )
     except ImportError as error:
-        raise UserError(f"--storage {shown}: its driver is missing ({error.name}); pip install it") from None
+        raise UserError(f"--storage {shown}: its driver is missing ({error}); pip install it") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {reason}") from None

@@ -23,7 +23,7 @@ ROWS = (
         "reduction", "recompute", "attention", "module_norms",
     ),
     ("tools", "run_log", "stopping"),
-    ("text", "hparams", "launching"),
+    ("text", "hparams", "launching", "run_files"),
     ("params_view", "layers", "mmi", "audio", "asr", "schedule", "precision", "recovery", "signals", "distributed"),
     (
         "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "run_setup",
@@ -39,9 +39,7 @@ ROWS = (
     ("trainer", "speaking"),
     ("composition", "judging", "compatibility", "rescue"),
     ("smart_tuner",),
-    (
-        "train", "synthesize", "evaluate", "emergency_recovery", "run_report", "multiproc", "benchmarks",
-    ),
+    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "multiproc", "benchmarks"),
 )  # fmt: skip
 RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
 COMMANDS = frozenset(ROWS[-1])

@@ -20,7 +20,6 @@ from batching import (
     collate,
     item_seed,
     loader_workers,
-    make_endless_loader,
     make_loader,
     round_up,
 )
@@ -244,7 +243,7 @@ def test_an_endless_loader_gives_epoch_after_epoch_by_the_same_processes(dataset
     plan = plan_batches(dataset, create_hparams("batch_size=4"))
     expected = [batch for epoch in (2, 3, 4) for batch in load(dataset, plan, epoch=epoch)][1:]
     others = set(active_children())
-    endless = iter(make_endless_loader(dataset, plan, epoch=2, r=1, first_batch=1, num_workers=num_workers))
+    endless = iter(make_loader(dataset, plan, epoch=2, r=1, first_batch=1, num_workers=num_workers, is_endless=True))
     assert_same_batch(next(endless), expected[0])
     loaders = set(active_children()) - others
     for left, right in zip(islice(endless, len(expected) - 1), expected[1:], strict=True):

@@ -46,7 +46,8 @@ def steps(*, total: float = 1.0, grad_norm: float = 1.0, skipped: int = 0, n: in
 
 def evaluation(step: int, alignment: float) -> dict[str, Any]:
     running = {"alignment": alignment}
-    return {"time": 1e9, "attempt": 1, "type": "eval", "step": step, "free_running": running, "score": 1.0 - alignment}
+    line = {"time": 1e9, "attempt": 1, "type": "eval", "step": step, "losses": {}, "score": 1.0 - alignment}
+    return {**line, "free_running": running}
 
 
 def write_run(
@@ -122,7 +123,7 @@ def test_causes_and_what_would_be_safer(
 
 def test_a_run_that_ended_well_gets_no_advice(tmp_path: Path) -> None:
     found = diagnose(write_run(tmp_path, [event("started"), event("ended", "epochs")], steps(total=9.0)))
-    assert not found.causes and not found.safer and found.is_complete
+    assert not found.causes and not found.safer
 
 
 def test_half_a_line_and_a_damaged_run_file_are_no_obstacle(tmp_path: Path) -> None:
@@ -131,6 +132,19 @@ def test_half_a_line_and_a_damaged_run_file_are_no_obstacle(tmp_path: Path) -> N
         f.write('{"time": 1, "att')
     (run / "run.json").write_text("{")
     assert (diagnose(run).state, diagnose(run).step) == ("killed", 3)
+
+
+def test_rubbish_in_any_file_is_named_and_no_obstacle(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk that failed may have left anything anywhere; what is to go on from is what the checkpoint holds."""
+    first, second = (json.dumps(event("started", step=step)) for step in (3, 4))
+    (mixed / "events.jsonl").write_bytes(f"{first}\n".encode() + b"\xff rubbish\n" + f"{second}\n[1]\n".encode())
+    (mixed / "metrics.jsonl").write_text('{"type": "step", "step": 4, "losses": {}}\n{"type": "eval"}\n')
+    (mixed / "hparams.yaml").write_text("batch_size: foo\n")
+    (mixed / "run.json").write_text("[]")
+    assert emergency_recovery.main([str(mixed)]) == 0
+    said = capsys.readouterr().out
+    assert "last record: step 4" in said and "unreadable:  events.jsonl: 2 unreadable lines" in said
+    assert yaml.safe_load((mixed / "recovery_hparams.yaml").read_text())["batch_size"] == 2
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -322,7 +336,8 @@ def test_several_processes_go_on_as_several(tmp_path: Path) -> None:
 
 
 def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed: Path, tiny: Tiny) -> None:
-    path = rescue.write_proposal(mixed, {"learning_rate": 5e-4}, ["learning_rate=0.0005: smaller steps"])
+    saved = ckpt.checkpoint_path(mixed / "checkpoints", 6)
+    path = rescue.write_proposal(mixed, saved, {"learning_rate": 5e-4}, ["learning_rate=0.0005: smaller steps"])
     text = path.read_text()
     content = yaml.safe_load(text)
     assert content["learning_rate"] == 5e-4 and content["batch_size"] == 2 and "mel_fmin" not in content

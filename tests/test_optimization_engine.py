@@ -24,6 +24,7 @@ from hparams import resolve_hparams
 from run_log import LOG
 from smart_tuner import study as studies
 from smart_tuner.objective import WORST_VALUE
+from smart_tuner.optimization_engine import drop_weights
 from smart_tuner.search_space import Choices, Interval
 from smart_tuner.settings import Layers, SearchOptions
 
@@ -308,3 +309,11 @@ def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
     with pytest.raises(optuna.exceptions.StorageInternalError):
         failures += [optuna.exceptions.StorageInternalError("gone")] * 9
         studies.patiently(write, waits.append)
+
+
+def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "quarantine").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(b"")
+    drop_weights(tmp_path / "checkpoints")
+    drop_weights(tmp_path / "checkpoints")  # there is none any more
+    assert list(tmp_path.iterdir()) == []

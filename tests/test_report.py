@@ -24,7 +24,7 @@ from report import verdicts
 from report.media import picture_uri, sound_uri
 from report.observer import ReportFile
 from report.page import render, write_report
-from report.reading import read_run
+from run_files import read_run
 from run_log import Event, Queued, RunLog
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -89,6 +89,21 @@ def test_another_setting_is_refused_with_all_differences_and_the_ways_on() -> No
     check("batch_size=7,learning_rate=2e-3", corpus_differs=True, with_changes=True)
 
 
+def test_a_place_that_is_no_directory_is_refused_for_both_at_once(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="(?s)-o .*taken is a file.*-l .*taken is a file, not a directory"):
+        run_setup.run_paths(tmp_path / "taken", tmp_path / "taken" / "deeper", create_hparams())
+    run_setup.run_paths(tmp_path / "not" / "yet", tmp_path, create_hparams())
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff"])
+def test_a_damaged_run_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match="run.json is damaged .*; move it away to start anew"):
+        run_setup.read_run_info(tmp_path)
+
+
 @pytest.mark.parametrize("with_changes", [False, True])
 def test_another_shape_is_refused_whatever_was_asked(with_changes: bool) -> None:
     with pytest.raises(UserError, match="a model of another shape") as caught:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ import plots
 from audio import write_wav
 from files import write_atomic
 from run_log import LOG, EvalRecord, Event, Record, RunInfo, StepRecord, read_metrics
-from run_setup import read_run_info
+from run_setup import read_run_info, without_password
 from smart_tuner.monitors.scalars import scalars_of
 
 FLUSH_EVERY_S = 20.0  # one delivery costs the interpreter, which training shares, some ten milliseconds
@@ -55,11 +54,6 @@ def ui_command(directory: Path, tracking_uri: str = "") -> str | None:
     path = Path(uri.removeprefix("sqlite:///"))
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return f"mlflow ui --backend-store-uri sqlite:///{shown}"
-
-
-def without_password(text: str) -> str:
-    """The text with user name and password taken out of every address."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 class MLflowObserver:

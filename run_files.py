@@ -67,8 +67,8 @@ def read_run(directory: Path) -> Run:
         steps=[line for line in recorded if line["type"] == "step"],
         evals=[line for line in recorded if line["type"] == "eval"],
         events=[line for line in _read_lines(directory / "events.jsonl", problems) if _is_event(line)],
-        info=_read_mapping(directory / "run.json", problems),
-        hparams=_read_mapping(directory / "hparams.yaml", problems),
+        info=read_mapping(directory / "run.json", problems),
+        hparams=read_mapping(directory / "hparams.yaml", problems),
         sounds=samples.get("wav", {}),
         pictures=samples.get("png", {}),
         alignments=_sample_files(directory / "alignments").get("png", {}),
@@ -111,8 +111,8 @@ def _is_event(line: Record) -> bool:
     return isinstance(line.get("step"), int) and isinstance(line.get("kind"), str)
 
 
-def _read_mapping(path: Path, problems: list[str]) -> Record:
-    """A JSON or YAML file that holds one object."""
+def read_mapping(path: Path, problems: list[str]) -> Record:
+    """A JSON or YAML file that holds one object. {} where it is missing or damaged, which `problems` then says."""
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
