@@ -69,6 +69,7 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 def loaded() -> ctypes.CDLL | None:
     """The library, compiled if need be; None where there is no compiler or no AVX-512, which is said."""
     if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in _processor_flags():
+        LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
         return None
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
