@@ -45,7 +45,7 @@ class SpeakingParts(Protocol):
 
 def fast_speaking_loop(
     decoder: SpeakingParts,
-    weights: "SpeakingWeights",
+    weights: "Weights",
     memory: "Memory",
     watch: StopWatch,
     generator: torch.Generator | None,
@@ -53,8 +53,7 @@ def fast_speaking_loop(
     """Speaks until every text has stopped. A few steps run past the end and are cut off."""
     device = memory.values.device.type
     with torch.autocast(device, enabled=False):
-        n_steps = STEPS_ON_CPU if device == "cpu" else STEPS_ON_DEVICE
-        loop, parts = SpeakingLoop(decoder, weights, memory, n_steps=n_steps), []
+        loop, parts = weights.begin(decoder, memory, watch), []
         while not watch.all_stopped:
             loop.draw(generator)
             loop.run()
@@ -62,6 +61,36 @@ def fast_speaking_loop(
             watch.observe_steps(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)
     n = max(watch.stopped_at)
     return Said(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
+
+
+class Loop(Protocol):
+    """Some steps of every text that still speaks, again and again."""
+
+    def draw(self, generator: torch.Generator | None) -> None: ...
+    def run(self) -> None: ...
+    def take(self) -> Said: ...
+
+
+class Weights(Protocol):
+    """The weights of a decoder, laid out for one way of speaking."""
+
+    def fits(self, n_rows: int, r: int) -> bool:
+        """Whether so many texts at once, with r frames a step, can be spoken with them."""
+        ...
+
+    def begin(self, decoder: SpeakingParts, memory: "Memory", watch: StopWatch) -> Loop: ...
+
+
+def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) -> None:
+    """The prenet's dropout, drawn in the order in which the plain loop draws it: so a seed says the same.
+
+    masks [n_steps, n_layers, B, width]; they stay as they are where nothing is dropped.
+    """
+    if keep == 1.0:
+        return
+    for mask in masks.flatten(0, 1).unbind(0):
+        mask.bernoulli_(keep, generator=generator)
+    masks.div_(keep)
 
 
 class SpeakingWeights:
@@ -93,6 +122,13 @@ class SpeakingWeights:
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
         self.bias = torch.cat(biases).detach()  # [4D + 4D]
         self.out_bias = torch.cat((projection.bias[:n_out], gate.bias)).detach()
+
+    def fits(self, n_rows: int, r: int) -> bool:
+        return (self.n_rows, self.r) == (n_rows, r)
+
+    def begin(self, decoder: SpeakingParts, memory: "Memory", watch: StopWatch) -> "SpeakingLoop":
+        n_steps = STEPS_ON_CPU if memory.values.device.type == "cpu" else STEPS_ON_DEVICE
+        return SpeakingLoop(decoder, self, memory, n_steps=n_steps)
 
 
 def _width(prenet: "Prenet") -> int:
@@ -135,12 +171,7 @@ class SpeakingLoop:
         self.steps = list(zip(heard, masks, self.said.unbind(0), self.aligned.unbind(0), strict=True))
 
     def draw(self, generator: torch.Generator | None) -> None:
-        """The prenet's dropout, drawn in the order in which the plain loop draws it: so a seed says the same."""
-        if self.keep == 1.0:
-            return
-        for mask in self.masks.flatten(0, 1).unbind(0):
-            mask.bernoulli_(self.keep, generator=generator)
-        self.masks.div_(self.keep)
+        draw_masks(self.masks, self.keep, generator)
 
     def run(self) -> None:
         for heard, masks, said, aligned in self.steps:
