@@ -138,7 +138,7 @@ class CompiledLoop:
     def __init__(self, decoder: SpeakingParts, weights: CompiledWeights, memory: "Memory", watch: StopWatch) -> None:
         values = memory.values.detach().float().contiguous()
         (B, N, E), n, sizes = values.shape, STEPS_AT_ONCE, weights.sizes
-        uses_symbols = B * N < E
+        uses_symbols = 2 * B * N < E  # to make them takes as long as a tenth of a step for each symbol
         tables = weights.by_symbol(values) if uses_symbols else weights.by_context
         U, L = N if uses_symbols else E, -(-N // 32) * 32 + 64
         both = sizes["D"] + sizes["D_dec"]
