@@ -181,15 +181,16 @@ template <typename S> void packed(const float* matrix, I row, I column, I K, I N
     ask_for_huge_pages(out, panels * rows * WIDE * sizeof(S));
 #pragma omp parallel for num_threads(n_threads)
     for (I p = 0; p < panels; p++)
-        for (I start = 0; start < rows; start += 32)  // blocks that fit the first-level cache, whatever the strides
+        for (I k = 0; k < rows; k += ROWS_LAID<S>)
             for (I c = 0; c < WIDE; c += 16) {
                 const I from = D ? c / 16 * D + 16 * p : p * WIDE + c, width = std::clamp<I>(N - from, 0, 16);
-                const __mmask16 inside = (1u << width) - 1;
                 const auto at = [&](I k) {
-                    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), k < K ? inside : 0, columns, matrix + k * row + from * column, 4);
+                    const float* first = matrix + k * row + from * column;
+                    const __mmask16 inside = k < K ? (1u << width) - 1 : 0;
+                    if (column == 1) return _mm512_maskz_loadu_ps(inside, first);
+                    return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), inside, columns, first, 4);
                 };
-                for (I k = start; k < std::min(start + 32, rows); k += ROWS_LAID<S>)
-                    lay(out + p * rows * WIDE + place<S>(k, c), at(k), at(k + 1));
+                lay(out + p * rows * WIDE + place<S>(k, c), at(k), at(k + 1));
             }
 }
 
