@@ -66,7 +66,7 @@ def speech_table(voices: Sequence[Spoken]) -> str:
             f"| {clock / decoder:.2f} | {cpu / decoder_cpu:.2f} | {total:.3f} | {everything / total:.2f} "
             f"| {total / 1e3 / FRAME_S:.3f} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines).replace("nan", "-")  # without a peer
 
 
 def main() -> None:
