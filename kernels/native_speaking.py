@@ -65,14 +65,13 @@ class CompiledWeights:
         attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
         first, second = decoder.prenet.weights
-        D, D_dec, n_prenet, n_out = (
-            attention.hidden_size, decoder_rnn.hidden_size, first.size(0), decoder.r * decoder.n_mels,
-        )  # fmt: skip
+        D, D_dec = attention.hidden_size, decoder_rnn.hidden_size
+        n_prenet, n_out = first.size(0), decoder.r * decoder.n_mels
         out = torch.cat((projection.weight[:n_out], gate.weight)).detach()  # [n_out + 1, D_dec + E]
         self.r, self.precision = decoder.r, precision
         # what reads the context, and the units of each: both LSTMs and the projections
-        self.of_context = (attention.weight_ih[:, n_prenet:], decoder_rnn.weight_ih[:, D:], out[:, D_dec:])
-        self.units = (D, D_dec, 0)
+        from_context = attention.weight_ih[:, n_prenet:], decoder_rnn.weight_ih[:, D:], out[:, D_dec:]
+        self.of_context = list(zip((weight.detach() for weight in from_context), (D, D_dec, 0), strict=True))
         self.sizes = {
             "D": D, "D_dec": D_dec, "A": layer.query_layer.linear_layer.out_features, "pad": _kernel_size(decoder) // 2,
             "n_mels": decoder.n_mels, "n_prenet": n_prenet, "n_out": n_out + 1,
@@ -101,13 +100,13 @@ class CompiledWeights:
 
     @cached_property
     def by_context(self) -> list[Tensor]:
-        return [self.packed(weight, units) for weight, units in zip(self.of_context, self.units, strict=True)]
+        return [self.packed(weight, units) for weight, units in self.of_context]
 
     def by_symbol(self, values: Tensor) -> list[Tensor]:
         """The products of every symbol, made beforehand, the texts one after the other; values [B, T_text, E]."""
         return [
             torch.cat([self.packed(F.linear(rows, weight).t(), units) for rows in values])
-            for weight, units in zip(self.of_context, self.units, strict=True)
+            for weight, units in self.of_context
         ]
 
     def fits(self, n_rows: int, r: int) -> bool:
