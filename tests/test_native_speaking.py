@@ -2,19 +2,24 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_free_running import LIMITS, SMALL, assert_same, speak, voice
 from test_kernels import needs_native
+from test_speaking import Tiny, save_voice
 from torch import Tensor
 
+from data_utils import load_corpus
 from hparams import create_hparams
 from kernels import native_speaking
 from kernels.choice import is_compiled, lacks_for
 from kernels.native_speaking import CompiledLoop, CompiledWeights
 from kernels.weights import SpeakingPrecision, in_int8
 from model import Decoded, DecodeLimits, Decoder, Tacotron2
+from speaking import Speaker
 from stopping import Said, StopWatch
 
 pytestmark = needs_native
@@ -224,6 +229,20 @@ def test_int8_weights_take_little_more_than_a_quarter_of_the_bytes() -> None:
     ]
     assert sizes[1] / sizes[0] == pytest.approx(0.5, abs=0.03)  # rows are filled up to 32
     assert sizes[2] / sizes[0] == pytest.approx(0.25, abs=0.05)  # and each column has a scale and a sum
+
+
+def test_a_voice_from_disk_speaks_in_the_precision_that_it_is_asked_for(tiny: Tiny, tmp_path: Path) -> None:
+    needs("int8")
+    hp = tiny(",".join(f"{name}={width}" for name, width in WIDTHS.items()))
+    path, mels = save_voice(hp, load_corpus(hp), tmp_path), []
+    for asked, precision in (("fp32", "fp32"), ("bf16", "bf16"), ("auto", "int8")):
+        speaker = Speaker.load(path, precision=asked)
+        prepared = speaker.model.decoder.prepared
+        assert isinstance(prepared, CompiledWeights) and prepared.precision == precision
+        mels.append(speaker.speak(["hi"], n_iter=1)[0].sample.mel)
+    assert not any(np.array_equal(mels[0], mel) for mel in mels[1:])
+    for mel in mels[1:]:
+        np.testing.assert_allclose(mel, mels[0], atol=0.05)  # of a few units
 
 
 def test_int8_wants_a_processor_that_multiplies_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
