@@ -93,8 +93,6 @@ class Ours:
     def precisions(self) -> list[str]:
         from kernels.choice import lacks_for
 
-        if self.model.decoder.backend == "plain":
-            return ["fp32"]
         return [name for name in ("fp32", "bf16", "int8") if lacks_for(self.model.decoder, name) is None]
 
     def get_ready(self, precision: str, n_texts: int) -> None:
