@@ -12,6 +12,7 @@ made once for every symbol, and a step reads it in place of the larger weights.
 No step waits for the device, and every buffer keeps its address.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -53,22 +54,26 @@ def fast_speaking_loop(
     """Speaks until every text has stopped. A few steps run past the end and are cut off."""
     device = memory.values.device.type
     with torch.autocast(device, enabled=False):
-        loop, parts = weights.begin(decoder, memory, watch), []
+        loop, parts = weights.begin(decoder, memory), []
         while not watch.all_stopped:
             loop.draw(generator)
             loop.run()
             parts.append(loop.take())
             watch.observe_steps(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)
+            loop.leave_out(watch.stopped_at)
     n = max(watch.stopped_at)
     return Said(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
 
 
 class Loop(Protocol):
-    """Some steps of every text that still speaks, again and again."""
+    """Some steps of every text, again and again."""
 
     def draw(self, generator: torch.Generator | None) -> None: ...
     def run(self) -> None: ...
     def take(self) -> Said: ...
+    def leave_out(self, stopped_at: Sequence[int]) -> None:
+        """Where this is not 0, a text has stopped and need not be spoken any further."""
+        ...
 
 
 class Weights(Protocol):
@@ -78,7 +83,7 @@ class Weights(Protocol):
         """Whether so many texts at once, with r frames a step, can be spoken with them."""
         ...
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory", watch: StopWatch) -> Loop: ...
+    def begin(self, decoder: SpeakingParts, memory: "Memory") -> Loop: ...
 
 
 def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) -> None:
@@ -126,7 +131,7 @@ class SpeakingWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return (self.n_rows, self.r) == (n_rows, r)
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory", watch: StopWatch) -> "SpeakingLoop":
+    def begin(self, decoder: SpeakingParts, memory: "Memory") -> "SpeakingLoop":
         n_steps = STEPS_ON_CPU if memory.values.device.type == "cpu" else STEPS_ON_DEVICE
         return SpeakingLoop(decoder, self, memory, n_steps=n_steps)
 
@@ -201,6 +206,9 @@ class SpeakingLoop:
             self.sums[0].addmv_(self.by_symbol[0].t(), aligned[0])
         else:
             self.sums.unsqueeze(1).baddbmm_(aligned.unsqueeze(1), self.by_symbol)
+
+    def leave_out(self, stopped_at: Sequence[int]) -> None:
+        """They go on in vain: products of fewer rows would be laid out anew."""
 
     def take(self) -> Said:
         """What the last run said; later runs leave it alone."""

@@ -1,6 +1,7 @@
 """Speech without a teacher by the compiled loop: `kernels.free_running` says what it computes."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from kernels.free_running import SpeakingParts, draw_masks
 from kernels.native import PANEL, call, fields_of, fill, pack, processor_flags
 from kernels.native_loops import can_run, folded
 from kernels.weights import NO_VNNI, SpeakingPrecision, in_int8
-from stopping import Said, StopWatch
+from stopping import Said
 
 if TYPE_CHECKING:
     from attention import Memory
@@ -112,8 +113,8 @@ class CompiledWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return n_rows == 1 and self.r == r
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory", watch: StopWatch) -> "CompiledLoop":
-        return CompiledLoop(decoder, self, memory, watch)
+    def begin(self, decoder: SpeakingParts, memory: "Memory") -> "CompiledLoop":
+        return CompiledLoop(decoder, self, memory)
 
 
 def in_bytes(weight: Tensor) -> Tensor:
@@ -131,10 +132,10 @@ def in_bytes(weight: Tensor) -> Tensor:
 class CompiledLoop:
     """Draws dropout for some steps, runs them, hands out what was said; and again, from where it stopped.
 
-    A text that has stopped is left out of later runs, which say its last steps again.
+    What is left out says its last steps again.
     """
 
-    def __init__(self, decoder: SpeakingParts, weights: CompiledWeights, memory: "Memory", watch: StopWatch) -> None:
+    def __init__(self, decoder: SpeakingParts, weights: CompiledWeights, memory: "Memory") -> None:
         values = memory.values.detach().float().contiguous()
         (B, N, E), n, sizes = values.shape, STEPS_AT_ONCE, weights.sizes
         uses_symbols = 2 * B * N < E  # to make them takes as long as a tenth of a step for each symbol
@@ -142,7 +143,7 @@ class CompiledLoop:
         U, L = N if uses_symbols else E, -(-N // 32) * 32 + 64
         both = sizes["D"] + sizes["D_dec"]
         S = both + -(-U // 32) * 32
-        self.watch, self.slots, self.keep = watch, list(range(B)), 1.0 - decoder.prenet.dropout
+        self.slots, self.keep = list(range(B)), 1.0 - decoder.prenet.dropout  # slots: the text in each
         self.masks, self.rows = torch.ones(n, 2, B, sizes["n_prenet"]), torch.arange(B)
         # zeros are heard before the first step
         self.said, self.aligned = torch.zeros(n, B, sizes["n_out"]), torch.zeros(n, B, N)
@@ -163,19 +164,19 @@ class CompiledLoop:
         draw_masks(self.masks, self.keep, generator)
 
     def run(self) -> None:
-        self._go_on()
+        n = len(self.slots)
+        self.states[0, :n] = self.states[-1, :n]
         call("run_speaking", self.speech, self.bytes)
 
-    def _go_on(self) -> None:
-        """The last states become the first ones, and texts that have stopped leave."""
-        speaking = [slot for slot, text in enumerate(self.slots) if not self.watch.stopped_at[text]]
-        n = len(speaking)
-        self.states[0, :n] = self.states[-1, speaking]
+    def leave_out(self, stopped_at: Sequence[int]) -> None:
+        """Those that have not stopped move together."""
+        kept = [slot for slot, text in enumerate(self.slots) if not stopped_at[text]]
+        n = self.speech.B = len(kept)
         if n < len(self.slots):
-            self.slots = [self.slots[slot] for slot in speaking]
-            self.cells[:n], self.padded[:n] = self.cells[speaking], self.padded[speaking]
+            self.slots = [self.slots[slot] for slot in kept]
             self.rows[:n] = torch.tensor(self.slots)
-            self.speech.B = n
+            for buffer in (self.states[-1], self.cells, self.padded):
+                buffer[:n] = buffer[kept]
 
     def take(self) -> Said:
         """What the last run said; later runs leave it alone."""
