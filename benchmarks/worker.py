@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -55,7 +56,7 @@ def products(clock: str) -> Answer:
 
 
 def mel_extractors() -> dict[str, Callable[[], object]]:
-    """Six seconds of noise through each extractor that can be imported here."""
+    """Six seconds of noise to log-mel through each extractor that can be imported here."""
     wav = torch.randn(6 * 22050, generator=torch.Generator().manual_seed(0)).mul_(0.1).clamp_(-1, 1)
     found: dict[str, Callable[[], object]] = {}
     with contextlib.suppress(ImportError):
@@ -68,12 +69,13 @@ def mel_extractors() -> dict[str, Callable[[], object]]:
         import librosa
 
         options: Answer = {"n_fft": 1024, "hop_length": 256, "power": 1.0, "n_mels": 80, "fmax": 8000}
-        found["librosa"] = lambda: librosa.feature.melspectrogram(y=wav.numpy(), sr=22050, **options)
+        spectrum = librosa.feature.melspectrogram
+        found["librosa"] = lambda: np.log(np.maximum(spectrum(y=wav.numpy(), sr=22050, **options), 1e-5))
     with contextlib.suppress(ImportError):
         from torchaudio.transforms import MelSpectrogram
 
         transform = MelSpectrogram(22050, 1024, hop_length=256, n_mels=80, f_max=8000.0, power=1.0, norm="slaney")
-        found["torchaudio"] = lambda: transform(wav)
+        found["torchaudio (speechbrain's)"] = lambda: transform(wav).clamp_(min=1e-5).log_()
     return found
 
 
