@@ -200,12 +200,15 @@ class Decoder(nn.Module):
         last_of_group = mel[:, :, self.r - 1 :: self.r].permute(2, 0, 1)  # [T_dec, B, n_mels]
         return torch.cat((torch.zeros_like(last_of_group[:1]), last_of_group[:-1]))
 
-    def project(self, features: Tensor) -> Tensor:
-        """[..., D + E] -> [..., r * n_mels]: the first outputs of the projection, which is sized for the largest r."""
-        if self.r == self.largest_r:
-            return self.linear_projection(features)
-        layer, n = self.linear_projection.linear_layer, self.r * self.n_mels
-        return F.linear(features, layer.weight[:n], layer.bias[:n])
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., D + E] -> frames [..., r * n_mels], gate logits [...]; one product, as both read the same.
+
+        The frames are the first outputs of the projection, which is sized for the largest r.
+        """
+        layer, gate, n = self.linear_projection.linear_layer, self.gate_layer.linear_layer, self.r * self.n_mels
+        weight, bias = torch.cat((layer.weight[:n], gate.weight)), torch.cat((layer.bias[:n], gate.bias))
+        both = F.linear(features, weight, bias)
+        return both[..., :n], both[..., n]
 
     def forward(
         self, memory: Tensor, mel: Tensor, text_lengths: Tensor, *, p_teacher: float = 1.0
@@ -221,8 +224,8 @@ class Decoder(nn.Module):
             features, alignments = self.partly_forced(frames, attended, p_teacher)
         else:
             features, alignments = self.fully_forced(frames, attended)
-        mel_out = self.frames_of(self.project(features))
-        return mel_out, self.gate_layer(features).squeeze(2).t(), alignments.transpose(0, 1), features
+        projected, gate_logits = self.project(features)
+        return self.frames_of(projected), gate_logits.t(), alignments.transpose(0, 1), features
 
     def hidden_masks(self, frames: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Dropout of both LSTMs' hidden states, [T_dec, B, D] each."""
