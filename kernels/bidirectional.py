@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.loops import RecurrentLoop
-from kernels.native_loops import DeferredLinear, NativeRecurrentLoop, can_run
+from kernels.native_loops import NativeRecurrentLoop, can_run
 from kernels.products import linear_in
 
 
@@ -38,7 +38,6 @@ def _one_direction(
     dtype = compute_dtype or recurrent.dtype
     covered = dtype in (torch.float32, torch.bfloat16)
     if is_native and covered and can_run(lstm.hidden_size, kernel_size=1, dtype=recurrent.dtype, device=x.device):
-        gates_in = DeferredLinear.apply(x.to(dtype).contiguous(), from_input)
-        return NativeRecurrentLoop.apply(gates_in, bias + bias_too, recurrent, None)
+        return NativeRecurrentLoop.apply(x.to(dtype).contiguous(), from_input, bias + bias_too, recurrent, None)
     gates_in = linear_in(x.to(recurrent.dtype), from_input, bias + bias_too, compute_dtype)
     return RecurrentLoop.apply(gates_in, recurrent, None, compute_dtype)

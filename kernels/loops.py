@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kernels.cell import CellBackward, advance, cell_steps
-from kernels.products import RecurrentProduct, chunks_from_the_end, matmul_in
+from kernels.products import RecurrentProduct, chunks_from_the_end, transposed_product
 
 CHUNK_ELEMENTS = 1 << 18  # of the largest buffer the backward computes ahead: a megabyte of fp32 stays in the cache
 
@@ -66,7 +66,9 @@ class RecurrentLoop(torch.autograd.Function):
             flat = cell.grad_gates.view(T_dec * B, D4)
             grad_recurrent = None
             if ctx.needs_input_grad[1]:
-                grad_recurrent = matmul_in(flat.t(), states[:-1].flatten(0, 1), ctx.compute_dtype)
+                rounded = ctx.compute_dtype or flat.dtype
+                before = states[:-1].flatten(0, 1).to(rounded)
+                grad_recurrent = transposed_product(flat.to(rounded), before, flat.dtype)
         return cell.grad_gates, grad_recurrent, None, None
 
 
@@ -252,7 +254,9 @@ class AttentionBackward:
         grad_recurrent = grad_query = grad_values = None
         if needed[1]:
             flat = grad_gates.flatten(0, 1)
-            grad_recurrent = matmul_in(flat.t(), self.states[:-1].flatten(0, 1), self.compute_dtype)
+            rounded = self.compute_dtype or flat.dtype
+            before = self.states[:-1].flatten(0, 1).to(rounded)
+            grad_recurrent = transposed_product(flat.to(rounded), before, flat.dtype)
         if needed[2]:
             hidden = self.states[1:, :, : self.D].flatten(0, 1)
             grad_query = self.grad_queries.flatten(0, 1).t() @ hidden

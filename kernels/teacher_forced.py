@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.loops import AttentionLoop, RecurrentLoop
-from kernels.native_loops import DeferredLinear, NativeAttentionLoop, NativeRecurrentLoop, can_run
+from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
 from kernels.products import linear_in
 
 if TYPE_CHECKING:
@@ -96,17 +96,16 @@ def _natively(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
-    from_prenet, from_context = attention.weight_ih.split([prenet_out.size(2), memory.values.size(2)], 1)
     states, alignments = NativeAttentionLoop.apply(
-        DeferredLinear.apply(prenet_out.to(dtype), from_prenet), attention.bias_ih + attention.bias_hh,
-        torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
+        prenet_out.to(dtype), attention.weight_ih, attention.bias_ih + attention.bias_hh, attention.weight_hh,
+        layer.query_layer.linear_layer.weight,
         layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0),
         memory.keys.float(), memory.values.float(), (~memory.padding).sum(1), masks[0],
     )  # fmt: skip
-    gates_in = DeferredLinear.apply(states, decoder_rnn.weight_ih)
     bias = decoder_rnn.bias_ih + decoder_rnn.bias_hh
-    hidden = NativeRecurrentLoop.apply(gates_in, bias, decoder_rnn.weight_hh, masks[1])
-    return torch.cat((hidden, states[:, :, attention.hidden_size :]), 2), alignments
+    E = memory.values.size(2)
+    features = NativeRecurrentLoop.apply(states, decoder_rnn.weight_ih, bias, decoder_rnn.weight_hh, masks[1], E)
+    return features, alignments
 
 
 def _in_pytorch(

@@ -271,9 +271,12 @@ def same_loss(result: Result, case: Case) -> Tensor:
 @needs_native
 @pytest.mark.parametrize("case", NATIVE_CASES.values(), ids=NATIVE_CASES)
 @pytest.mark.parametrize(("dtype", "forward", "backward"), [(None, 1e-6, 5e-6), (torch.bfloat16, 0.01, 0.03)])
+@pytest.mark.parametrize("steps_of_a_chunk", [1000, 7, 1])
 def test_compiled_loops_agree_with_the_definition_in_double_precision(
-    case: Case, dtype: torch.dtype | None, forward: float, backward: float
-) -> None:
+    case: Case, dtype: torch.dtype | None, forward: float, backward: float, steps_of_a_chunk: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("kernels.native_loops.ROWS_OF_A_CHUNK", steps_of_a_chunk * case.B)
     single, double = native_and_exact(case)
     result, exact = natively(single, dtype), double.plain()
     assert_equal(by_name(result), by_name(exact), within=forward)
@@ -315,6 +318,36 @@ def test_compiled_loops_hand_on_what_is_not_a_number(dtype: torch.dtype | None) 
     features, alignments = natively(inputs, dtype)
     assert features[:3].isfinite().all() and features[3:, [0, 1, 3, 4]].isfinite().all()
     assert features[3:, 2].isnan().all() and alignments[3:, 2, :1].isnan().all()
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_products_of_all_steps_agree_with_double_precision(
+    dtype: torch.dtype, within: float, is_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_packed and not products.can_pack(torch.float32):
+        pytest.skip("this build of PyTorch packs no weights")
+    monkeypatch.setattr(products, "prefers_packed_fp32", lambda: is_packed)
+    monkeypatch.setattr(products, "MULTIPLIED_AT_ONCE", 100)
+    monkeypatch.setattr(products, "SUMMED_AT_ONCE", 100)
+    x, weight = torch.randn(250, 400).to(dtype).requires_grad_(), torch.randn(350, 400, requires_grad=True)
+    grad = torch.randn(250, 350).to(dtype)
+    y = products.DeferredLinear.apply(x, weight)
+    found = (y, *torch.autograd.grad(y, (x, weight), grad), products.column_sums(grad, torch.float32))
+    rows, wide, grads = x.detach().double(), weight.detach().to(dtype).double(), grad.double()
+    exact = (rows @ wide.t(), grads @ wide, grads.t() @ rows, grads.sum(0))
+    names = ("y", "x", "weight", "sums")
+    assert [tensor.dtype for tensor in found] == [dtype, dtype, torch.float32, torch.float32]
+    assert_equal(dict(zip(names, found, strict=True)), dict(zip(names, exact, strict=True)), within=within)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("AuthenticAMD", True), ("GenuineIntel", False), ("", False)])
+def test_fp32_products_are_packed_where_mkl_leaves_half_of_the_processor_idle(
+    vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\nvendor_id\t: {vendor}\n" if vendor else "")
+    monkeypatch.setattr(products, "can_pack", lambda dtype: True)
+    assert products.prefers_packed_fp32.__wrapped__() is expected
 
 
 def test_without_a_compiler_the_loops_run_in_pytorch_and_say_so(
