@@ -35,7 +35,7 @@ ROWS = (
     ("loss_function",),
     ("auxiliary_losses",),
     ("validation", "stepper", "saving", "voices"),
-    ("healing",),
+    ("healing", "interval"),
     ("trainer", "speaking"),
     ("composition", "judging", "compatibility", "rescue"),
     ("smart_tuner",),
