@@ -41,4 +41,4 @@ def _one_direction(
         gates_in = DeferredLinear.apply(x.to(dtype).contiguous(), from_input)
         return NativeRecurrentLoop.apply(gates_in, bias + bias_too, recurrent, None)
     gates_in = linear_in(x.to(recurrent.dtype), from_input, bias + bias_too, compute_dtype)
-    return RecurrentLoop.apply(gates_in, recurrent, None, compute_dtype)
+    return RecurrentLoop.apply(gates_in, recurrent, None, compute_dtype, None)

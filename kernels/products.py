@@ -28,30 +28,29 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 class RecurrentProduct:
-    """`base + x @ weight.T` for one weight and many x.
+    """`base + x @ weight.T` for one weight [out, in] and many x, which are rounded to the weight's type."""
 
-    weight [out, in]; with `compute_dtype` both factors are rounded to it and the sum stays in the type of base.
-    """
-
-    def __init__(self, weight: Tensor, *, n_rows: int, compute_dtype: torch.dtype | None) -> None:
-        self.rounded_to = compute_dtype
-        self.weight = weight if compute_dtype is None else weight.to(compute_dtype)
+    def __init__(self, weight: Tensor, *, n_rows: int) -> None:
+        self.weight, self.dtype = weight, weight.dtype
         on_cpu = weight.device.type == "cpu"
-        self.is_packed = on_cpu and weight.numel() >= PACKING_PAYS_FROM and can_pack(self.weight.dtype)
+        self.is_packed = on_cpu and weight.numel() >= PACKING_PAYS_FROM and can_pack(weight.dtype)
         if self.is_packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), n_rows)
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), n_rows)
 
     def add(self, base: Tensor, x: Tensor, *, out: Tensor) -> None:
-        """base, out [n_rows, out] (may be the same tensor), x [n_rows, in]."""
-        if self.rounded_to is not None:
-            x = x.to(self.rounded_to)
+        """base, out [n_rows, out] (may be the same tensor) of any type, x [n_rows, in]."""
         if self.is_packed:
-            product = torch.ops.mkldnn._linear_pointwise.default(x, self.weight, None, "none", [], "")
+            rounded = x.to(self.dtype)
+            product = torch.ops.mkldnn._linear_pointwise.default(rounded, self.weight, None, "none", [], "")
             torch.add(base, product, out=out)
-        elif self.rounded_to is not None:
-            torch.add(base, F.linear(x, self.weight), out=out)
+        elif x.dtype != self.dtype:
+            torch.add(base, F.linear(x.to(self.dtype), self.weight), out=out)
         else:
             torch.addmm(base, x, self.weight.t(), out=out)
+
+
+def rounded(weight: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
+    return weight if compute_dtype is None else weight.to(compute_dtype)
 
 
 def matmul_in(left: Tensor, right: Tensor, compute_dtype: torch.dtype | None) -> Tensor:

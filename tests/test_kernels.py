@@ -136,7 +136,7 @@ CASES = {
 def test_fast_and_plain_agree_in_double_precision(
     case: Case, steps_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.loops.chunk_steps", lambda elements_per_step: steps_at_once)
+    monkeypatch.setattr("kernels.steps.chunk_steps", lambda elements_per_step, device: steps_at_once)
     inputs = inputs_of(case)
     fast, plain = inputs.fast(), inputs.plain()
     assert_equal(by_name(fast), by_name(plain), within=1e-10)
