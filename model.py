@@ -25,9 +25,10 @@ from decoder_loops import (
 )
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
-from kernels.bidirectional import bidirectional
+from kernels.bidirectional import bidirectional, by_library, by_loops
 from kernels.free_running import SpeakingWeights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
+from kernels.waits import is_gpu
 from kernels.weights import SpeakingPrecision
 from layers import (
     Attention,
@@ -105,15 +106,10 @@ class Encoder(nn.Module):
         x = embedded
         for convolution in self.convolutions:
             x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
-        if torch.is_grad_enabled() and x.device.type == "cpu" and self.backend != "plain":
-            states = bidirectional(
-                self.lstm,
-                x.transpose(1, 2),
-                text_lengths,
-                compute_dtype=compute_dtype(x.device),
-                is_native=self.backend != "fast",
-            )
-            return at_least_float32(states)
+        if self.backend != "plain" and (torch.is_grad_enabled() or is_gpu(x.device)):
+            loops = by_loops(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
+            run = by_library if is_gpu(x.device) else loops
+            return at_least_float32(bidirectional(self.lstm, x.transpose(1, 2), text_lengths, run))
         packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = self.lstm(packed)
         return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
