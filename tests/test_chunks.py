@@ -20,8 +20,10 @@ from test_kernels import (
     loss_of,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
 from kernels import chunks, teacher_forced
+from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
 
 
@@ -171,3 +173,34 @@ def test_without_masks_after_masks_nothing_is_dropped() -> None:
     chunked(inputs)
     undropped = replace(inputs, masks=(None, None))
     assert_equal(by_name(chunked(undropped)), by_name(undropped.fast()), within=1e-12)
+
+
+# ---- CTC
+
+
+@pytest.mark.parametrize("size", [None, 4, 32])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+def test_ctc_without_lengths_on_the_host_is_pytorchs(size: int | None, dtype: torch.dtype, within: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(23, 5, 7, generator=generator, dtype=dtype).mul_(2.0).requires_grad_()
+    targets = torch.randint(0, 6, (5, 6), generator=generator)
+    targets[0, :3] = 2  # a symbol thrice, which needs blanks between
+    steps, lengths = torch.tensor([23, 20, 5, 9, 3]), torch.tensor([6, 4, 0, 3, 6])  # an empty text, one too long
+    factors = torch.randn(5, generator=generator, dtype=dtype)
+    log_probs = logits.log_softmax(2)
+    found = ctc_losses(log_probs, targets, steps, lengths, chunk=size)
+    expected = F.ctc_loss(log_probs, targets, steps, lengths, blank=6, reduction="none", zero_infinity=True)
+    assert (expected == 0).tolist() == [False, False, False, False, True]
+    torch.testing.assert_close(found, expected, rtol=within, atol=within)
+    grads = [torch.autograd.grad((x * factors).sum(), logits, retain_graph=True)[0] for x in (found, expected)]
+    torch.testing.assert_close(*grads, rtol=within, atol=within)
+
+
+def test_ctc_may_be_walked_twice_and_buffers_may_be_poisoned_between() -> None:
+    logits = torch.randn(9, 2, 5, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    targets, steps, lengths = torch.tensor([[1, 2], [3, 3]]), torch.tensor([9, 7]), torch.tensor([2, 2])
+    loss = ctc_losses(logits.log_softmax(2), targets, steps, lengths, chunk=4).sum()
+    first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
+    assert poison() > 2
+    again = ctc_losses(logits.log_softmax(2), targets, steps, lengths, chunk=4).sum()
+    assert torch.equal(again, loss) and torch.equal(torch.autograd.grad(loss, logits)[0], first)
