@@ -26,6 +26,7 @@ from decoder_loops import (
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
 from kernels.bidirectional import bidirectional, by_library, by_loops
+from kernels.chunks import STEPS_RECORDED
 from kernels.free_running import SpeakingWeights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
 from kernels.waits import is_gpu
@@ -242,8 +243,11 @@ class Decoder(nn.Module):
             return self.plain_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
             say_fast_loop_recomputes()
-        mixed, is_native = compute_dtype(prenet_out.device), self.backend != "fast"
-        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed, is_native=is_native)
+        device, is_auto = prenet_out.device, self.backend != "fast"
+        return fast_teacher_forced(
+            self, prenet_out, memory, masks, compute_dtype=compute_dtype(device),
+            is_native=is_auto and not is_gpu(device), chunk=STEPS_RECORDED if is_auto and is_gpu(device) else None,
+        )  # fmt: skip
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
@@ -284,7 +288,7 @@ class Decoder(nn.Module):
 
     def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
         """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
-        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision)
+        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision, is_lasting=True)
 
     def speaking_weights(self, n_rows: int) -> SpeakingWeights:
         if self.prepared is not None and (self.prepared.n_rows, self.prepared.r) == (n_rows, self.r):
