@@ -1,6 +1,9 @@
 """On the path that a GPU takes, nothing in a training step's forward and backward pass makes the host wait."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from conftest import TINY
 from test_free_running import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import backend_registration
 
 from auxiliary_losses import AuxiliaryLosses
 from batching import Batch, gate_targets
@@ -210,6 +214,17 @@ def test_both_paths_give_the_same_loss_and_gradients(
     # double precision, but for the adaptive factor of MMI and style, which are single
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0.0)
     assert float((grads - expected_grads).norm() / expected_grads.norm()) < 1e-6
+
+
+@pytest.mark.spec
+def test_nothing_of_the_path_is_left_on_the_host() -> None:
+    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this PyTorch has no devices made of Python")
+    script = Path(__file__).with_name("stand_in_device.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, script.parent)))}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == ["a tensor on the host is noticed", "47 results, on ['standin']"]
 
 
 # ---- speech
