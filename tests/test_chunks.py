@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from tape import taped
 from test_kernels import (
     CASES,
     PACKED,
@@ -22,14 +23,16 @@ from test_kernels import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import chunks, teacher_forced
+from kernels import chunks, products, teacher_forced
 from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
 
 
 @pytest.fixture(autouse=True)
-def no_recordings() -> Iterator[None]:
-    """Every test begins without fixed buffers, and leaves none behind."""
+def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Chunks are recorded and replayed as on a GPU; every test begins without fixed buffers and leaves none behind."""
+    monkeypatch.setattr(chunks, "recorded", taped)
+    monkeypatch.setattr(products, "can_pack", lambda dtype: False)  # which is a CPU's way to lay out weights
     chunks.chunk_of.cache_clear()
     yield
     chunks.chunk_of.cache_clear()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from tape import taped
 from test_free_running import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from auxiliary_losses import AuxiliaryLosses
 from batching import Batch, gate_targets
 from hparams import HParams, create_hparams
 from kernels import free_running
+from kernels.chunks import chunk_of
 from kernels.free_running import SpeakingWeights
 from kernels.waits import METHODS, HostWaits, no_waits, read_later, waiting
 from loss_function import tacotron2_loss
@@ -33,9 +35,15 @@ IS_BIG = VALUES > 1.5
 
 
 @pytest.fixture
-def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is recorded there is taped here; recordings of other tests are not used."""
     for module in ("model", "mmi", "kernels.free_running", "kernels.steps"):
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
+    for module in ("kernels.chunks", "kernels.free_running"):
+        monkeypatch.setattr(f"{module}.recorded", taped)
+    chunk_of.cache_clear()
+    yield
+    chunk_of.cache_clear()
 
 
 WAITS: dict[str, Callable[[], object]] = {
