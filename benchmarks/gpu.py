@@ -2,8 +2,9 @@
 
 Stages: what the device reaches at most; whether loss and gradients are right; training steps beside tacotron2-model;
 a profile; free-running speech; whether a step ever waits for the device; and some minutes of training on real speech
-by the ordinary command. CORPUS is a folder with filelists/train.txt and filelists/val.txt. Each result is a line at
-once, all are kept in gpu.json, and whatever ends the run, the table of what is known by then comes last.
+by the ordinary command. CORPUS is a folder with train.csv and val.csv (as `kathleen_filelists.py` makes them), or with
+filelists/train.txt and filelists/val.txt. Each result is a line at once, all are kept in gpu.json, and whatever ends
+the run, the table of what is known by then comes last.
 `--device cpu --quick` goes through all stages small.
 """
 

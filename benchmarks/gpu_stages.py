@@ -190,13 +190,20 @@ def steps(setup: Setup) -> None:
                 row = Contender(name, bf16, trainings[name], Shape(B, setup.T_mel, setup.T_text))
                 with told_if_it_fails(setup, f"B={B} {row.label}"):
                     rows.append(warmed_up(setup, row))
-        for _ in range(setup.rounds):
+        try:
+            take_turns(setup, rows)
+        finally:  # also when time is over
             for row in rows:
-                batch = TrainingBatch.of(row.shape).to(setup.device)
-                row.seconds.append(setup.seconds(lambda: row.training.step(batch, bf16=row.bf16)))  # noqa: B023
-        for row in rows:
-            tell_step(setup, row)
+                if row.seconds:
+                    tell_step(setup, row)
     tell_recordings(setup)
+
+
+def take_turns(setup: Setup, rows: list[Contender]) -> None:
+    for _ in range(setup.rounds):
+        for row in rows:
+            batch = TrainingBatch.of(row.shape).to(setup.device)
+            row.seconds.append(setup.seconds(lambda: row.training.step(batch, bf16=row.bf16)))  # noqa: B023
 
 
 @contextlib.contextmanager
@@ -215,6 +222,7 @@ def warmed_up(setup: Setup, row: Contender) -> Contender:
     took = [setup.seconds(lambda: row.training.step(batch, bf16=row.bf16)) for _ in range(2)]
     if took[-1] * row.shape.T_mel / short.T_mel > 2.0:
         row.shape = short
+    row.training.optimizer.zero_grad(set_to_none=True)
     held = memory_bytes(setup.device)
     batch = TrainingBatch.of(row.shape).to(setup.device)
     row.training.step(batch, bf16=row.bf16)

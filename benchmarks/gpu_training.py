@@ -29,7 +29,7 @@ SMALL = "batch_size=4,validate_interval=2,attention_plot_frequency=2"
 
 
 def train(report: Report, data: Path, *, seconds: float, is_quick: bool, folder: Path) -> None:
-    """data: a folder with filelists/train.txt, filelists/val.txt and the recordings they name."""
+    """data: a folder with train.csv and val.csv, or filelists/train.txt and val.txt, and the recordings they name."""
     with tempfile.TemporaryDirectory() as scratch:
         lists = filelists(data, Path(scratch), n_lines=8 if is_quick else None)
         files = ",".join(f"{name}_files={path}" for name, path in lists.items())
@@ -45,9 +45,13 @@ def train(report: Report, data: Path, *, seconds: float, is_quick: bool, folder:
 def filelists(data: Path, scratch: Path, *, n_lines: int | None) -> dict[str, Path]:
     """The corpus's own lists, or their first lines."""
     found = {}
-    for kind, name in (("training", "train.txt"), ("validation", "val.txt")):
-        lines = (data / "filelists" / name).read_text(encoding="utf-8").splitlines(keepends=True)
-        found[kind] = scratch / name
+    for kind, name in (("training", "train"), ("validation", "val")):
+        candidates = (data / f"filelists/{name}.txt", data / f"{name}.csv")
+        path = next((each for each in candidates if each.exists()), None)
+        if path is None:
+            raise FileNotFoundError(f"--data: there is neither {candidates[0]} nor {candidates[1]}")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        found[kind] = scratch / path.name
         found[kind].write_text("".join(lines[:n_lines]), encoding="utf-8")
     return found
 
@@ -57,7 +61,7 @@ def follow(report: Report, command: list[str], *, patience_s: float) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = process.communicate(timeout=patience_s)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever ends this process, the training must not outlive it; raised again
         process.send_signal(signal.SIGTERM)
         try:
             process.communicate(timeout=10.0)

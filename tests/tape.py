@@ -12,6 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+WITHOUT_KERNEL = frozenset((
+    "view", "t", "unbind", "slice", "select", "expand", "unsqueeze", "squeeze", "transpose", "as_strided",
+    "_unsafe_view", "empty", "new_empty", "empty_like",
+))  # fmt: skip
+
 
 class Tape(TorchDispatchMode):
     """Takes the place of a `torch.cuda.CUDAGraph`."""
@@ -26,6 +31,11 @@ class Tape(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.done.append((func, args, kwargs or {}, result))
         return result
+
+    @property
+    def n_kernels(self) -> int:
+        """Operators that compute."""
+        return sum(func.overloadpacket.__name__ not in WITHOUT_KERNEL for func, *_ in self.done)
 
     @torch.no_grad()
     def replay(self) -> None:

@@ -1,13 +1,13 @@
 """Loops cut into chunks on fixed buffers compute what whole ones do, whatever lay in the buffers before."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 import pytest
 import torch
-from tape import taped
+from tape import Tape, taped
 from test_kernels import (
     CASES,
     PACKED,
@@ -176,6 +176,23 @@ def test_without_masks_after_masks_nothing_is_dropped() -> None:
     chunked(inputs)
     undropped = replace(inputs, masks=(None, None))
     assert_equal(by_name(chunked(undropped)), by_name(undropped.fast()), within=1e-12)
+
+
+def test_a_step_in_bfloat16_starts_few_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each is a kernel of a microsecond or two: there and back through both loops (docs/performance.md)."""
+    tapes: list[Tape] = []
+
+    def kept(work: Callable[[], None], device: torch.device) -> Tape:
+        tapes.append(taped(work, device))
+        return tapes[-1]
+
+    monkeypatch.setattr(chunks, "recorded", kept)
+    monkeypatch.setattr("kernels.steps.is_gpu", lambda device: True)
+    inputs = inputs_of(replace(PACKED, T_dec=32))
+    everything(chunked(inputs, size=32, dtype=torch.bfloat16), inputs)
+    attention, recurrent, recurrent_back, attention_back = (tape.n_kernels / 32 for tape in tapes)
+    assert round(attention + recurrent) == 35
+    assert round(recurrent_back + attention_back) == 23
 
 
 # ---- CTC
