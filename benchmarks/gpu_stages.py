@@ -249,7 +249,7 @@ def own_bytes(training: Training) -> int:
 
 def tell_recordings(setup: Setup) -> None:
     """What stays allocated between steps, for all shapes together; the peaks of single steps do not contain it."""
-    buffers = sum(b.numel() * b.element_size() for b in chunks._buffers.values())
+    buffers = sum(b.numel() * b.element_size() for b in chunks.fixed_buffers.values())
     segments = torch.cuda.memory_snapshot() if setup.device.type == "cuda" else []
     pool = sum(s["total_size"] for s in segments if tuple(s.get("segment_pool_id", (0, 0))) != (0, 0))
     text = f"recordings of all shapes: fixed buffers {buffers / GIB:.2f} GiB, memory of graphs {pool / GIB:.2f} GiB"

@@ -94,15 +94,15 @@ def specs_of(steps: Steps, chunk: int) -> tuple[Spec, ...]:
     return tuple(specs)
 
 
-_buffers: WeakValueDictionary[Spec, Tensor] = WeakValueDictionary()
+fixed_buffers: WeakValueDictionary[Spec, Tensor] = WeakValueDictionary()
 
 
 def buffer_of(spec: Spec) -> Tensor:
     """The one buffer of that name and shape, zeros at first, as long as anybody has it."""
-    buffer = _buffers.get(spec)
+    buffer = fixed_buffers.get(spec)
     if buffer is None:
         buffer = torch.empty_strided(spec.shape, spec.strides, dtype=spec.dtype, device=spec.device).zero_()
-        _buffers[spec] = buffer
+        fixed_buffers[spec] = buffer
     return buffer
 
 

@@ -50,7 +50,7 @@ def everything(result: Result, inputs: Inputs) -> dict[str, Tensor]:
 
 def poison() -> int:
     """Fills every fixed buffer with what no computation survives. -> how many there are"""
-    buffers = list(chunks._buffers.values())
+    buffers = list(chunks.fixed_buffers.values())
     for buffer in buffers:
         buffer.fill_(float("nan"))
     return len(buffers)
@@ -116,7 +116,7 @@ def test_what_autograd_keeps_lies_in_no_fixed_buffer() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         chunked(inputs)
-    fixed = {buffer.untyped_storage().data_ptr() for buffer in chunks._buffers.values()}
+    fixed = {buffer.untyped_storage().data_ptr() for buffer in chunks.fixed_buffers.values()}
     assert len(kept) > 15 and fixed and not fixed & set(kept)
 
 
@@ -142,7 +142,7 @@ def test_a_recording_serves_every_number_of_steps_and_texts_of_about_the_same_le
 def test_recordings_share_the_buffers_that_do_not_depend_on_the_text() -> None:
     for T_text in (11, 40):
         chunked(inputs_of(Case(T_text=T_text)))
-    names = Counter(spec.name for spec in chunks._buffers)
+    names = Counter(spec.name for spec in chunks.fixed_buffers)
     assert names["gates"] == 2  # of two loops of other widths
     assert names["alignments"] == 2  # of two text lengths
 
@@ -157,7 +157,7 @@ def test_what_was_forgotten_is_recorded_again_and_its_buffers_are_given_back(mon
         assert_equal(by_name(result) | gradients(loss_of(result), each), whole, within=1e-12)
     assert few.cache_info().misses == 8 and few.cache_info().currsize == 2
     few.cache_clear()
-    assert len(chunks._buffers) == 0
+    assert len(chunks.fixed_buffers) == 0
 
 
 def test_an_utterance_that_is_not_a_number_leaves_the_others_alone() -> None:
