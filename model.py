@@ -25,9 +25,11 @@ from decoder_loops import (
 )
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
-from kernels.bidirectional import bidirectional
+from kernels.bidirectional import bidirectional, by_library, by_loops
+from kernels.chunks import STEPS_RECORDED
 from kernels.free_running import SpeakingWeights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
+from kernels.waits import is_gpu
 from kernels.weights import SpeakingPrecision
 from layers import (
     Attention,
@@ -105,15 +107,10 @@ class Encoder(nn.Module):
         x = embedded
         for convolution in self.convolutions:
             x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
-        if torch.is_grad_enabled() and x.device.type == "cpu" and self.backend != "plain":
-            states = bidirectional(
-                self.lstm,
-                x.transpose(1, 2),
-                text_lengths,
-                compute_dtype=compute_dtype(x.device),
-                is_native=self.backend != "fast",
-            )
-            return at_least_float32(states)
+        if self.backend != "plain" and (torch.is_grad_enabled() or is_gpu(x.device)):
+            loops = by_loops(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
+            run = by_library if is_gpu(x.device) else loops
+            return at_least_float32(bidirectional(self.lstm, x.transpose(1, 2), text_lengths, run))
         packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = self.lstm(packed)
         return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
@@ -249,8 +246,11 @@ class Decoder(nn.Module):
             return self.plain_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
             say_fast_loop_recomputes()
-        mixed, is_native = compute_dtype(prenet_out.device), self.backend != "fast"
-        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed, is_native=is_native)
+        device, is_auto = prenet_out.device, self.backend != "fast"
+        return fast_teacher_forced(
+            self, prenet_out, memory, masks, compute_dtype=compute_dtype(device),
+            is_native=is_auto and not is_gpu(device), chunk=STEPS_RECORDED if is_auto and is_gpu(device) else None,
+        )  # fmt: skip
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
@@ -291,7 +291,7 @@ class Decoder(nn.Module):
 
     def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
         """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
-        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision)
+        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision, is_lasting=True)
 
     def speaking_weights(self, n_rows: int) -> SpeakingWeights:
         if self.prepared is not None and (self.prepared.n_rows, self.prepared.r) == (n_rows, self.r):

@@ -33,29 +33,27 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 class RecurrentProduct:
-    """`base + x @ weight.T` for one weight and many x.
+    """`base + x @ weight.T` for one weight [out, in] and many x, which are rounded to the weight's type."""
 
-    weight [out, in]; with `compute_dtype` both factors are rounded to it and the sum stays in the type of base.
-    """
-
-    def __init__(self, weight: Tensor, *, n_rows: int, compute_dtype: torch.dtype | None) -> None:
-        self.rounded_to = compute_dtype
-        self.weight = weight if compute_dtype is None else weight.to(compute_dtype)
+    def __init__(self, weight: Tensor, *, n_rows: int) -> None:
+        self.weight, self.dtype = weight, weight.dtype
         on_cpu = weight.device.type == "cpu"
-        self.is_packed = on_cpu and weight.numel() >= PACKING_PAYS_FROM and can_pack(self.weight.dtype)
+        self.is_packed = on_cpu and weight.numel() >= PACKING_PAYS_FROM and can_pack(weight.dtype)
         if self.is_packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), n_rows)
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), n_rows)
 
     def add(self, base: Tensor, x: Tensor, *, out: Tensor) -> None:
-        """base, out [n_rows, out] (may be the same tensor), x [n_rows, in]."""
-        if self.rounded_to is not None:
-            x = x.to(self.rounded_to)
+        """base, out [n_rows, out] (may be the same tensor) of any type, x [n_rows, in]."""
         if self.is_packed:
-            torch.add(base, packed_product(x, self.weight), out=out)
-        elif self.rounded_to is not None:
-            torch.add(base, F.linear(x, self.weight), out=out)
+            torch.add(base, packed_product(x.to(self.dtype), self.weight), out=out)
+        elif x.dtype != self.dtype:
+            torch.add(base, F.linear(x.to(self.dtype), self.weight), out=out)
         else:
             torch.addmm(base, x, self.weight.t(), out=out)
+
+
+def rounded(factor: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
+    return factor if compute_dtype is None else factor.to(compute_dtype)
 
 
 @cache
@@ -70,7 +68,7 @@ def prefers_packed_fp32() -> bool:
     except OSError:
         return False
     vendor = next((line for line in lines if line.startswith("vendor_id")), "")
-    return bool(vendor) and "GenuineIntel" not in vendor and can_pack(torch.float32)
+    return vendor != "" and "GenuineIntel" not in vendor and can_pack(torch.float32)
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -137,7 +135,7 @@ class DeferredLinear(torch.autograd.Function):
 
 def linear_in(x: Tensor, weight: Tensor, bias: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
     """x times weight, both rounded to `compute_dtype`, plus bias in the type of x; differentiable once."""
-    return DeferredLinear.apply(x.to(compute_dtype or x.dtype), weight).to(x.dtype) + bias
+    return DeferredLinear.apply(rounded(x, compute_dtype), weight).to(x.dtype) + bias
 
 
 def chunks_from_the_end(n_steps: int, size: int) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import create_hparams
 from kernels import native, products
-from kernels.bidirectional import bidirectional
+from kernels.bidirectional import OneDirection, bidirectional, by_library, by_loops
 from kernels.teacher_forced import fast_teacher_forced
 from layers import dropout_mask
 from model import Decoder, Memory
@@ -136,7 +136,7 @@ CASES = {
 def test_fast_and_plain_agree_in_double_precision(
     case: Case, steps_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.loops.chunk_steps", lambda elements_per_step: steps_at_once)
+    monkeypatch.setattr("kernels.steps.chunk_steps", lambda elements_per_step, device: steps_at_once)
     inputs = inputs_of(case)
     fast, plain = inputs.fast(), inputs.plain()
     assert_equal(by_name(fast), by_name(plain), within=1e-10)
@@ -374,20 +374,24 @@ def test_a_source_that_does_not_compile_is_reported_with_the_compilers_words(
     assert "can't compile broken.cpp" in caplog.text
 
 
+DIRECTIONS = {
+    "loops in PyTorch": (by_loops(compute_dtype=None, is_native=False), 1e-5),
+    "compiled loops": (by_loops(compute_dtype=None, is_native=True), 1e-5),
+    "loops in PyTorch, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=False), 0.03),
+    "compiled loops, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=True), 0.03),
+    "the library's LSTM": (by_library, 1e-5),
+}
+
+
 @pytest.mark.parametrize("width", [64, 6])
-@pytest.mark.parametrize(
-    ("is_native", "dtype", "within"),
-    [(False, None, 1e-5), (True, None, 1e-5), (False, torch.bfloat16, 0.03), (True, torch.bfloat16, 0.03)],
-)
-def test_both_directions_equal_the_lstm_on_packed_texts(
-    width: int, is_native: bool, dtype: torch.dtype | None, within: float
-) -> None:
+@pytest.mark.parametrize(("run", "within"), DIRECTIONS.values(), ids=DIRECTIONS)
+def test_both_directions_equal_the_lstm_on_packed_texts(run: OneDirection, within: float, width: int) -> None:
     torch.manual_seed(3)
     lstm, lengths = nn.LSTM(64, width, batch_first=True, bidirectional=True), torch.tensor([13, 4, 1, 9, 7])
     x = torch.randn(5, 13, 64, requires_grad=True)
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected = pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
-    found = bidirectional(lstm, x, lengths, compute_dtype=dtype, is_native=is_native).float()
+    found = bidirectional(lstm, x, lengths, run).float()
     factors, leaves = torch.randn_like(expected), {"x": x, **dict(lstm.named_parameters())}
 
     def grads(y: Tensor) -> dict[str, Tensor]:
