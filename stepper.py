@@ -1,6 +1,7 @@
 """One optimiser step: forward and backward of its micro-batches, clipping, the update."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,6 +13,8 @@ from auxiliary_losses import AuxiliaryLosses
 from data_utils import Batch, Corpus
 from distributed import ALONE, Group
 from hparams import HParams
+from kernels.chunks import chunk_of
+from kernels.waits import are_waits_forbidden, is_gpu, no_waits, waiting
 from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import Tacotron2, decoder_steps
 from precision import Precision
@@ -71,6 +74,7 @@ class Stepper:
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
         self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+        self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
     @property
     def rate(self) -> float:
@@ -93,6 +97,13 @@ class Stepper:
         are caution on top of the settings. If it raises, `abandon` undoes what it did.
         """
         rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
+        clip = clip_factor * self.hp.grad_clip_thresh
+        with no_waits(self.device) if self.forbids_waits else nullcontext():
+            return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
+
+    def _run(
+        self, micro_batches: Sequence[Batch], *, step: int, rate: float, clip: float, limits: StepLimits
+    ) -> StepResult:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -100,7 +111,6 @@ class Stepper:
         losses = self.accumulate(micro_batches, step=step)
         self.join()
         self.precision.unscale(self.optimizer)
-        clip = clip_factor * self.hp.grad_clip_thresh
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
         loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
@@ -141,6 +151,7 @@ class Stepper:
         self.precision.forget_step()
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self._before.cuda_rng)
+            chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
     def _moment(self) -> Moment:
@@ -174,7 +185,8 @@ class Stepper:
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """
         guide = guide_weight(step, self.hp)
-        steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
+        with waiting(self.device):  # not for the device: batches come from the host
+            steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
         all_steps, n_utterances = self.group.totals(
             sum(steps[i] for i in counting), sum(len(micro_batches[i]) for i in counting)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +17,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from gpu_report import Report, in_short
 from systems import BUILDERS, Ours, Shape, System, Training, TrainingBatch, loss_of, training_flops
-from torch import Tensor, nn
+from torch import Tensor
 
-from auxiliary_losses import AuxiliaryLosses
 from batching import Batch
 from hparams import create_hparams
 from kernels import chunks
 from kernels.free_running import SpeakingWeights
-from kernels.waits import HostWaits, no_waits
+from kernels.waits import HostWaits
 from kernels.weights import SpeakingPrecision
-from loss_function import tacotron2_loss
 from model import DecodeLimits, Tacotron2
+from recovery import StepLimits
+from stepper import Stepper
 
 NO_DROPOUT = (
     "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
@@ -346,49 +347,30 @@ def speak(setup: Setup, model: Tacotron2, B: int, *, frames: int) -> None:
 # ---- never waits?
 
 
-class ProductStep:
-    """A step with the product's own losses, on a batch that lies on the device."""
-
-    def __init__(self, options: str, shape: Shape, device: torch.device) -> None:
-        self.hp = create_hparams(options)
-        self.model = Tacotron2(self.hp, n_speakers=3).to(device).train()
-        self.losses = AuxiliaryLosses(self.hp, None, self.model, device)  # type: ignore[arg-type]  # no corpus is read
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
-        given = TrainingBatch.of(shape).to(device)
-        gate = given.gate[:, self.model.r - 1 :: self.model.r]
-        speakers = torch.arange(shape.B, device=device) % 3
-        names = tuple(str(i) for i in range(shape.B))
-        self.batch = Batch(
-            given.text, given.text_lengths, given.mel, given.mel_lengths, gate, names, n_frames=1, speakers=speakers
-        )
-        self.share = torch.ones((), device=device)
-
-    def run(self) -> None:
-        batch, hp = self.batch, self.hp
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(batch.mel.device.type, torch.bfloat16):
-            outputs = self.model(
-                batch.text, batch.text_lengths, batch.mel, batch.mel_lengths, speakers=batch.speakers
-            )
-        terms = tacotron2_loss(
-            outputs, batch.mel, batch.gate, text_lengths=batch.text_lengths, mel_lengths=batch.mel_lengths, hp=hp,
-            r=self.model.r, mask_padding=hp.mask_padding, guide=1.0,
-        )  # fmt: skip
-        self.losses.add(terms, outputs, batch, step=0, share=self.share, by_utterances=1.0).total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Stepper, Batch]:
+    """What takes steps as the product's trainer does, in bf16, and a batch as its loader gives it."""
+    hp = create_hparams(f"fp16_run=True,{options}".rstrip(","))
+    model = Tacotron2(hp, n_speakers=3).to(device).train()
+    given = TrainingBatch.of(shape)
+    batch = Batch(
+        given.text, given.text_lengths, given.mel, given.mel_lengths, given.gate[:, model.r - 1 :: model.r],
+        tuple(map(str, range(shape.B))), speakers=torch.arange(shape.B) % 3,
+    )  # fmt: skip
+    stepper = Stepper(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
+    return stepper, batch.pin_memory() if device.type == "cuda" else batch
 
 
 def waits(setup: Setup) -> None:
-    """Forward, losses, backward, clipping and update where waiting for the device is an error, in bf16."""
+    """Whole steps of the product, copying the batch included, where waiting for the device is an error."""
     shape = setup.checked[-1] if len(setup.checked) == 1 else Shape(16, 240, 80)
     waiting = {}
     for what, options in WAITED_FOR.items():
-        step = ProductStep(options, shape, setup.device)
-        step.run()  # records
+        stepper, batch = product_step(options, shape, setup.device)
+        limits = StepLimits(inf, 1000.0)
+        stepper.run([batch], step=1, rate_scale=1.0, limits=limits)  # records, and makes Adam's state
+        stepper.forbids_waits = True
         try:
-            with no_waits(setup.device):
-                step.run()
+            stepper.run([batch], step=2, rate_scale=1.0, limits=limits)
         except (HostWaits, RuntimeError) as error:
             waiting[what] = in_short(error)
             setup.report.add("waits", f"{what}: {waiting[what]}", what=what)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from hparams import HParams, create_hparams
 from kernels import free_running
 from kernels.chunks import chunk_of
 from kernels.free_running import SpeakingWeights
-from kernels.waits import METHODS, HostWaits, no_waits, read_later, waiting
+from kernels.waits import METHODS, HostWaits, are_waits_forbidden, no_waits, read_later, waiting
 from loss_function import tacotron2_loss
 from model import DecodeLimits, Tacotron2
+from recovery import StepLimits
+from stepper import Stepper
 from stopping import StopWatch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,6 +44,7 @@ def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
     for module in ("kernels.chunks", "kernels.free_running"):
         monkeypatch.setattr(f"{module}.recorded", taped)
+    monkeypatch.setattr("kernels.products.prefers_packed_fp32", lambda: False)
     chunk_of.cache_clear()
     yield
     chunk_of.cache_clear()
@@ -191,6 +195,38 @@ def test_a_training_pass_never_waits(options: str, bf16: bool, path_of_a_gpu: No
     with no_waits(CPU):
         loss = pass_through(model, losses, batch, hp, bf16=bf16)
     assert loss.isfinite() and gradients(model).isfinite().all()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None) -> None:
+    """Of two micro-batches: copying, forward, backward, clipping, the verdict, Adam, running statistics."""
+    hp = create_hparams(f"{TINY},fp16_run={bf16},amp_dtype=bf16,{options}".rstrip(","))
+    torch.manual_seed(0)
+    model = Tacotron2(hp, n_speakers=3).train()
+    stepper = Stepper(hp, model, None, CPU)
+    before = [p.detach().clone() for p in model.parameters()]
+    stepper.forbids_waits = True
+    for step, limits in enumerate((StepLimits(inf, inf), StepLimits(inf, 0.0)), 1):  # the second one is not taken
+        result = stepper.run([batch_for(model, 3)] * 2, step=step, rate_scale=1.0, limits=limits)
+        loss, norm, is_taken = result.numbers.tolist()
+        assert loss > 0 and norm > 0 and is_taken == (step == 1)
+    assert not all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_step_that_waits_says_so_where_that_is_forbidden(
+    path_of_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, expected in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv("TACOTRON2_FORBID_WAITS", value)
+        assert are_waits_forbidden() == expected
+    hp = settings("use_mmi=True")
+    stepper = Stepper(hp, Tacotron2(hp).train(), None, CPU)
+    assert not stepper.forbids_waits  # on a CPU there is nothing to wait for
+    stepper.forbids_waits = True
+    monkeypatch.setattr("mmi.is_gpu", lambda device: False)
+    with pytest.raises(HostWaits, match="ctc"):
+        stepper.run([batch_for(stepper.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
 
 
 def test_the_path_of_a_cpu_does_wait() -> None:
