@@ -93,7 +93,7 @@ class AuxiliaryLosses:
         batch: Batch,
         *,
         step: int,
-        share: Tensor,
+        share: Tensor | float,
         by_utterances: Tensor | float,
     ) -> LossTerms:
         """The terms with all that is on.

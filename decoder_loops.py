@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attention import Memory
 from hparams import ModelParams
-from layers import LinearNorm, Prenet
+from layers import Prenet
 from recompute import states_of
 from run_log import LOG
 from stopping import Said, StopWatch
@@ -44,13 +44,12 @@ class Steps(Protocol):
     n_mels: int
     prenet: Prenet
     decoder_rnn: nn.LSTMCell
-    gate_layer: LinearNorm
 
     def first_state(self, memory: Tensor) -> AttentionState: ...
     def attention_step(
         self, prenet_out: Tensor, state: AttentionState, memory: Memory, hidden_mask: Tensor | None
     ) -> AttentionState: ...
-    def project(self, features: Tensor) -> Tensor: ...
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 def plain_loop(
@@ -105,7 +104,7 @@ def partly_taught_loop(
             hidden, cell = decoder.decoder_rnn(inputs, (last.hidden, last.cell))
             hidden = _dropped(hidden, _at(decoder_mask, t))
             with torch.no_grad():
-                own = decoder.project(torch.cat((hidden, attention.context), 1))[:, -decoder.n_mels :]
+                own = decoder.project(torch.cat((hidden, attention.context), 1))[0][:, -decoder.n_mels :]
             states.append(LoopState(attention, hidden, cell, own))
         return states[1:]
 
@@ -126,7 +125,7 @@ def speaking_loop(decoder: Steps, memory: Memory, watch: StopWatch, generator: t
         state = decoder.attention_step(decoder.prenet(frame, generator), state, memory, None)
         hidden, cell = decoder.decoder_rnn(torch.cat((state.hidden, state.context), 1), (hidden, cell))
         features = torch.cat((hidden, state.context), 1)
-        steps.append(Said(decoder.project(features), decoder.gate_layer(features).squeeze(1), state.weights[:, 0]))
+        steps.append(Said(*decoder.project(features), state.weights[:, 0]))
         frame = steps[-1].projected[:, -decoder.n_mels :]
         watch.observe(torch.sigmoid(steps[-1].gate_logits), steps[-1].weights)
     return Said(*(torch.stack(parts) for parts in zip(*steps, strict=True)))

@@ -11,10 +11,9 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from hparams import StyleParams, shrunk
-from layers import LinearNorm, add_to_text, padding_mask
+from layers import LinearNorm, add_to_text, at_least_float32, padding_mask
 
 PREDICTOR_DIM = 64  # width of the GRU that reads the text: it decides on a few weights only
 FIRST_TOKENS_STD = 0.5  # apart from each other, yet in the steep part of tanh
@@ -29,12 +28,36 @@ class Style:
 
 
 class FrameNorm(nn.BatchNorm1d):
-    """Batch normalisation of frames [N, C, F] that also takes a single value, which has no deviation of its own."""
+    """Batch normalisation over the frames inside the recordings.
 
-    def forward(self, input: Tensor) -> Tensor:
-        if self.training and input.size(0) * input.size(2) == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
+    A single value has no deviation of its own: it takes the running one. Nothing here depends on how many frames lie
+    inside, so no GPU has to be waited for.
+    """
+
+    def forward(self, x: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
+        """x [B, T, C, F], inside [B, T] -> [B, T, C, F]; what is not inside is of no matter."""
+        assert self.running_mean is not None and self.running_var is not None
+        x, mean, var = at_least_float32(x), self.running_mean, self.running_var
+        counts, n = inside.to(x.dtype), inside.sum() * x.size(3)
+        with torch.autocast(x.device.type, enabled=False):
+            if self.training:
+                mean = torch.where(n == 1, mean, torch.einsum("btcf,bt->c", x, counts) / n)
+            centred = x - mean[:, None]
+            if self.training:
+                own = torch.einsum("btcf,bt->c", centred.square(), counts) / n
+                self._remember(mean, own * n / (n - 1).clamp(min=1), n)
+                var = torch.where(n == 1, var, own)
+            return centred * (self.weight * torch.rsqrt(var + self.eps))[:, None] + self.bias[:, None]
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
+        """The running statistics move towards those of n values, if they are several."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
+        momentum = self.momentum * (n > 1).to(mean.dtype)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
+        self.num_batches_tracked.add_(n > 1)
 
 
 class ReferenceEncoder(nn.Module):
@@ -79,11 +102,9 @@ class ReferenceEncoder(nn.Module):
             x = convolution(x).transpose(1, 2)  # [B, T, C, F]
             lengths = (lengths + 2 * self.pad - self.kernel) // self.stride + 1
             inside = ~padding_mask(lengths, x.size(1))
-            frames = F.relu(norm(x[inside]))  # [N, C, F]
-            x = frames.new_zeros(x.shape).index_put((inside,), frames).transpose(1, 2)  # [B, C, T, F]
+            x = F.relu(norm(x, inside)).masked_fill(~inside[:, :, None, None], 0.0).transpose(1, 2)  # [B, C, T, F]
         sequence = x.transpose(1, 2).flatten(2)  # [B, T, C * F]
-        packed = pack_padded_sequence(sequence, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return self.gru(packed)[1][0]
+        return last_of(self.gru(sequence)[0], lengths)
 
 
 class StyleTokens(nn.Module):
@@ -136,9 +157,14 @@ class StylePredictor(nn.Module):
 
     def forward(self, memory: Tensor, text_lengths: Tensor) -> Tensor:
         """memory [B, T_text, E] without style -> logarithms of the weights [B, heads, tokens]"""
-        packed = pack_padded_sequence(memory.detach(), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
-        logits = self.projection(self.gru(packed)[1][0]).float()
+        logits = self.projection(last_of(self.gru(memory.detach())[0], text_lengths)).float()
         return torch.log_softmax(logits.unflatten(1, (self.heads, -1)), dim=2)
+
+
+def last_of(states: Tensor, lengths: Tensor) -> Tensor:
+    """states [B, T, D], lengths [B] -> the state at the end of each sequence, [B, D]"""
+    ends = (lengths - 1)[:, None, None].expand(-1, 1, states.size(2))
+    return states.gather(1, ends).squeeze(1)
 
 
 def style_loss(style: Style, steps: Tensor) -> Tensor:

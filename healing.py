@@ -26,7 +26,7 @@ from run_log import LOG, Event
 from run_setup import differences
 from saving import snapshot
 from schedule import Progress
-from stepper import Stepper, StepResult
+from stepper import SeenStep, Stepper, StepResult
 
 T = TypeVar("T")
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"
@@ -146,7 +146,7 @@ class Healing:
                 parts,
                 step=step,
                 rate_scale=progress.learning_rate_scale,
-                judge=self.ladder.judge,
+                limits=self.ladder.limits,
                 rate_factor=progress.rollback_scale * self.ladder.rate_factor,
                 clip_factor=self.ladder.clip_factor,
             )
@@ -189,7 +189,7 @@ class Healing:
         )
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
 
-    def after_step(self, done: StepResult, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
+    def after_step(self, done: SeenStep, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
         """Tells what was wrong, if anything was. Diverged if the run must go back."""
         if done.fault is None:
             if done.is_taken:

@@ -120,7 +120,9 @@ class Agent(LocalElasticAgent):
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 0) -> None:
         """Passes the launcher's signal on. A lost terminal (SIGHUP) is no reason to lose the run: it saves as well."""
         passed_on = signal.SIGINT if death_sig == signal.SIGINT else signal.SIGTERM
-        super()._shutdown(passed_on, timeout=SAVE_WITHIN_S)
+        if self._pcontext is not None:  # here, as PyTorch 2.11 would wait by its own patience
+            self._pcontext.close(passed_on, SAVE_WITHIN_S)
+        super()._shutdown(passed_on)
 
 
 def agent_of(launch: Launch, logs: Path) -> Agent:

@@ -4,6 +4,7 @@ Symbols of shape comments: B batch, T_text tokens, T_mel frames, T_dec decoder s
 n_mels mel channels, E encoder width, A attention width, D hidden width of an LSTM.
 """
 
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -70,8 +71,19 @@ def dropout_mask(
     """
     if rate == 0.0:
         return None
+    if generator is None and like.device.type == "cpu":
+        return keep_bits(prod(shape), rate).view(shape).to(like.dtype).mul_(1.0 / (1.0 - rate))
     mask = torch.empty(shape, dtype=like.dtype, device=like.device)
     return mask.bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
+
+
+def keep_bits(n: int, rate: float) -> Tensor:
+    """[n] True with chance 1 - rate, which is rounded to a multiple of 2^-16.
+
+    One draw of PyTorch's generator decides on four units. `bernoulli_` takes one each, and six times as long.
+    """
+    drawn = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:n]
+    return drawn >= min(round(rate * 2**16) - 2**15, 2**15 - 1)
 
 
 class _DroppedRelu(torch.autograd.Function):

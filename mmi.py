@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hparams import ModelParams
+from kernels.chunks import STEPS_RECORDED
+from kernels.ctc import ctc_losses
+from kernels.waits import is_gpu
 from metrics import edit_distance
 from text.symbols import symbols
 
@@ -47,7 +50,7 @@ def is_spoken(n_symbols: int, device: torch.device) -> Tensor:
     Ids beyond our own symbols, which a checkpoint may bring, count as spoken.
     """
     known = [any(map(str.isalnum, symbol)) for symbol in symbols[:n_symbols]]
-    return torch.tensor(known + [True] * (n_symbols - len(known)), device=device)
+    return torch.tensor(known + [True] * (n_symbols - len(known))).to(device, non_blocking=True)
 
 
 def ctc_targets(text: Tensor, text_lengths: Tensor, n_symbols: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +68,10 @@ def mmi_loss(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tenso
     """
     blank = log_probs.size(2) - 1
     targets, lengths = ctc_targets(text, text_lengths, blank)
-    ctc = F.ctc_loss(log_probs, targets, steps, lengths, blank=blank, reduction="none", zero_infinity=True)  # [B]
+    if is_gpu(log_probs.device):
+        ctc = ctc_losses(log_probs, targets, steps, lengths, chunk=STEPS_RECORDED)  # [B]
+    else:
+        ctc = F.ctc_loss(log_probs, targets, steps, lengths, blank=blank, reduction="none", zero_infinity=True)
     return (ctc / steps).mean()
 
 

@@ -25,10 +25,12 @@ from decoder_loops import (
 )
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
-from kernels.bidirectional import bidirectional
+from kernels.bidirectional import bidirectional, by_library, by_loops
 from kernels.choice import weights_to_speak
+from kernels.chunks import STEPS_RECORDED
 from kernels.free_running import Weights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
+from kernels.waits import is_gpu
 from kernels.weights import SpeakingPrecision
 from layers import (
     Attention,
@@ -106,15 +108,10 @@ class Encoder(nn.Module):
         x = embedded
         for convolution in self.convolutions:
             x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
-        if torch.is_grad_enabled() and x.device.type == "cpu" and self.backend != "plain":
-            states = bidirectional(
-                self.lstm,
-                x.transpose(1, 2),
-                text_lengths,
-                compute_dtype=compute_dtype(x.device),
-                is_native=self.backend != "fast",
-            )
-            return at_least_float32(states)
+        if self.backend != "plain" and (torch.is_grad_enabled() or is_gpu(x.device)):
+            loops = by_loops(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
+            run = by_library if is_gpu(x.device) else loops
+            return at_least_float32(bidirectional(self.lstm, x.transpose(1, 2), text_lengths, run))
         packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = self.lstm(packed)
         return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
@@ -201,12 +198,15 @@ class Decoder(nn.Module):
         last_of_group = mel[:, :, self.r - 1 :: self.r].permute(2, 0, 1)  # [T_dec, B, n_mels]
         return torch.cat((torch.zeros_like(last_of_group[:1]), last_of_group[:-1]))
 
-    def project(self, features: Tensor) -> Tensor:
-        """[..., D + E] -> [..., r * n_mels]: the first outputs of the projection, which is sized for the largest r."""
-        if self.r == self.largest_r:
-            return self.linear_projection(features)
-        layer, n = self.linear_projection.linear_layer, self.r * self.n_mels
-        return F.linear(features, layer.weight[:n], layer.bias[:n])
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., D + E] -> frames [..., r * n_mels], gate logits [...]; one product, as both read the same.
+
+        The frames are the first outputs of the projection, which is sized for the largest r.
+        """
+        layer, gate, n = self.linear_projection.linear_layer, self.gate_layer.linear_layer, self.r * self.n_mels
+        weight, bias = torch.cat((layer.weight[:n], gate.weight)), torch.cat((layer.bias[:n], gate.bias))
+        both = F.linear(features, weight, bias)
+        return both[..., :n], both[..., n]
 
     def forward(
         self, memory: Tensor, mel: Tensor, text_lengths: Tensor, *, p_teacher: float = 1.0
@@ -222,8 +222,8 @@ class Decoder(nn.Module):
             features, alignments = self.partly_forced(frames, attended, p_teacher)
         else:
             features, alignments = self.fully_forced(frames, attended)
-        mel_out = self.frames_of(self.project(features))
-        return mel_out, self.gate_layer(features).squeeze(2).t(), alignments.transpose(0, 1), features
+        projected, gate_logits = self.project(features)
+        return self.frames_of(projected), gate_logits.t(), alignments.transpose(0, 1), features
 
     def hidden_masks(self, frames: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Dropout of both LSTMs' hidden states, [T_dec, B, D] each."""
@@ -247,8 +247,11 @@ class Decoder(nn.Module):
             return self.plain_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
             say_fast_loop_recomputes()
-        mixed, is_native = compute_dtype(prenet_out.device), self.backend != "fast"
-        return fast_teacher_forced(self, prenet_out, memory, masks, compute_dtype=mixed, is_native=is_native)
+        device, is_auto = prenet_out.device, self.backend != "fast"
+        return fast_teacher_forced(
+            self, prenet_out, memory, masks, compute_dtype=compute_dtype(device),
+            is_native=is_auto and not is_gpu(device), chunk=STEPS_RECORDED if is_auto and is_gpu(device) else None,
+        )  # fmt: skip
 
     def plain_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
@@ -289,7 +292,7 @@ class Decoder(nn.Module):
 
     def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
         """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
-        self.prepared = weights_to_speak(self, n_rows=1, precision=precision)
+        self.prepared = weights_to_speak(self, n_rows=1, precision=precision, is_lasting=True)
 
     def speaking_weights(self, n_rows: int) -> Weights:
         if self.prepared is not None and self.prepared.fits(n_rows, self.r):

@@ -10,7 +10,7 @@ processes that train together decide alike.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Literal
 
 from hparams import MonitorParams, RecoveryParams
@@ -73,6 +73,29 @@ class Vitals:
     lost: int = 0  # validations in a row
 
 
+@dataclass(frozen=True)
+class StepLimits:
+    """What the loss of a step and its gradient norm before clipping must not exceed; both must be finite, too."""
+
+    loss: float  # infinite while there is no scale to go by
+    norm: float
+    usual_loss: float = 0.0
+
+    def fault(self, loss: float, norm: float) -> Fault | None:
+        """Why a step with this loss and norm must not be taken; None if it may."""
+        if not isfinite(loss):
+            return Fault("not_finite", f"the loss was not finite ({loss})")
+        if not isfinite(norm):
+            return Fault("not_finite", f"the gradient was not finite ({norm})")
+        if norm > self.norm:
+            limit = f"gradient_explosion_threshold={self.norm:g}"
+            return Fault("explosion", f"the gradient norm was {norm:.4g}, over {limit}")
+        if loss > self.loss:
+            usual = f"far from what it has been lately ({self.usual_loss:.4g})"
+            return Fault("spike", f"the loss was {loss:.4g}, {usual}")
+        return None
+
+
 class Ladder:
     """Judges every step and every validation of one run."""
 
@@ -89,20 +112,13 @@ class Ladder:
 
     # -- a step -----------------------------------------------------------------------------------------------
 
-    def judge(self, loss: float, norm: float) -> Fault | None:
-        """Why a step with this loss and this gradient norm, before clipping, must not be taken; None if it may."""
-        if not isfinite(loss):
-            return Fault("not_finite", f"the loss was not finite ({loss})")
-        if not isfinite(norm):
-            return Fault("not_finite", f"the gradient was not finite ({norm})")
-        if norm > self.hp.gradient_explosion_threshold:
-            limit = self.hp.gradient_explosion_threshold
-            return Fault("explosion", f"the gradient norm was {norm:.4g}, over gradient_explosion_threshold={limit:g}")
+    @property
+    def limits(self) -> StepLimits:
+        """For the next step."""
         v = self.vitals
-        excess = loss - v.mean
-        if v.seen >= SETTLED_STEPS and loss > SPIKE_RATIO * v.mean > 0 and excess > SPIKE_DISTANCES * v.distance:
-            return Fault("spike", f"the loss was {loss:.4g}, far from what it has been lately ({v.mean:.4g})")
-        return None
+        is_settled = v.seen >= SETTLED_STEPS and v.mean > 0
+        spike = max(SPIKE_RATIO * v.mean, v.mean + SPIKE_DISTANCES * v.distance) if is_settled else inf
+        return StepLimits(spike, self.hp.gradient_explosion_threshold, v.mean)
 
     def after_step(
         self, step: int, fault: Fault | None, *, loss: float, norm: float, at: Position, is_data_bad: bool = False

@@ -1,6 +1,7 @@
 """One optimiser step: forward and backward of its micro-batches, clipping, the update."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,24 +13,42 @@ from auxiliary_losses import AuxiliaryLosses
 from data_utils import Batch, Corpus
 from distributed import ALONE, Group
 from hparams import HParams
+from kernels.chunks import chunk_of
+from kernels.waits import are_waits_forbidden, is_gpu, no_waits, waiting
 from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import Tacotron2, decoder_steps
 from precision import Precision
-from recovery import Fault
+from recovery import Fault, StepLimits
 from run_log import Event
 from schedule import learning_rate, teacher_forcing_ratio
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What a step did. The parts of the loss stay on the device until somebody reads them."""
+class SeenStep:
+    """What the host has read of a step."""
 
-    losses: Mapping[str, Tensor]
     loss: float
     norm: float  # of the gradient, before clipping
     is_taken: bool
-    fault: Fault | None = None  # why it was not taken; None too where fp16 only looked for its scale
-    event: Event | None = None  # what a person should know of it
+    fault: Fault | None  # why it was not taken; None too where fp16 only looked for its scale
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did. Everything that depends on its data stays on the device until somebody reads it."""
+
+    losses: Mapping[str, Tensor]
+    numbers: Tensor  # [3] float64: loss, gradient norm before clipping, 1 if the step was taken
+    limits: StepLimits
+    seeks_scale: bool  # fp16: a gradient that overflows only says that the loss scale is too high
+    event: Event | None  # what a person should know of it
+
+    def seen(self, loss: float, norm: float, is_taken: float) -> SeenStep:
+        """The numbers, read."""
+        fault = self.limits.fault(loss, norm)
+        if isfinite(loss) and not isfinite(norm) and self.seeks_scale:
+            fault = None
+        return SeenStep(loss, norm, bool(is_taken), fault)
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,7 @@ class Stepper:
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
         self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+        self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
     @property
     def rate(self) -> float:
@@ -67,16 +87,23 @@ class Stepper:
         *,
         step: int,
         rate_scale: float,
-        judge: Callable[[float, float], Fault | None],
+        limits: StepLimits,
         rate_factor: float = 1.0,
         clip_factor: float = 1.0,
     ) -> StepResult:
-        """Forward, backward, clip, update. A step that `judge(loss, norm)` finds at fault is not taken.
+        """Forward, backward, clip, update; a step over the `limits` is not taken. Nothing here waits for the device.
 
         step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
         are caution on top of the settings. If it raises, `abandon` undoes what it did.
         """
         rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
+        clip = clip_factor * self.hp.grad_clip_thresh
+        with no_waits(self.device) if self.forbids_waits else nullcontext():
+            return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
+
+    def _run(
+        self, micro_batches: Sequence[Batch], *, step: int, rate: float, clip: float, limits: StepLimits
+    ) -> StepResult:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -84,20 +111,23 @@ class Stepper:
         losses = self.accumulate(micro_batches, step=step)
         self.join()
         self.precision.unscale(self.optimizer)
-        clip = clip_factor * self.hp.grad_clip_thresh
-        clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        # the one wait for the device in a step; all processes of a run must see the same two numbers here
-        (loss,) = self.group.totals(losses["total"].float())
-        loss, norm = torch.stack([torch.as_tensor(loss), clipped]).tolist()
-        fault = judge(loss, norm)
-        is_taken = fault is None
-        if is_taken:
-            self.optimizer.step()
-        else:
-            self._undo_statistics()
-        if isfinite(loss) and not isfinite(norm) and self.precision.is_looking_for_its_scale:
-            fault = None
-        return StepResult(losses, loss, norm, is_taken, fault, self.precision.after_step(step))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
+        # all processes of a run must see the same two numbers here
+        loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
+        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
+        self._update(is_good)
+        seeks_scale = self.precision.is_looking_for_its_scale
+        numbers = torch.stack((loss, norm, is_good.double()))
+        return StepResult(losses, numbers, limits, seeks_scale, self.precision.after_step(step))
+
+    def _update(self, is_good: Tensor) -> None:
+        """Adam's step and the new running statistics, or neither, as a truth on the device [] says."""
+        self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
+        self.optimizer.step()
+        before = self._before
+        for buffer, old in zip(self.model.buffers(), before.buffers, strict=True):
+            buffer.copy_(torch.where(is_good, buffer, old))
+        self.auxiliary.factor = torch.where(is_good, self.auxiliary.factor, before.factor)
 
     def join(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
@@ -121,6 +151,7 @@ class Stepper:
         self.precision.forget_step()
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self._before.cuda_rng)
+            chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
     def _moment(self) -> Moment:
@@ -154,14 +185,15 @@ class Stepper:
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """
         guide = guide_weight(step, self.hp)
-        steps = [decoder_steps(batch.mel_lengths, self.model.r).sum() for batch in micro_batches]
+        with waiting(self.device):  # not for the device: batches come from the host
+            steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
         all_steps, n_utterances = self.group.totals(
-            torch.stack(steps)[counting].sum(), sum(len(micro_batches[i]) for i in counting)
+            sum(steps[i] for i in counting), sum(len(micro_batches[i]) for i in counting)
         )
         sums: dict[str, Tensor] = {}
         for batch, n in zip(micro_batches, steps, strict=True):
-            share = (n / all_steps).to(self.device)
+            share = n / all_steps
             batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
             share = share if batch.counts else 0 * share
@@ -171,7 +203,7 @@ class Stepper:
         return sums
 
     def _losses(
-        self, batch: Batch, guide: float, *, step: int, share: Tensor, by_utterances: Tensor | float
+        self, batch: Batch, guide: float, *, step: int, share: Tensor | float, by_utterances: Tensor | float
     ) -> LossTerms:
         """All losses of one micro-batch, which makes so much of the step by decoder steps and by utterances."""
         with self.precision.autocast():

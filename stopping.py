@@ -63,9 +63,15 @@ class StopWatch:
 
     def observe_steps(self, gates: Tensor, weights: Tensor) -> None:
         """gates [n, B], weights [n, B, T_text] of the n steps just taken. Waits for the device once."""
-        said = gates > self.limits.gate_threshold
-        on_last = weights.argmax(2) == self.last_symbol
-        for step in torch.stack((said, on_last), 2).tolist():  # [B, 2]
+        self.note(self.signs(gates, weights).tolist())
+
+    def signs(self, gates: Tensor, weights: Tensor) -> Tensor:
+        """Of each step, whether the gate says stop and whether attention is on the last symbol: [n, B, 2]"""
+        return torch.stack((gates > self.limits.gate_threshold, weights.argmax(2) == self.last_symbol), 2)
+
+    def note(self, signs: list[list[tuple[bool, bool]]]) -> None:
+        """The `signs` of the steps that follow on those noted before."""
+        for step in signs:
             self.step += 1
             for i, (says_stop, is_on_last) in enumerate(step):
                 self.dwell[i] = self.dwell[i] + self.r if is_on_last else 0

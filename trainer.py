@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from math import ceil, isfinite
@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import checkpoint as ckpt
 from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
 from distributed import ALONE, Group
 from healing import Diverged, Healing
 from hparams import HParams
+from interval import Interval
 from model import Tacotron2
 from module_norms import module_norms
+from recovery import Position
 from reduction import Reduction
-from run_log import EvalRecord, Event, Observer, Record, RunLog, StepRecord
+from run_log import EvalRecord, Event, Observer, Record, RunLog
 from saving import Saver, snapshot
 from schedule import Progress
 from signals import StopRequest
-from stepper import Stepper
-from validation import references_of, to_log_mel_units, validate
+from stepper import Stepper, StepResult
+from validation import references_of, validate
 from voices import decode_limits, voice_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
@@ -48,17 +49,14 @@ class Outcome:
     signal: int | None = None
 
 
-@dataclass
-class Interval:
-    """What has gathered since the last record. Losses stay on the device until then."""
+@dataclass(frozen=True)
+class Unseen:
+    """A step that nobody has looked at yet. `at`: where its data begins."""
 
-    losses: list[Mapping[str, Tensor]] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    frames: int = 0
-    padded_frames: int = 0
-    waited_s: float = 0.0
-    skipped: int = 0
-    began: float = field(default_factory=time.perf_counter)
+    step: int
+    result: StepResult
+    micro_batches: Sequence[Batch]
+    at: Position
 
 
 class Trainer:
@@ -94,10 +92,19 @@ class Trainer:
             hp, self.stepper, directory=directory, corpus=corpus.fingerprint, emit=self.emit, group=group
         )
         self._step_from = self.progress.position  # where the data of the step in hand begins
+        self._unseen: list[Unseen] = []
+        self.look_every = self.look_interval(device)
         self._is_rehearsed = device.type != "cuda"
         self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
         self._stopped_by: int | None = None  # the signal that any process got
+
+    def look_interval(self, device: torch.device) -> int:
+        """Steps between two looks at how they went, which wait for the device.
+
+        On a CPU there is nothing to wait for, and the loss scale of fp16 is moved by the host.
+        """
+        return 1 if device.type == "cpu" or self.stepper.precision.scaler is not None else LOG_EVERY
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -139,6 +146,7 @@ class Trainer:
 
     def _roll_back(self, diverged: Diverged) -> None:
         self.settle(wait=True)
+        self._unseen.clear()
         self._record_interval()
         self.restore(self.healing.roll_back(diverged.fault, self.progress))
         self.model.train()
@@ -213,22 +221,28 @@ class Trainer:
         step = self.progress.step + 1
         self._move_r(step)
         done = self.healing.run(micro_batches, self.progress, step=step)
-        if done.is_taken:
-            self.interval.losses.append(done.losses)
-            self.interval.norms.append(done.norm)
-        else:
-            self.interval.skipped += 1
-        if done.event is not None:
-            self.emit(done.event)
+        self._unseen.append(Unseen(step, done, micro_batches, self._step_from))
         self.progress.step = step
-        self.interval.waited_s += waited_s
-        for batch in micro_batches:
-            self.interval.frames += batch.n_frames
-            self.interval.padded_frames += batch.mel.size(0) * batch.mel.size(2)
-        self.healing.after_step(done, micro_batches, step=step, at=self._step_from)
+        self.interval.add_data(micro_batches, waited_s)
+        if step % self.look_every == 0:
+            self._look()
         if not self._is_rehearsed:  # after a step, as the optimiser's state takes memory too
             self._is_rehearsed = True
             self._rehearse()
+
+    def _look(self) -> None:
+        """Reads how the last steps went, which waits for the device once, and does what follows. Diverged if need be.
+
+        Whether each was taken has been decided on the device, by the limits of the last look.
+        """
+        unseen, self._unseen = self._unseen, []
+        numbers = torch.stack([one.result.numbers for one in unseen]).tolist() if unseen else []
+        for one, read in zip(unseen, numbers, strict=True):
+            done = one.result.seen(*read)
+            self.interval.add(done, one.result.losses)
+            if one.result.event is not None:
+                self.emit(one.result.event)
+            self.healing.after_step(done, one.micro_batches, step=one.step, at=one.at)
 
     def _rehearse(self) -> None:
         """The largest batch, with the smallest r of all phases, which takes the most decoder steps."""
@@ -272,30 +286,22 @@ class Trainer:
             self.save()
 
     def _record_interval(self) -> None:
-        """One record for the steps since the last one; reading its losses waits for the device."""
+        """One record for the steps since the last one."""
+        self._look()
         gathered, self.interval = self.interval, Interval()
-        n = len(gathered.losses)
-        if n + gathered.skipped == 0:
+        if gathered.n_steps == 0:
             return
-        elapsed = time.perf_counter() - gathered.began
-        names = {name for losses in gathered.losses for name in losses}
-        is_report_due = self.hp.debug_reporting and self.progress.step % self.hp.debug_report_interval < LOG_EVERY
-        means = {m: torch.stack([x[m] for x in gathered.losses if m in x]).mean().item() for m in sorted(names)}
-        means = self.group.added(means)  # each process has its part of every loss
-        frames, padded_frames = self.group.added({"n": gathered.frames, "padded": gathered.padded_frames}).values()
+        step, hp = self.progress.step, self.hp
+        is_report_due = hp.debug_reporting and step % hp.debug_report_interval < LOG_EVERY
+        modules = module_norms(self.model) if is_report_due else {}
         self.emit(
-            StepRecord(
-                step=self.progress.step,
+            gathered.record(
+                step=step,
                 epoch=self.epoch_now,
-                losses={m: to_log_mel_units(m, v, self.corpus.stats) for m, v in means.items()},
-                grad_norm=torch.tensor(gathered.norms).mean().item() if n else float("nan"),
                 learning_rate=self.stepper.rate,
-                frames_per_s=frames / elapsed,
-                step_s=elapsed / (n + gathered.skipped),
-                data_wait=gathered.waited_s / elapsed,
-                padding=1.0 - frames / padded_frames,
-                skipped=gathered.skipped,
-                modules=module_norms(self.model) if is_report_due else {},
+                stats=self.corpus.stats,
+                group=self.group,
+                modules=modules,
             )
         )
 
@@ -305,6 +311,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """The first process judges, while the others wait; what follows from it holds for all."""
+        self._look()
         began, fault = time.perf_counter(), None
         if self.group.is_first:
             try:
@@ -379,6 +386,7 @@ class Trainer:
         A full disk or a failing one is an event, not the end of the run. Of several processes the first writes, with
         what only the others know.
         """
+        self._look()
         began, step = time.perf_counter(), self.progress.step
         self.settle(wait=True)
         try:

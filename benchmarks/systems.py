@@ -8,7 +8,7 @@ utterance masked. Gradients are clipped to a norm of 1, then fused Adam. Losses 
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class TrainingBatch:
             mel_lengths,
             (frames >= mel_lengths[:, None] - 1).float(),
         )
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        return TrainingBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 Predicted = tuple[Tensor, Tensor, Tensor]  # mel and mel_post [B, n_mels, T_mel], gate logits [B, T_mel]
@@ -188,7 +191,7 @@ class Coqui(Peer):
 
 def is_inside(lengths: Tensor) -> Tensor:
     """lengths [B] -> [B, longest] True where the sequence is."""
-    return torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    return torch.arange(int(lengths.max()), device=lengths.device)[None] < lengths[:, None]
 
 
 def hundred_symbols() -> tuple[Tensor, Tensor]:
@@ -208,22 +211,27 @@ BUILDERS: dict[str, Callable[[], System]] = {
 class Training:
     """A system and its optimiser."""
 
-    def __init__(self, system: System) -> None:
-        self.system, self.model = system, system.model.train()
+    def __init__(self, system: System, device: torch.device | str = "cpu") -> None:
+        self.system, self.model = system, system.model.to(device).train()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
 
     def step(self, batch: TrainingBatch, *, bf16: bool) -> Tensor:
         """Forward, backward, clip, update. -> loss"""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            mel, mel_post, gate = (x.float() for x in self.system.predict(batch))
-        behind = (torch.arange(mel.size(2))[None] >= batch.mel_lengths[:, None]).unsqueeze(1)
-        squared = sum(F.mse_loss(x.masked_fill(behind, 0.0), batch.mel) for x in (mel, mel_post))
-        loss = squared + F.binary_cross_entropy_with_logits(gate, batch.gate)
+        loss = loss_of(self.system, batch, bf16=bf16)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         return loss.detach()
+
+
+def loss_of(system: System, batch: TrainingBatch, *, bf16: bool) -> Tensor:
+    with torch.autocast(batch.mel.device.type, torch.bfloat16, enabled=bf16):
+        mel, mel_post, gate = (x.to(batch.mel.dtype) for x in system.predict(batch))
+    frames = torch.arange(mel.size(2), device=mel.device)[None]
+    behind = (frames >= batch.mel_lengths[:, None]).unsqueeze(1)
+    squared = sum(F.mse_loss(x.masked_fill(behind, 0.0), batch.mel) for x in (mel, mel_post))
+    return squared + F.binary_cross_entropy_with_logits(gate, batch.gate)
 
 
 def training_flops(shape: Shape) -> float:

@@ -59,17 +59,19 @@ def advance(step: CellStep, scratch: Tensor) -> None:
 class CellBackward:
     """Gradients of a loop of cells, from the last step to the first.
 
-    gates and cells as `advance` left them, mask [T_dec, B, D] or None. After all steps `grad_gates` holds the
-    gradients of the input sums. The saved tensors are only read, so the same graph can be walked again.
+    gates and cells as `advance` left them, mask [T_dec, B, D] or None; they are only read, so the same graph can be
+    walked again. After all steps grad_gates [T_dec, B, 4D] holds the gradients of the input sums. grad_cell [B, D]
+    is that of the last cell, and in the end that of the first.
     """
 
-    def __init__(self, gates: Tensor, cells: Tensor, mask: Tensor | None) -> None:
+    def __init__(
+        self, gates: Tensor, cells: Tensor, mask: Tensor | None, grad_gates: Tensor, grad_cell: Tensor
+    ) -> None:
         T_dec, B, D = gates.size(0), gates.size(1), cells.size(2)
         self.gates, self.cells, self.mask = gates.view(T_dec, B, 4, D), cells, mask
-        self.grad_gates = torch.empty_like(gates)
-        self.factors = self.grad_gates.view(T_dec, B, 4, D)  # becomes the gradients step by step
-        self.grad_cell = cells.new_zeros(B, D)
-        self._of_steps = self.grad_gates.unbind(0)
+        self.factors = grad_gates.view(T_dec, B, 4, D)  # becomes the gradients step by step
+        self.grad_cell = grad_cell
+        self._of_steps = grad_gates.unbind(0)
         self._by_cell, self._by_hidden = self.factors[:, :, :3].unbind(0), self.factors[:, :, 3].unbind(0)
         self._forget = self.gates[:, :, 1].unbind(0)
         self._start = 0

@@ -9,17 +9,22 @@ A step hears the frame it said last, so only the layout can be better than by de
 linearly: [C; S] x_t = w_t ([C; S] values). Where the texts have fewer symbols than the encoder is wide, that product is
 made once for every symbol, and a step reads it in place of the larger weights.
 
-No step waits for the device, and every buffer keeps its address.
+No step waits for the device, and every buffer keeps its address: on a GPU the steps of a run are recorded once.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kernels.cell import CellStep, advance
+from kernels.chunks import TEXT_MULTIPLE, filled_up
+from kernels.graphs import recorded
 from kernels.products import PACKING_PAYS_FROM
+from kernels.waits import is_gpu, read_later
 from kernels.weights import Columns, Matrix, SpeakingPrecision
 from stopping import Said, StopWatch
 
@@ -27,7 +32,8 @@ if TYPE_CHECKING:
     from attention import Memory
     from layers import Attention, LinearNorm, Prenet
 
-# Steps between two looks at who has stopped. A look makes the host wait; steps too many are thrown away.
+# Steps between two looks at who has stopped; steps too many are thrown away. A GPU does the next ones meanwhile, so
+# that it never waits for the host.
 STEPS_ON_CPU, STEPS_ON_DEVICE = 4, 32
 
 
@@ -43,6 +49,9 @@ class SpeakingParts(Protocol):
     linear_projection: "LinearNorm"
     gate_layer: "LinearNorm"
 
+    @property
+    def backend(self) -> str: ...  # "fast": nothing is recorded
+
 
 def fast_speaking_loop(
     decoder: SpeakingParts,
@@ -51,16 +60,20 @@ def fast_speaking_loop(
     watch: StopWatch,
     generator: torch.Generator | None,
 ) -> Said:
-    """Speaks until every text has stopped. A few steps run past the end and are cut off."""
-    device = memory.values.device.type
-    with torch.autocast(device, enabled=False):
+    """Speaks until every text has stopped. Some steps run past the end and are cut off."""
+    device = memory.values.device
+    runs_ahead = 1 if is_gpu(device) else 0
+    with torch.autocast(device.type, enabled=False):
         loop, parts = weights.begin(decoder, memory), []
+        signs: deque[Callable[[], list[list[tuple[bool, bool]]]]] = deque()
         while not watch.all_stopped:
             loop.draw(generator)
             loop.run()
             parts.append(loop.take())
-            watch.observe_steps(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)
-            loop.leave_out(watch.stopped_at)
+            signs.append(read_later(watch.signs(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)))
+            if len(signs) > runs_ahead:
+                watch.note(signs.popleft()())
+                loop.leave_out(watch.stopped_at)
     n = max(watch.stopped_at)
     return Said(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
 
@@ -101,8 +114,13 @@ def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) ->
 class SpeakingWeights:
     """The weights of a decoder as the steps read them. They follow later changes of the decoder only in part."""
 
-    def __init__(self, decoder: SpeakingParts, *, n_rows: int, precision: SpeakingPrecision = "fp32") -> None:
-        """n_rows: texts at once. precision: of the two LSTMs, which are nearly all; the rest stays as it is."""
+    def __init__(
+        self, decoder: SpeakingParts, *, n_rows: int, precision: SpeakingPrecision = "fp32", is_lasting: bool = False
+    ) -> None:
+        """n_rows: texts at once. precision: of the two LSTMs, which are nearly all; the rest stays as it is.
+
+        is_lasting: for many texts, so what is recorded is kept.
+        """
         attention, decoder_rnn, prenet_dim = decoder.attention_rnn, decoder.decoder_rnn, _width(decoder.prenet)
         D, n_out = attention.hidden_size, decoder.r * decoder.n_mels
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
@@ -111,6 +129,8 @@ class SpeakingWeights:
             return Matrix(weight, n_rows=n_rows, precision=precision, bound=bound)
 
         self.n_rows, self.r = n_rows, decoder.r
+        self.is_lasting = is_lasting
+        self.recorded: dict[int, SpeakingLoop] = {}  # by symbols
         self.prenet = [Matrix(weight, n_rows=n_rows) for weight in decoder.prenet.weights]
         from_prenet = attention.weight_ih[:, :prenet_dim]  # P
         # ReLU and dropout leave about a quarter of the prenet's output
@@ -132,8 +152,21 @@ class SpeakingWeights:
         return (self.n_rows, self.r) == (n_rows, r)
 
     def begin(self, decoder: SpeakingParts, memory: "Memory") -> "SpeakingLoop":
-        n_steps = STEPS_ON_CPU if memory.values.device.type == "cpu" else STEPS_ON_DEVICE
-        return SpeakingLoop(decoder, self, memory, n_steps=n_steps)
+        """On a GPU, recording takes longer than a sentence: one loop serves all texts of about the same length."""
+        if not is_gpu(memory.values.device):
+            return SpeakingLoop(decoder, self, memory, n_steps=STEPS_ON_CPU)
+        if decoder.backend == "fast":
+            return SpeakingLoop(decoder, self, memory, n_steps=STEPS_ON_DEVICE)
+        values, keys, inside = (filled_up(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding))
+        longer, n_symbols = replace(memory, values=values, keys=keys, padding=~inside), values.size(1)
+        loop = self.recorded.get(n_symbols)
+        if loop is None:
+            loop = SpeakingLoop(decoder, self, longer, n_steps=STEPS_ON_DEVICE)
+            loop.record()
+        if self.is_lasting:
+            self.recorded[n_symbols] = loop
+        loop.begin(longer)
+        return loop
 
 
 def _width(prenet: "Prenet") -> int:
@@ -141,7 +174,10 @@ def _width(prenet: "Prenet") -> int:
 
 
 class SpeakingLoop:
-    """Draws dropout for `n_steps` steps, runs them, hands out what was said; and again, from where it stopped."""
+    """Draws dropout for `n_steps` steps, runs them, hands out what was said; and again, from where it stopped.
+
+    `begin` makes it ready for another text of the same shape.
+    """
 
     def __init__(self, decoder: SpeakingParts, weights: SpeakingWeights, memory: "Memory", *, n_steps: int) -> None:
         self.use, self.n_mels = weights, decoder.n_mels
@@ -165,8 +201,23 @@ class SpeakingLoop:
         self.scratch = like.new_empty(B, D), like.new_empty(B, D_dec)
         self.by_symbol: Tensor | None = None
         if B * like.size(1) < E:
-            self.by_symbol = weights.from_context.of_rows(like)  # [B, T_text, 4D + 4D]
+            self.by_symbol = like.new_empty(B, like.size(1), self.bias.size(1))
         self._open_views(n, n_out)
+        self.recording: torch.cuda.CUDAGraph | None = None
+        self.begin(memory)
+
+    def record(self) -> None:
+        """From now on a run is one launch. What has been said is lost: `begin` anew."""
+        self.recording = recorded(self.run, self.said.device)
+
+    def begin(self, memory: "Memory") -> None:
+        """Nothing said, heard or attended to yet."""
+        self.attention.begin(memory)
+        for state in (self.said, self.features, self.attending.cell, self.speaking.cell):
+            state.zero_()
+        self.sums.copy_(self.bias)
+        if self.by_symbol is not None:
+            self.by_symbol.copy_(self.use.from_context.of_rows(memory.values.detach()))  # [B, T_text, 4D + 4D]
 
     def _open_views(self, n: int, n_out: int) -> None:
         """A view of every step, cut once. Before the first step lies the last one of the run before."""
@@ -179,6 +230,8 @@ class SpeakingLoop:
         draw_masks(self.masks, self.keep, generator)
 
     def run(self) -> None:
+        if self.recording is not None:
+            return self.recording.replay()
         for heard, masks, said, aligned in self.steps:
             self._step(heard, masks, said, aligned)
 
@@ -227,27 +280,32 @@ class AttentionBuffers:
     """Location-sensitive attention, step by step; any normalisation."""
 
     def __init__(self, layer: "Attention", memory: "Memory") -> None:
-        keys, self.values = memory.keys.detach(), memory.values.detach().contiguous()
-        self.padding, (B, T_text, A) = memory.padding, keys.shape
+        keys, (B, T_text, A) = memory.keys.detach(), memory.keys.shape
+        self.keys2, self.values = torch.empty_like(keys), torch.empty_like(memory.values).contiguous()
+        self.padding = torch.zeros_like(memory.padding)
         self.normalise, self.uses_location = layer.normalise, layer.use_location
         kernel = layer.location_layer.folded_kernel().detach()  # [A, 2, kernel_size]
         kernel_size = kernel.size(2)
         pad, L = kernel_size // 2, T_text + kernel_size - 1
         padded = keys.new_zeros(B, 2, L)  # last and summed weights, zeros around them
-        self.last, self.summed = padded[:, :, pad : pad + T_text].unbind(1)
-        first = self.normalise.first_weights(keys.new_zeros(B, 2, T_text))
-        self.last.copy_(first[:, 0])
-        self.summed.copy_(first[:, 1])
+        self.attended = padded[:, :, pad : pad + T_text]
+        self.last, self.summed = self.attended.unbind(1)
         # window sample j of position n is padded[n + j]; n innermost, so that copies are long runs
         self.windows = padded.as_strided((2, kernel_size, B, T_text), (L, 1, 2 * L, 1))
         self.seen = keys.new_zeros(2, kernel_size, B, T_text)
         self.seen_rows = self.seen.view(2 * kernel_size, -1).t()
         # s = sigmoid(2z) stands for tanh(z) = 2s - 1: several times as fast on CPUs
         v = layer.v.linear_layer.weight.detach().squeeze(0)
-        self.keys2, self.kernel2, self.v2 = 2 * keys, 2 * kernel.flatten(1).t().contiguous(), 2 * v
+        self.kernel2, self.v2 = 2 * kernel.flatten(1).t().contiguous(), 2 * v
         self.offset = (-v.sum()).expand(B * T_text).contiguous()
         self.features, self.energies = torch.empty_like(self.keys2), keys.new_empty(B, T_text)
         self.query, self.no_query = keys.new_zeros(B, A), keys.new_zeros(B, A)
+
+    def begin(self, memory: "Memory") -> None:
+        torch.mul(memory.keys.detach(), 2.0, out=self.keys2)
+        self.values.copy_(memory.values.detach())
+        self.padding.copy_(memory.padding)
+        self.attended.copy_(self.normalise.first_weights(torch.zeros_like(self.attended)))
 
     def step(self, hidden: Tensor, query: Matrix, weights: Tensor) -> None:
         """hidden [B, D] -> weights [B, T_text]."""

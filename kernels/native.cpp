@@ -14,7 +14,8 @@
 // All that any of the loops reads or writes; mirrored by `kernels.native.Arguments`. S is float or bf16. Buffers that
 // products read row by row have so many rows behind their end as 16 utterances of each thread take.
 struct Arguments {
-    I n_threads, T, B, D, E, A, N, L, pad;
+    I n_threads, T, B, D, E, A, N, L, pad, K;  // K: width of a row of states, whose first D are hidden
+    I start;  // number of the first of the T steps
     const void *weight, *weight_back;        // packed: [K, 4D] by units, and [4D, K]
     const void *query, *query_back;          // packed: [D, A] and [A, D]
     const void *kernel, *kernel_back, *values;
@@ -23,8 +24,9 @@ struct Arguments {
     void *gates, *states, *cells;            // S [T, B, 4D], [T + 1, B, K], [T + 1, B, D]
     void *alignments, *queries, *padded;     // float [T, B, N], [T, B, A]; S [T, B, 2, L]
     const void *grad_states, *grad_alignments;  // S [T, B, K], float [T, B, N]
-    void *grad_gates, *grad_queries, *grad_contexts;  // S [T, B, 4D], [T, B, A], [T, B, E]
+    void *grad_gates, *grad_queries, *grad_contexts;  // S [T + 1, B, 4D], the last step given; [T, B, A], [T, B, E]
     void *grad_keys, *grad_kernel, *grad_v;  // float, zero at first: [B, N, A], [B, 2, 32, A], [B, A]
+    void *grad_cell, *to_last, *to_summed;   // float, zero at first: what later steps send back, [B, D], [B, N], [B, N]
     double scale;                            // of kept units
 };
 
@@ -36,7 +38,7 @@ template <typename S> Attention<S> attention_of(const Arguments& x) {
 }
 
 template <typename S> void recurrent_forward(const Arguments& x) {
-    const I B = x.B, D = x.D;
+    const I B = x.B, D = x.D, K = x.K;
     S *gates = (S*)x.gates, *states = (S*)x.states, *cells = (S*)x.cells;
     std::vector<float> cell(B * D);
 #pragma omp parallel num_threads(x.n_threads)
@@ -45,19 +47,19 @@ template <typename S> void recurrent_forward(const Arguments& x) {
         std::vector<float> sums(B * WIDE);
         Tiles tiles;
         for (I t = 0; t < x.T; t++) {
-            units_forward<S>(B, D, D, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
-                             states + t * B * D, gates + t * B * 4 * D, x.mask ? x.mask + t * B * D : nullptr, x.scale, cell.data(),
-                             cells + (t + 1) * B * D, states + (t + 1) * B * D, sums.data());
+            units_forward<S>(B, D, D, K, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
+                             states + t * B * K, gates + t * B * 4 * D, x.mask ? x.mask + t * B * D : nullptr, x.scale, cell.data(),
+                             cells + (t + 1) * B * D, states + (t + 1) * B * K, sums.data());
 #pragma omp barrier
         }
     }
 }
 
 template <typename S> void recurrent_backward(const Arguments& x) {
-    const I B = x.B, D = x.D, panel = panel_rows<S>(4 * D) * WIDE;
+    const I B = x.B, D = x.D, K = x.K, panel = panel_rows<S>(4 * D) * WIDE;
     const S *gates = (S*)x.gates, *cells = (S*)x.cells, *incoming = (const S*)x.grad_states;
     S* grad = (S*)x.grad_gates;
-    std::vector<float> grad_cell(B * D);
+    float* grad_cell = (float*)x.grad_cell;
 #pragma omp parallel num_threads(x.n_threads)
     {
         const I n = omp_get_num_threads(), id = omp_get_thread_num(), panels = D / WIDE;
@@ -65,14 +67,13 @@ template <typename S> void recurrent_backward(const Arguments& x) {
         Tiles tiles;
         for (I t = x.T - 1; t >= 0; t--) {
             for (I p = panels * id / n; p < panels * (id + 1) / n; p++) {
-                if (t + 1 < x.T)
-                    product(B, 4 * D, grad + (t + 1) * B * 4 * D, 4 * D, (const S*)x.weight_back + p * panel, dh.data(), WIDE);
+                product(B, 4 * D, grad + (t + 1) * B * 4 * D, 4 * D, (const S*)x.weight_back + p * panel, dh.data(), WIDE);
                 for (I b = 0; b < B; b++)
                     for (I j = 0; j < WIDE; j += 16) {
                         const I unit = p * WIDE + j, at = (t * B + b) * D + unit;
-                        const V sum = _mm512_add_ps(load(dh.data() + b * WIDE + j), load(incoming + at));
+                        const V sum = _mm512_add_ps(load(dh.data() + b * WIDE + j), load(incoming + (t * B + b) * K + unit));
                         cell_backward<S>(sum, gates + (t * B + b) * 4 * D + unit, D, x.mask ? x.mask + at : nullptr, x.scale, cells + at,
-                                         cells + at + B * D, grad_cell.data() + b * D + unit, grad + (t * B + b) * 4 * D + unit);
+                                         cells + at + B * D, grad_cell + b * D + unit, grad + (t * B + b) * 4 * D + unit);
                     }
             }
 #pragma omp barrier
@@ -82,7 +83,7 @@ template <typename S> void recurrent_backward(const Arguments& x) {
 
 template <typename S> void attention_forward(const Arguments& x) {
     const Attention<S> a = attention_of<S>(x);
-    const I B = x.B, D = x.D, E = x.E, A = x.A, N = x.N, K = D + E;
+    const I B = x.B, D = x.D, E = x.E, A = x.A, N = x.N, K = x.K;
     S *gates = (S*)x.gates, *states = (S*)x.states, *cells = (S*)x.cells, *padded = (S*)x.padded;
     std::vector<float> cell(B * D), summed(B * N);
 #pragma omp parallel num_threads(x.n_threads)
@@ -92,7 +93,7 @@ template <typename S> void attention_forward(const Arguments& x) {
         Tiles tiles;
         for (I t = 0; t < x.T; t++) {
             S* next = states + (t + 1) * B * K;
-            units_forward<S>(B, D, K, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
+            units_forward<S>(B, D, K, K, units * id / n, units * (id + 1) / n, (const S*)x.weight, (const float*)x.bias,
                              states + t * B * K, gates + t * B * 4 * D, x.mask ? x.mask + t * B * D : nullptr, x.scale, cell.data(),
                              cells + (t + 1) * B * D, next, sums.data());
 #pragma omp barrier
@@ -115,10 +116,11 @@ template <typename S> void attention_forward(const Arguments& x) {
 
 template <typename S> void attention_backward(const Arguments& x) {
     const Attention<S> a = attention_of<S>(x);
-    const I B = x.B, D = x.D, E = x.E, A = x.A, N = x.N, K = D + E;
+    const I B = x.B, D = x.D, E = x.E, A = x.A, N = x.N, K = x.K;
     const S *gates = (S*)x.gates, *cells = (S*)x.cells, *padded = (S*)x.padded, *incoming = (const S*)x.grad_states;
     S *grad = (S*)x.grad_gates, *grad_queries = (S*)x.grad_queries;
-    std::vector<float> grad_cell(B * D), dx(B * K), to_last(B * N), to_summed(B * N);
+    float *grad_cell = (float*)x.grad_cell, *to_last = (float*)x.to_last, *to_summed = (float*)x.to_summed;
+    std::vector<float> dx(B * K);
 #pragma omp parallel num_threads(x.n_threads)
     {
         const I n = omp_get_num_threads(), id = omp_get_thread_num(), panels = K / WIDE, own = (B - id + n - 1) / n;
@@ -126,20 +128,19 @@ template <typename S> void attention_backward(const Arguments& x) {
         Backward<S> scratch(a);
         Tiles tiles;
         for (I t = x.T - 1; t >= 0; t--) {
-            if (t + 1 < x.T)
-                for (I p = panels * id / n; p < panels * (id + 1) / n; p++)
-                    product(B, 4 * D, grad + (t + 1) * B * 4 * D, 4 * D, (const S*)x.weight_back + p * panel_rows<S>(4 * D) * WIDE,
-                            dx.data() + p * WIDE, K);
+            for (I p = panels * id / n; p < panels * (id + 1) / n; p++)
+                product(B, 4 * D, grad + (t + 1) * B * 4 * D, 4 * D, (const S*)x.weight_back + p * panel_rows<S>(4 * D) * WIDE,
+                        dx.data() + p * WIDE, K);
 #pragma omp barrier
             for (I b = id; b < B; b += n) {
                 const I at = t * B + b;
-                float *last = to_last.data() + b * N, *summed = to_summed.data() + b * N;
+                float *last = to_last + b * N, *summed = to_summed + b * N;
                 for (I e = 0; e < E; e += 16) {
                     const V sum = _mm512_add_ps(load(dx.data() + b * K + D + e), load(incoming + at * K + D + e));
                     store(context.data() + e, sum), store((S*)x.grad_contexts + at * E + e, sum);
                 }
                 for (I m = 0; m < N; m++) weights[m] = ((const float*)x.grad_alignments)[at * N + m] + last[m] + summed[m];
-                attend_backward<S>(a, b, t > 0, padded + at * 2 * x.L, (float*)x.queries + at * A, (float*)x.alignments + at * N,
+                attend_backward<S>(a, b, x.start + t > 0, padded + at * 2 * x.L, (float*)x.queries + at * A, (float*)x.alignments + at * N,
                                    context.data(), weights.data(), scratch, query.data(), (float*)x.grad_keys + b * N * A,
                                    (float*)x.grad_kernel + b * 64 * A, (float*)x.grad_v + b * A);
                 for (I c = 0; c < A; c += 16) store(grad_queries + at * A + c, load(query.data() + c));
@@ -155,7 +156,7 @@ template <typename S> void attention_backward(const Arguments& x) {
                     const V sum = _mm512_add_ps(load(dh.data() + i * D + j), load(dx.data() + b * K + j));
                     cell_backward<S>(_mm512_add_ps(sum, load(incoming + (t * B + b) * K + j)), gates + gate, D,
                                      x.mask ? x.mask + at : nullptr, x.scale, cells + at, cells + at + B * D,
-                                     grad_cell.data() + b * D + j, grad + gate);
+                                     grad_cell + b * D + j, grad + gate);
                 }
 #pragma omp barrier
         }

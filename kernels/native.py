@@ -25,11 +25,12 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread
 PANEL = 64  # columns of a packed weight
 
-_SIZES = ("n_threads", "T", "B", "D", "E", "A", "N", "L", "pad")
+_SIZES = ("n_threads", "T", "B", "D", "E", "A", "N", "L", "pad", "K", "start")
 _BUFFERS = (
     "weight", "weight_back", "query", "query_back", "kernel", "kernel_back", "values", "bias", "v", "keys", "lengths",
     "mask", "gates", "states", "cells", "alignments", "queries", "padded", "grad_states", "grad_alignments",
     "grad_gates", "grad_queries", "grad_contexts", "grad_keys", "grad_kernel", "grad_v",
+    "grad_cell", "to_last", "to_summed",
 )  # fmt: skip
 
 

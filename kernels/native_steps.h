@@ -49,15 +49,16 @@ inline void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float 
     store(grad + 3 * D, _mm512_mul_ps(_mm512_mul_ps(dh, t), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
 }
 
-// One step of an LSTM for the units of this thread. Panel u holds the four gates of units 16u to 16u + 15.
+// One step of an LSTM for the units of this thread, which reads K numbers of each row of `width` and writes D of the next.
+// Panel u holds the four gates of units 16u to 16u + 15.
 template <typename S>
-void units_forward(I B, I D, I K, I first, I last, const S* weight, const float* bias, const S* input, S* gates,
+void units_forward(I B, I D, I K, I width, I first, I last, const S* weight, const float* bias, const S* input, S* gates,
                    const uint8_t* mask, float scale, float* cell, S* saved, S* hidden, float* sums) {
     for (I u = first; u < last; u++) {
-        product(B, K, input, K, weight + u * panel_rows<S>(K) * WIDE, sums, WIDE);
+        product(B, K, input, width, weight + u * panel_rows<S>(K) * WIDE, sums, WIDE);
         for (I b = 0; b < B; b++)
             cell_forward<S>(sums + b * WIDE, bias + 16 * u, gates + b * 4 * D + 16 * u, D, mask ? mask + b * D + 16 * u : nullptr, scale,
-                            cell + b * D + 16 * u, saved + b * D + 16 * u, hidden + b * K + 16 * u);
+                            cell + b * D + 16 * u, saved + b * D + 16 * u, hidden + b * width + 16 * u);
     }
 }
 

@@ -28,23 +28,16 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from attention import Memory
+from kernels.chunks import TEXT_MULTIPLE, filled_up
 from kernels.loops import AttentionLoop, RecurrentLoop
-from kernels.native_loops import DeferredLinear, NativeAttentionLoop, NativeRecurrentLoop, can_run
+from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
 from kernels.products import linear_in
 
 if TYPE_CHECKING:
     from layers import Attention
 
-
-class EncodedText(Protocol):
-    """What attention reads."""
-
-    @property
-    def values(self) -> Tensor: ...  # [B, T_text, E]
-    @property
-    def keys(self) -> Tensor: ...  # [B, T_text, A]
-    @property
-    def padding(self) -> Tensor: ...  # [B, T_text] True behind each text
+Masks = tuple[Tensor | None, Tensor | None]
 
 
 class DecoderParts(Protocol):
@@ -58,27 +51,31 @@ class DecoderParts(Protocol):
 def fast_teacher_forced(
     decoder: DecoderParts,
     prenet_out: Tensor,
-    memory: EncodedText,
-    masks: tuple[Tensor | None, Tensor | None],
+    memory: Memory,
+    masks: Masks,
     *,
     compute_dtype: torch.dtype | None = None,
     is_native: bool = False,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The twin of `Decoder.plain_teacher_forced`, differentiable once.
 
     decoder: owner of attention_rnn, attention_layer, decoder_rnn. prenet_out [T_dec, B, prenet_dim]; masks of the
     attention and decoder hidden states [T_dec, B, D] or None. `compute_dtype` torch.bfloat16 rounds the factors of
     the LSTM products to it; sums and everything else keep the type of the weights. `is_native` takes the compiled loops
-    where they cover the case; in bf16 these round all that they keep and give. Autocast is off inside.
+    where they cover the case; in bf16 these round all that they keep and give. `chunk` cuts the others into chunks of
+    so many steps, on a GPU recorded as CUDA graphs. Autocast is off inside.
     ->  features [T_dec, B, D + E], alignments [T_dec, B, T_text].
     """
     with torch.autocast(prenet_out.device.type, enabled=False):
         if is_native and covers(decoder, memory, compute_dtype):
             return _natively(decoder, prenet_out, memory, masks, compute_dtype or torch.float32)
+        if chunk is not None:
+            return _in_chunks(decoder, prenet_out, memory, masks, compute_dtype, chunk)
         return _in_pytorch(decoder, prenet_out, memory, masks, compute_dtype)
 
 
-def covers(decoder: DecoderParts, memory: EncodedText, compute_dtype: torch.dtype | None) -> bool:
+def covers(decoder: DecoderParts, memory: Memory, compute_dtype: torch.dtype | None) -> bool:
     """Whether the compiled loops know these widths and types."""
     attention, layer = decoder.attention_rnn, decoder.attention_layer
     return compute_dtype in (None, torch.bfloat16) and can_run(
@@ -91,30 +88,49 @@ def covers(decoder: DecoderParts, memory: EncodedText, compute_dtype: torch.dtyp
 def _natively(
     decoder: DecoderParts,
     prenet_out: Tensor,
-    memory: EncodedText,
-    masks: tuple[Tensor | None, Tensor | None],
+    memory: Memory,
+    masks: Masks,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
-    from_prenet, from_context = attention.weight_ih.split([prenet_out.size(2), memory.values.size(2)], 1)
     states, alignments = NativeAttentionLoop.apply(
-        DeferredLinear.apply(prenet_out.to(dtype), from_prenet), attention.bias_ih + attention.bias_hh,
-        torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
+        prenet_out.to(dtype), attention.weight_ih, attention.bias_ih + attention.bias_hh, attention.weight_hh,
+        layer.query_layer.linear_layer.weight,
         layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0),
         memory.keys.float(), memory.values.float(), (~memory.padding).sum(1), masks[0],
     )  # fmt: skip
-    gates_in = DeferredLinear.apply(states, decoder_rnn.weight_ih)
     bias = decoder_rnn.bias_ih + decoder_rnn.bias_hh
-    hidden = NativeRecurrentLoop.apply(gates_in, bias, decoder_rnn.weight_hh, masks[1])
-    return torch.cat((hidden, states[:, :, attention.hidden_size :]), 2), alignments
+    E = memory.values.size(2)
+    features = NativeRecurrentLoop.apply(states, decoder_rnn.weight_ih, bias, decoder_rnn.weight_hh, masks[1], E)
+    return features, alignments
+
+
+def _in_chunks(
+    decoder: DecoderParts,
+    prenet_out: Tensor,
+    memory: Memory,
+    masks: Masks,
+    compute_dtype: torch.dtype | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """As `_in_pytorch`, filled up to whole chunks: what lies behind the last step or symbol reaches nothing before."""
+    T_dec, T_text = len(prenet_out), memory.padding.size(1)
+    values, keys, padding = (filled_up(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding))
+    attention_mask, decoder_mask = (None if mask is None else filled_up(mask, 0, chunk) for mask in masks)
+    features, alignments = _in_pytorch(
+        decoder, filled_up(prenet_out, 0, chunk), Memory(values, keys, ~padding), (attention_mask, decoder_mask),
+        compute_dtype, chunk,
+    )  # fmt: skip
+    return features[:T_dec], alignments[:T_dec, :, :T_text]
 
 
 def _in_pytorch(
     decoder: DecoderParts,
     prenet_out: Tensor,
-    memory: EncodedText,
-    masks: tuple[Tensor | None, Tensor | None],
+    memory: Memory,
+    masks: Masks,
     compute_dtype: torch.dtype | None,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     attention, decoder_rnn = decoder.attention_rnn, decoder.decoder_rnn
     layer, dtype = decoder.attention_layer, attention.weight_ih.dtype
@@ -127,8 +143,8 @@ def _in_pytorch(
     states, alignments = AttentionLoop.apply(
         gates_in, torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
         layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0), keys, values,
-        padding_bias, attention_mask, compute_dtype,
+        padding_bias, attention_mask, compute_dtype, chunk,
     )
     gates_in = linear_in(states, decoder_rnn.weight_ih, decoder_rnn.bias_ih + decoder_rnn.bias_hh, compute_dtype)
-    hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype)
+    hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype, chunk)
     return torch.cat((hidden, states[:, :, D:]), 2), alignments

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.products import PACKING_PAYS_FROM, can_pack
+from kernels.products import PACKING_PAYS_FROM, can_pack, packed_product
 
 SpeakingPrecision = Literal["fp32", "bf16", "int8"]
 PrecisionChoice = Literal["fp32", "bf16", "int8", "auto"]  # auto: the fastest that there is
@@ -87,10 +87,6 @@ class Columns:
         chosen = x[0].nonzero()[:, 0]
         summed = F.embedding_bag(chosen, self.columns, self.first, mode="sum", per_sample_weights=x[0, chosen])
         torch.add(base, summed, out=out)
-
-
-def packed_product(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise.default(x, weight, None, "none", [], "")
 
 
 def int8_product(x: Tensor, x_scale: float, weight: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:

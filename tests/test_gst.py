@@ -159,8 +159,24 @@ def test_a_recording_shorter_than_the_convolutions_need_still_has_a_style(traini
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics() -> None:
-    one = torch.full((1, 2, 1), 3.0)
-    assert torch.allclose(FrameNorm(2).train()(one), FrameNorm(2).eval()(one))
+    one, inside = torch.full((1, 1, 2, 1), 3.0), torch.ones(1, 1, dtype=torch.bool)
+    norm = FrameNorm(2).train()
+    assert torch.equal(norm(one, inside), FrameNorm(2).eval()(one, inside))
+    assert torch.equal(norm.running_mean, torch.zeros(2)) and int(norm.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_frames_inside_are_normalised_as_if_there_were_no_others(training: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 7, 2, 4, dtype=torch.float64, requires_grad=True)
+    inside = torch.arange(7) < torch.tensor([[7], [2], [5]])
+    ours, theirs = FrameNorm(2).double().train(training), torch.nn.BatchNorm1d(2).double().train(training)
+    found, expected = ours(x, inside)[inside], theirs(x[inside])
+    torch.testing.assert_close(found, expected)
+    factors = torch.randn_like(expected)
+    grads = torch.autograd.grad((found * factors).sum(), [x, *ours.parameters()])
+    torch.testing.assert_close(grads, torch.autograd.grad((expected * factors).sum(), [x, *theirs.parameters()]))
+    torch.testing.assert_close(dict(ours.named_buffers()), dict(theirs.named_buffers()))
 
 
 def test_the_encoded_padding_stays_zero() -> None:

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hparams import create_hparams
 from kernels import native, products
-from kernels.bidirectional import bidirectional
+from kernels.bidirectional import OneDirection, bidirectional, by_library, by_loops
 from kernels.teacher_forced import fast_teacher_forced
 from layers import dropout_mask
 from model import Decoder, Memory
@@ -136,7 +136,7 @@ CASES = {
 def test_fast_and_plain_agree_in_double_precision(
     case: Case, steps_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.loops.chunk_steps", lambda elements_per_step: steps_at_once)
+    monkeypatch.setattr("kernels.steps.chunk_steps", lambda elements_per_step, device: steps_at_once)
     inputs = inputs_of(case)
     fast, plain = inputs.fast(), inputs.plain()
     assert_equal(by_name(fast), by_name(plain), within=1e-10)
@@ -271,9 +271,12 @@ def same_loss(result: Result, case: Case) -> Tensor:
 @needs_native
 @pytest.mark.parametrize("case", NATIVE_CASES.values(), ids=NATIVE_CASES)
 @pytest.mark.parametrize(("dtype", "forward", "backward"), [(None, 1e-6, 5e-6), (torch.bfloat16, 0.01, 0.03)])
+@pytest.mark.parametrize("steps_of_a_chunk", [1000, 7, 1])
 def test_compiled_loops_agree_with_the_definition_in_double_precision(
-    case: Case, dtype: torch.dtype | None, forward: float, backward: float
-) -> None:
+    case: Case, dtype: torch.dtype | None, forward: float, backward: float, steps_of_a_chunk: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("kernels.native_loops.ROWS_OF_A_CHUNK", steps_of_a_chunk * case.B)
     single, double = native_and_exact(case)
     result, exact = natively(single, dtype), double.plain()
     assert_equal(by_name(result), by_name(exact), within=forward)
@@ -317,6 +320,36 @@ def test_compiled_loops_hand_on_what_is_not_a_number(dtype: torch.dtype | None) 
     assert features[3:, 2].isnan().all() and alignments[3:, 2, :1].isnan().all()
 
 
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_products_of_all_steps_agree_with_double_precision(
+    dtype: torch.dtype, within: float, is_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_packed and not products.can_pack(torch.float32):
+        pytest.skip("this build of PyTorch packs no weights")
+    monkeypatch.setattr(products, "prefers_packed_fp32", lambda: is_packed)
+    monkeypatch.setattr(products, "MULTIPLIED_AT_ONCE", 100)
+    monkeypatch.setattr(products, "SUMMED_AT_ONCE", 100)
+    x, weight = torch.randn(250, 400).to(dtype).requires_grad_(), torch.randn(350, 400, requires_grad=True)
+    grad = torch.randn(250, 350).to(dtype)
+    y = products.DeferredLinear.apply(x, weight)
+    found = (y, *torch.autograd.grad(y, (x, weight), grad), products.column_sums(grad, torch.float32))
+    rows, wide, grads = x.detach().double(), weight.detach().to(dtype).double(), grad.double()
+    exact = (rows @ wide.t(), grads @ wide, grads.t() @ rows, grads.sum(0))
+    names = ("y", "x", "weight", "sums")
+    assert [tensor.dtype for tensor in found] == [dtype, dtype, torch.float32, torch.float32]
+    assert_equal(dict(zip(names, found, strict=True)), dict(zip(names, exact, strict=True)), within=within)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("AuthenticAMD", True), ("GenuineIntel", False), ("", False)])
+def test_fp32_products_are_packed_where_mkl_leaves_half_of_the_processor_idle(
+    vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\nvendor_id\t: {vendor}\n" if vendor else "")
+    monkeypatch.setattr(products, "can_pack", lambda dtype: True)
+    assert products.prefers_packed_fp32.__wrapped__() is expected
+
+
 def test_without_a_compiler_the_loops_run_in_pytorch_and_say_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -341,20 +374,24 @@ def test_a_source_that_does_not_compile_is_reported_with_the_compilers_words(
     assert "can't compile broken.cpp" in caplog.text
 
 
+DIRECTIONS = {
+    "loops in PyTorch": (by_loops(compute_dtype=None, is_native=False), 1e-5),
+    "compiled loops": (by_loops(compute_dtype=None, is_native=True), 1e-5),
+    "loops in PyTorch, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=False), 0.03),
+    "compiled loops, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=True), 0.03),
+    "the library's LSTM": (by_library, 1e-5),
+}
+
+
 @pytest.mark.parametrize("width", [64, 6])
-@pytest.mark.parametrize(
-    ("is_native", "dtype", "within"),
-    [(False, None, 1e-5), (True, None, 1e-5), (False, torch.bfloat16, 0.03), (True, torch.bfloat16, 0.03)],
-)
-def test_both_directions_equal_the_lstm_on_packed_texts(
-    width: int, is_native: bool, dtype: torch.dtype | None, within: float
-) -> None:
+@pytest.mark.parametrize(("run", "within"), DIRECTIONS.values(), ids=DIRECTIONS)
+def test_both_directions_equal_the_lstm_on_packed_texts(run: OneDirection, within: float, width: int) -> None:
     torch.manual_seed(3)
     lstm, lengths = nn.LSTM(64, width, batch_first=True, bidirectional=True), torch.tensor([13, 4, 1, 9, 7])
     x = torch.randn(5, 13, 64, requires_grad=True)
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected = pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
-    found = bidirectional(lstm, x, lengths, compute_dtype=dtype, is_native=is_native).float()
+    found = bidirectional(lstm, x, lengths, run).float()
     factors, leaves = torch.randn_like(expected), {"x": x, **dict(lstm.named_parameters())}
 
     def grads(y: Tensor) -> dict[str, Tensor]:

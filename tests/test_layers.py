@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layers import Attention, ConvNorm, Gain, LinearNorm, LocationLayer, Prenet, dropout_mask, dropped, padding_mask
+from layers import (
+    Attention,
+    ConvNorm,
+    Gain,
+    LinearNorm,
+    LocationLayer,
+    Prenet,
+    dropout_mask,
+    dropped,
+    keep_bits,
+    padding_mask,
+)  # fmt: skip
 
 TANH_GAIN = 5.0 / 3.0  # torch.nn.init.calculate_gain, from Glorot and He
 GAINS: dict[Gain, float] = {"linear": 1.0, "sigmoid": 1.0, "tanh": TANH_GAIN, "relu": sqrt(2.0)}
@@ -59,6 +70,19 @@ def test_a_dropout_mask_keeps_the_mean() -> None:
     assert mask.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     # 200,000 draws: the share of zeros has a standard deviation of 0.001
     assert (mask == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.1, 0.5, 0.999])
+def test_units_are_dropped_at_the_given_rate_and_independently(rate: float) -> None:
+    n = 1_000_000
+    torch.manual_seed(3)
+    is_kept = keep_bits(n, rate)
+    spread = (rate * (1 - rate) / n) ** 0.5  # of the share of dropped ones; 2^-17 is what rounding the rate may do
+    assert (~is_kept).float().mean().item() == pytest.approx(rate, abs=5 * spread + 2**-17)
+    centred = is_kept.double() - is_kept.double().mean()
+    for distance in (1, 2, 3, 4, 1024):  # four units come from one draw
+        together = (centred[:-distance] * centred[distance:]).mean() / centred.var()
+        assert abs(together.item()) < 5 / n**0.5
 
 
 def test_nothing_to_drop_needs_no_mask_and_no_random_numbers() -> None:
@@ -166,14 +190,17 @@ ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh}
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("rate", [0.5, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropped_equals_activation_then_dropout_of_the_same_seed(
+def test_dropped_equals_activation_times_the_mask_of_the_same_seed(
     activation: Literal["relu", "tanh"], rate: float, dtype: torch.dtype
 ) -> None:
     x = torch.randn(3, 40, 7, dtype=dtype).requires_grad_()
     results = []
     for is_ours in (True, False):
         torch.manual_seed(4)
-        y = dropped(x, rate, activation=activation) if is_ours else F.dropout(ACTIVATIONS[activation](x), rate)
+        if is_ours:
+            y = dropped(x, rate, activation=activation)
+        else:
+            y = ACTIVATIONS[activation](x) * dropout_mask((3, 40, 7), rate, like=x.detach())
         results.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
     (ours, gradient), (expected, expected_gradient) = results
     assert torch.equal(ours, expected)

@@ -18,7 +18,8 @@ def f(hp, audio, sample):
 def test_every_read_becomes_a_constant_and_nothing_else_does() -> None:
     mutated, lines = ignoring(SOURCE, "rate", (2, "x"), holders=HOLDERS)
     assert lines == [4, 4, 4, 4]
-    assert "return ((2, 'x'), (2, 'x'), (2, 'x'), sample.rate, hp.rate_min, f\"{(2, 'x'):.1f}\")" in mutated
+    expected = "return ((2, 'x'), (2, 'x'), (2, 'x'), sample.rate, hp.rate_min, f\"{(2, 'x'):.1f}\")"
+    assert expected.replace('"', "'") in mutated.replace('"', "'")  # Python 3.12 quotes the f-string otherwise
     assert "hp.rate = 3" in mutated
 
 

@@ -28,7 +28,7 @@ def ladder(overrides: str = "") -> Ladder:
 
 
 def fed(one: Ladder, step: int, loss: float = 1.0, norm: float = 1.0, *, is_data_bad: bool = False) -> Verdict:
-    fault = one.judge(loss, norm)
+    fault = one.limits.fault(loss, norm)
     return one.after_step(step, fault, loss=loss, norm=norm, at=(0, step - 1), is_data_bad=is_data_bad)
 
 
@@ -50,12 +50,12 @@ def settled() -> Ladder:
     ],
 )
 def test_what_is_wrong_with_a_step(loss: float, norm: float, kind: str | None) -> None:
-    fault = ladder().judge(loss, norm)
+    fault = ladder().limits.fault(loss, norm)
     assert (fault.kind if fault else None) == kind
 
 
 def test_the_thresholds_are_those_of_the_settings() -> None:
-    assert ladder("gradient_explosion_threshold=5").judge(1.0, 6.0) is not None
+    assert ladder("gradient_explosion_threshold=5").limits.fault(1.0, 6.0) is not None
     strict = ladder("nan_detection_threshold=0.5")
     verdicts = [fed(strict, step, norm=0.4) for step in range(1, VANISHED_STEPS + 1)]
     assert [v.fault for v in verdicts[:-1]] == [None] * (VANISHED_STEPS - 1)
@@ -70,20 +70,20 @@ def test_one_usual_gradient_ends_the_count_of_vanished_ones() -> None:
 
 
 def test_a_loss_far_out_is_a_spike_only_once_the_scale_has_settled() -> None:
-    assert ladder().judge(50.0, 1.0) is None
+    assert ladder().limits.fault(50.0, 1.0) is None
     one = settled()
-    fault = one.judge(50.0, 1.0)
+    fault = one.limits.fault(50.0, 1.0)
     assert fault is not None and fault.kind == "spike"
-    assert one.judge(2.5, 1.0) is None  # far out by the distance, but not three times the mean
+    assert one.limits.fault(2.5, 1.0) is None  # far out by the distance, but not three times the mean
     one.new_phase()
-    assert one.judge(50.0, 1.0) is None
+    assert one.limits.fault(50.0, 1.0) is None
 
 
 def test_a_spike_does_not_widen_the_scale_enough_to_hide_the_next() -> None:
     one = settled()
     for step in range(51, 54):
         fed(one, step, loss=1e6)
-    assert one.judge(50.0, 1.0) is not None and one.vitals.mean < 2.0
+    assert one.limits.fault(50.0, 1.0) is not None and one.vitals.mean < 2.0
 
 
 def test_the_ladder_is_climbed_rung_by_rung() -> None:
