@@ -26,8 +26,9 @@ from decoder_loops import (
 from gst import Style, StylePredictor, StyleTokens
 from hparams import HParams, ModelParams, StyleParams
 from kernels.bidirectional import bidirectional, by_library, by_loops
+from kernels.choice import weights_to_speak
 from kernels.chunks import STEPS_RECORDED
-from kernels.free_running import SpeakingWeights, fast_speaking_loop
+from kernels.free_running import Weights, fast_speaking_loop
 from kernels.teacher_forced import fast_teacher_forced
 from kernels.waits import is_gpu
 from kernels.weights import SpeakingPrecision
@@ -170,7 +171,7 @@ class Decoder(nn.Module):
         self.gate_layer = LinearNorm(features, 1, gain="sigmoid", xavier=xavier)
         self.recomputes, self.chunk_size = hp.use_memory_efficient_attention, hp.attention_chunk_size
         self.only_plain = plain_reasons(hp)
-        self.prepared: SpeakingWeights | None = None
+        self.prepared: Weights | None = None
 
     def attend(self, memory: Tensor, text_lengths: Tensor) -> Memory:
         keys = self.attention_layer.memory_layer(memory)
@@ -291,12 +292,12 @@ class Decoder(nn.Module):
 
     def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
         """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
-        self.prepared = SpeakingWeights(self, n_rows=1, precision=precision, is_lasting=True)
+        self.prepared = weights_to_speak(self, n_rows=1, precision=precision, is_lasting=True)
 
-    def speaking_weights(self, n_rows: int) -> SpeakingWeights:
-        if self.prepared is not None and (self.prepared.n_rows, self.prepared.r) == (n_rows, self.r):
+    def speaking_weights(self, n_rows: int) -> Weights:
+        if self.prepared is not None and self.prepared.fits(n_rows, self.r):
             return self.prepared
-        return SpeakingWeights(self, n_rows=n_rows)
+        return weights_to_speak(self, n_rows=n_rows)
 
 
 class Tacotron2(nn.Module):

@@ -14,8 +14,9 @@ from data_utils import MelStats
 from errors import DataError, UserError, report
 from gst import StyleTokens
 from hparams import HParams, create_hparams
-from kernels.weights import PrecisionChoice, SpeakingPrecision, lacks_for
-from model import DecodeLimits, Tacotron2, without_training_parts
+from kernels.choice import lacks_for
+from kernels.weights import PrecisionChoice, SpeakingPrecision
+from model import DecodeLimits, Decoder, Tacotron2, without_training_parts
 from run_log import LOG, Sample
 from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import clean
@@ -67,7 +68,8 @@ class Speaker:
             speaker = cls._of_ours(ckpt.load(path), path, gate_threshold)
         else:
             speaker = cls._of_nvidias(content, path, gate_threshold)
-        speaker.model.decoder.prepare_to_speak(usable(precision, speaker.hp))
+        decoder = speaker.model.decoder
+        decoder.prepare_to_speak(usable(precision, decoder))
         return speaker
 
     @classmethod
@@ -164,12 +166,12 @@ class Speaker:
         return self.model.gst
 
 
-def usable(wanted: PrecisionChoice, hp: HParams) -> SpeakingPrecision:
+def usable(wanted: PrecisionChoice, decoder: Decoder) -> SpeakingPrecision:
     """That precision, or fp32 with a warning that says why; "auto" takes the fastest that can be used."""
     if wanted == "fp32":
         return "fp32"
     for precision in (("int8", "bf16") if wanted == "auto" else (wanted,)):
-        lacking = "decoder_backend=plain" if hp.decoder_backend == "plain" else lacks_for(precision)
+        lacking = lacks_for(decoder, precision)
         if lacking is None:
             return precision
     LOG.warning("precision=%s spoken_in=fp32: %s", wanted, lacking)

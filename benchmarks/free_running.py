@@ -1,94 +1,94 @@
-"""Time of a frame of free-running speech at full size: `python benchmarks/free_running.py --threads 1`.
+"""Speech without a teacher beside other implementations: `python benchmarks/free_running.py --python peers/bin/python`.
 
-The loop by definition, the fast one, its reduced precisions, and, where it is installed, the decoder of the package
-tacotron2-model 0.2.4 with the same weights; one text of 100 symbols, weights at random, the gate never stops. Rounds
-are interleaved, and ratios are medians over rounds, so that other work on the machine meets all alike. CPU time says
-more than the clock on a busy machine.
+Milliseconds of a frame at full size, one text of 100 symbols, weights at random, the gate never stops; of the decoder
+alone and of all (encoder and postnet too). Systems are processes of their own and take turns, as in `peers`, once for
+each number of threads. `--texts 20` says how long a frame of so many texts at once takes here; the others say one.
 """
 
 import argparse
-import contextlib
-import io
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-N_SYMBOLS = 100
+from remote import PEERS, Answers, Remote, machine, start
+
+OURS = ("ours", "ours, PyTorch alone", "ours, plain")
+FRAME_S = 256 / 22050
 
 
-def contestants(n_frames: int) -> dict[str, Callable[[], object]]:
-    import torch
+@dataclass
+class Spoken:
+    """One system in one precision, and what its speech took."""
 
-    from hparams import create_hparams
-    from kernels.weights import SpeakingPrecision, lacks_for
-    from model import DecodeLimits, Tacotron2
+    remote: Remote
+    precision: str
+    answers: Answers = field(default_factory=list)
 
-    torch.manual_seed(1)
-    model = Tacotron2(create_hparams("")).eval()
-    lengths = torch.tensor([N_SYMBOLS])
-    memory = model.encode(torch.randint(1, 148, (1, N_SYMBOLS)), lengths)
-    limits = DecodeLimits(n_frames, gate_threshold=2.0, frames_per_symbol=1e3, dwell_frames=10**9)
+    def frame_ms(self, key: str) -> list[float]:
+        return [1e3 * answer[key] / answer["frames"] for answer in self.answers]
 
-    def speaking(precision: SpeakingPrecision | None) -> Callable[[], object]:
-        model.decoder.prepare_to_speak(precision or "fp32")
-        prepared = model.decoder.prepared
+    def median_ms(self, key: str) -> float:
+        return statistics.median(self.frame_ms(key))
 
-        def speak() -> None:
-            model.decoder.backend, model.decoder.prepared = "fast" if precision else "plain", prepared
-            model.decoder.infer(memory, lengths, limits, torch.Generator().manual_seed(1))
 
-        return speak
+def voices_of(remotes: Sequence[Remote]) -> list[Spoken]:
+    return [Spoken(remote, precision) for remote in remotes for precision in remote.greeting["precisions"]]
 
-    precisions: tuple[SpeakingPrecision, ...] = ("fp32", "bf16", "int8")
-    named: dict[str, Callable[[], object]] = {"plain": speaking(None)}
-    named |= {precision: speaking(precision) for precision in precisions if lacks_for(precision) is None}
-    with contextlib.suppress(ImportError):
-        from tacotron2_model import Tacotron2 as Other
 
-        other = Other(max_decoder_steps=n_frames, gate_threshold=2.0).eval()
-        other.load_state_dict(model.state_dict())
+def say_in_turns(voices: Sequence[Spoken], *, rounds: int, frames: int, n_texts: int = 1) -> None:
+    """A few frames to warm up and then all of them, each voice `rounds` times in turns."""
+    for _ in range(rounds):
+        for voice in voices:
+            voice.remote.ask(do="get ready", precision=voice.precision, texts=n_texts)
+            voice.remote.ask(do="speak", frames=16)
+            voice.answers.append({"frames": frames, **voice.remote.ask(do="speak", frames=frames)})
 
-        def speak_other() -> None:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints that it was cut
-                other.decoder.inference(memory)
 
-        return {"tacotron2-model": speak_other} | named
-    return named
+def fastest_peer_ms(voices: Sequence[Spoken], key: str) -> float:
+    return min((voice.median_ms(key) for voice in voices if voice.remote.name in PEERS), default=float("nan"))
+
+
+def speech_table(voices: Sequence[Spoken]) -> str:
+    """Medians of a frame in milliseconds, and how many times as fast as the fastest peer that is."""
+    columns = ("decoder ms", "least", "CPU ms", "x peer", "by CPU", "all ms", "x peer", "real-time factor")
+    lines = ["| system | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    keys = ("decoder_seconds", "decoder_cpu_seconds", "seconds")
+    clock, cpu, everything = (fastest_peer_ms(voices, key) for key in keys)
+    for voice in voices:
+        decoder, decoder_cpu, total = (voice.median_ms(key) for key in keys)
+        least = min(voice.frame_ms("decoder_seconds"))
+        lines.append(
+            f"| {voice.remote.name}, {voice.precision} | {decoder:.3f} | {least:.3f} | {decoder_cpu:.3f} "
+            f"| {clock / decoder:.2f} | {cpu / decoder_cpu:.2f} | {total:.3f} | {everything / total:.2f} "
+            f"| {total / 1e3 / FRAME_S:.3f} |"
+        )
+    return "\n".join(lines).replace("nan", "-")  # without a peer
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--rounds", type=int, default=9)
-    p.add_argument("--frames", type=int, default=200)
-    args = p.parse_args()
-    import torch
-
-    torch.set_num_threads(args.threads)
-    with torch.no_grad():
-        named = contestants(args.frames)
-        clock: dict[str, list[float]] = {name: [] for name in named}
-        cpu: dict[str, list[float]] = {name: [] for name in named}
-        for _ in range(args.rounds + 1):
-            for name, speak in named.items():
-                began, cpu_began = time.perf_counter(), time.process_time()
-                speak()
-                clock[name].append((time.perf_counter() - began) / args.frames)
-                cpu[name].append((time.process_time() - cpu_began) / args.frames)
-    first = next(iter(named))
-    print(f"ms a frame (11.6 ms of sound), {args.threads} threads, {args.rounds} rounds; ratios to {first}")
-    for name in named:
-        wall, used = clock[name][1:], cpu[name][1:]  # the first round loads libraries
-        ratio = statistics.median(a / b for a, b in zip(cpu[first][1:], used, strict=True))
-        by_clock = statistics.median(a / b for a, b in zip(clock[first][1:], wall, strict=True))
-        print(
-            f"{name:16} clock {1e3 * statistics.median(wall):.2f}, best {1e3 * min(wall):.2f}; "
-            f"CPU {1e3 * statistics.median(used):.2f}; {ratio:.2f} times as fast by CPU, {by_clock:.2f} by the clock"
-        )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environment that has the peers")
+    parser.add_argument("--threads", default="1,2", help="by commas")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--texts", type=int, default=1, help="at once; more than one leaves the others out")
+    args = parser.parse_args()
+    for n_threads in map(int, args.threads.split(",")):
+        remotes = start((*OURS, *PEERS) if args.texts == 1 else OURS[:2], args.python, n_threads)
+        voices = voices_of(remotes)
+        if args.texts > 1:
+            voices = [voice for voice in voices if voice.precision == "fp32"]
+        try:
+            say_in_turns(voices, rounds=args.rounds, frames=args.frames, n_texts=args.texts)
+        finally:
+            for remote in remotes:
+                remote.close()
+        print(f"{machine()}; {n_threads} threads, {args.texts} texts of 100 symbols, {args.frames} frames\n")
+        print(speech_table(voices), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,59 +9,17 @@ on the wall.
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from free_running import say_in_turns, speech_table, voices_of
+from remote import PEERS, Answers, Remote, machine, start
 from systems import BUILDERS, Shape, training_flops
-
-PEERS = ("tacotron2-model", "coqui-tts", "speechbrain")
-Answers = list[dict[str, Any]]
-
-
-class Remote:
-    """A worker process."""
-
-    def __init__(self, name: str, python: str, threads: int) -> None:
-        command = [python, str(Path(__file__).with_name("worker.py")), name, str(threads)]
-        # huge pages as in train.py, for every system
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
-        self.name = name
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self.is_alive = bool(self._answer())
-
-    def ask(self, **order: object) -> dict[str, Any]:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        if not answer:
-            sys.exit(f"{self.name} ended during {order}; run benchmarks/worker.py with it to see why")
-        return answer
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {}
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
 
 
 @dataclass
@@ -78,15 +36,6 @@ class Row:
 
     def median(self, key: str) -> float:
         return statistics.median(answer[key] for answer in self.answers)
-
-
-def start(names: Sequence[str], python: str, threads: int) -> list[Remote]:
-    """The workers that start; the others are named on stderr."""
-    remotes = [Remote(name, python if name in PEERS else sys.executable, threads) for name in names]
-    for remote in remotes:
-        if not remote.is_alive:
-            print(f"{remote.name} does not start: not measured", file=sys.stderr)
-    return [remote for remote in remotes if remote.is_alive]
 
 
 def take_turns(rows: Sequence[Row], shape: Shape, *, rounds: int) -> None:
@@ -123,24 +72,6 @@ def ceilings_of(remote: Remote, key: str, *, times: int) -> dict[str, float]:
     """The best rates of matrix products seen, operations a second of that clock."""
     seen = [remote.ask(do="products", clock=key) for _ in range(times)]
     return {name: max(rates[name] for rates in seen) for name in seen[0]}
-
-
-def machine() -> str:
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    return f"{model}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
-
-
-def measure_speech(remotes: Sequence[Remote], *, rounds: int, frames: int) -> str:
-    """Free-running milliseconds a frame, one text of 100 symbols, fp32."""
-    times: dict[str, list[float]] = {remote.name: [] for remote in remotes}
-    for _ in range(rounds + 1):
-        for remote in remotes:
-            times[remote.name].append(remote.ask(do="speak", frames=frames)["seconds"])
-    lines = ["| system | ms a frame |", "|---|---|"]
-    return "\n".join(lines + [f"| {n} | {statistics.median(t[1:]) / frames * 1e3:.2f} |" for n, t in times.items()])
 
 
 def measure_mels(remotes: Sequence[Remote]) -> str:
@@ -182,7 +113,9 @@ def main() -> None:
         print(f"{machine()}; {args.threads} threads; B={shape.B}, {shape.T_mel} frames, {shape.T_text} symbols")
         print(", ".join(f"{name} products {rate / 1e9:.0f} GFLOP/s" for name, rate in ceilings.items()), end="\n\n")
         print(table(rows, shape, ceilings, args.clock), end="\n\n")
-        print(measure_speech(remotes, rounds=args.rounds, frames=100), end="\n\n")
+        voices = voices_of(remotes)
+        say_in_turns(voices, rounds=args.rounds, frames=200)
+        print(speech_table(voices), end="\n\n")
         print(measure_mels(remotes))
     finally:
         for remote in (*remotes, products):

@@ -66,10 +66,19 @@ class System(Protocol):
     """What is measured."""
 
     model: Any
+    decode: str  # the method of its decoder that speaks
 
     def predict(self, batch: TrainingBatch) -> Predicted: ...
+    def precisions(self) -> list[str]:
+        """That it can speak in here."""
+        ...
+
+    def get_ready(self, precision: str, n_texts: int) -> None:
+        """What is done once before many texts are spoken."""
+        ...
+
     def speak(self, n_frames: int) -> int:
-        """One text of 100 symbols until exactly `n_frames` frames are said. -> frames"""
+        """Texts of 100 symbols until exactly `n_frames` frames are said. -> frames"""
         ...
 
 
@@ -82,6 +91,16 @@ class Ours:
         from model import Tacotron2
 
         self.model: Any = Tacotron2(create_hparams(overrides))
+        self.decode, self.n_texts = "infer", 1
+
+    def precisions(self) -> list[str]:
+        from kernels.choice import lacks_for
+
+        return [name for name in ("fp32", "bf16", "int8") if lacks_for(self.model.decoder, name) is None]
+
+    def get_ready(self, precision: str, n_texts: int) -> None:
+        self.n_texts = n_texts
+        self.model.decoder.prepare_to_speak(precision)
 
     def predict(self, batch: TrainingBatch) -> Predicted:
         out = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
@@ -92,11 +111,25 @@ class Ours:
 
         long = float(n_frames)
         limits = DecodeLimits(n_frames, gate_threshold=2.0, frames_per_symbol=long, dwell_frames=10 * n_frames)
-        spoken = self.model.infer(*hundred_symbols(), limits, generator=torch.Generator().manual_seed(0))
+        text, lengths = hundred_symbols()
+        texts = text.repeat(self.n_texts, 1), lengths.repeat(self.n_texts)
+        spoken = self.model.infer(*texts, limits, generator=torch.Generator().manual_seed(0))
         return spoken[0].mel.size(1)
 
 
-class Tacotron2Model:
+class Peer:
+    """What the others have in common."""
+
+    decode = "inference"
+
+    def precisions(self) -> list[str]:
+        return ["fp32"]
+
+    def get_ready(self, precision: str, n_texts: int) -> None:
+        assert (precision, n_texts) == ("fp32", 1)
+
+
+class Tacotron2Model(Peer):
     """tacotron2-model: NVIDIA/tacotron2, kept running."""
 
     def __init__(self) -> None:
@@ -115,8 +148,10 @@ class Tacotron2Model:
         return int(self.model.inference(hundred_symbols()[0])[1].size(2))
 
 
-class SpeechBrain:
+class SpeechBrain(Peer):
     """speechbrain.lobes.models.Tacotron2"""
+
+    decode = "infer"
 
     def __init__(self) -> None:
         from speechbrain.lobes.models.Tacotron2 import Tacotron2
@@ -133,7 +168,7 @@ class SpeechBrain:
         return int(self.model.infer(*hundred_symbols())[0].size(2))
 
 
-class Coqui:
+class Coqui(Peer):
     """TTS.tts.models.tacotron2 at one frame a step."""
 
     def __init__(self) -> None:

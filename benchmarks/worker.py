@@ -1,7 +1,7 @@
 """One system in a process of its own, driven line by line: a JSON order in, a JSON answer out. `peers` starts it.
 
-Orders: {"do": "step", "bf16": bool, "shape": [B, T_mel, T_text]}, {"do": "speak", "frames": n}, {"do": "mel"},
-{"do": "products", "clock": "seconds"}.
+Orders: {"do": "step", "bf16": bool, "shape": [B, T_mel, T_text]}, {"do": "get ready", "precision": "fp32", "texts": 1},
+{"do": "speak", "frames": n}, {"do": "mel"}, {"do": "products", "clock": "seconds"}.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import ctypes
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,22 @@ def timed(work: Callable[[], object]) -> Answer:
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+
+@contextlib.contextmanager
+def timed_inside(owner: Any, method: str) -> Iterator[Answer]:
+    """Adds up what calls of that method take."""
+    original, spent = getattr(owner, method), {"seconds": 0.0, "cpu_seconds": 0.0}
+
+    def timing(*args: Any, **kwargs: Any) -> Any:
+        results: list[Any] = []
+        for name, seconds in timed(lambda: results.append(original(*args, **kwargs))).items():
+            spent[name] += seconds
+        return results[0]
+
+    setattr(owner, method, timing)
+    yield spent
+    delattr(owner, method)  # the class has its own
 
 
 def forget_peak() -> None:
@@ -117,14 +133,19 @@ class Worker:
         ctypes.CDLL(None).malloc_trim(0)
         return answer
 
+    def get_ready(self, order: dict[str, Any]) -> Answer:
+        self.training.system.get_ready(order["precision"], order["texts"])
+        return {"ready": order["precision"]}
+
     def speak(self, order: dict[str, Any]) -> Answer:
+        """Seconds of everything, and of the decoder alone."""
         model = self.training.model.eval()
         frames: list[int] = []
-        with torch.no_grad():
+        with torch.no_grad(), timed_inside(model.decoder, self.training.system.decode) as decoder:
             answer = timed(lambda: frames.append(self.training.system.speak(order["frames"])))
         model.train()
         assert frames == [order["frames"]], f"{frames} frames instead of {order['frames']}"
-        return answer
+        return answer | {f"decoder_{name}": seconds for name, seconds in decoder.items()}
 
 
 def main() -> None:
@@ -134,7 +155,8 @@ def main() -> None:
     replies = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # libraries print; the pipe is for answers
         worker = Worker(name) if name in BUILDERS else None
-        print(json.dumps({"ready": torch.__version__}), file=replies, flush=True)
+        precisions = worker.training.system.precisions() if worker else []
+        print(json.dumps({"ready": torch.__version__, "precisions": precisions}), file=replies, flush=True)
         for line in sys.stdin:
             order = json.loads(line)
             match order["do"]:
@@ -144,6 +166,8 @@ def main() -> None:
                     answer = mel_seconds()
                 case "step" if worker:
                     answer = worker.step(order)
+                case "get ready" if worker:
+                    answer = worker.get_ready(order)
                 case "speak" if worker:
                     answer = worker.speak(order)
                 case _:

@@ -13,7 +13,7 @@ No step waits for the device, and every buffer keeps its address: on a GPU the s
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,7 +55,7 @@ class SpeakingParts(Protocol):
 
 def fast_speaking_loop(
     decoder: SpeakingParts,
-    weights: "SpeakingWeights",
+    weights: "Weights",
     memory: "Memory",
     watch: StopWatch,
     generator: torch.Generator | None,
@@ -73,8 +73,42 @@ def fast_speaking_loop(
             signs.append(read_later(watch.signs(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)))
             if len(signs) > runs_ahead:
                 watch.note(signs.popleft()())
+                loop.leave_out(watch.stopped_at)
     n = max(watch.stopped_at)
     return Said(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
+
+
+class Loop(Protocol):
+    """Some steps of every text, again and again."""
+
+    def draw(self, generator: torch.Generator | None) -> None: ...
+    def run(self) -> None: ...
+    def take(self) -> Said: ...
+    def leave_out(self, stopped_at: Sequence[int]) -> None:
+        """Where this is not 0, a text has stopped and need not be spoken any further."""
+        ...
+
+
+class Weights(Protocol):
+    """The weights of a decoder, laid out for one way of speaking."""
+
+    def fits(self, n_rows: int, r: int) -> bool:
+        """Whether so many texts at once, with r frames a step, can be spoken with them."""
+        ...
+
+    def begin(self, decoder: SpeakingParts, memory: "Memory") -> Loop: ...
+
+
+def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) -> None:
+    """The prenet's dropout, drawn in the order in which the plain loop draws it: so a seed says the same.
+
+    masks [n_steps, n_layers, B, width]; they stay as they are where nothing is dropped.
+    """
+    if keep == 1.0:
+        return
+    for mask in masks.flatten(0, 1).unbind(0):
+        mask.bernoulli_(keep, generator=generator)
+    masks.div_(keep)
 
 
 class SpeakingWeights:
@@ -113,6 +147,9 @@ class SpeakingWeights:
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
         self.bias = torch.cat(biases).detach()  # [4D + 4D]
         self.out_bias = torch.cat((projection.bias[:n_out], gate.bias)).detach()
+
+    def fits(self, n_rows: int, r: int) -> bool:
+        return (self.n_rows, self.r) == (n_rows, r)
 
     def begin(self, decoder: SpeakingParts, memory: "Memory") -> "SpeakingLoop":
         """On a GPU, recording takes longer than a sentence: one loop serves all texts of about the same length."""
@@ -190,12 +227,7 @@ class SpeakingLoop:
         self.steps = list(zip(heard, masks, self.said.unbind(0), self.aligned.unbind(0), strict=True))
 
     def draw(self, generator: torch.Generator | None) -> None:
-        """The prenet's dropout, drawn in the order in which the plain loop draws it: so a seed says the same."""
-        if self.keep == 1.0:
-            return
-        for mask in self.masks.flatten(0, 1).unbind(0):
-            mask.bernoulli_(self.keep, generator=generator)
-        self.masks.div_(self.keep)
+        draw_masks(self.masks, self.keep, generator)
 
     def run(self) -> None:
         if self.recording is not None:
@@ -227,6 +259,9 @@ class SpeakingLoop:
             self.sums[0].addmv_(self.by_symbol[0].t(), aligned[0])
         else:
             self.sums.unsqueeze(1).baddbmm_(aligned.unsqueeze(1), self.by_symbol)
+
+    def leave_out(self, stopped_at: Sequence[int]) -> None:
+        """They go on in vain: products of fewer rows would be laid out anew."""
 
     def take(self) -> Said:
         """What the last run said; later runs leave it alone."""

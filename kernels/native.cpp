@@ -169,19 +169,37 @@ inline void ask_for_huge_pages(void* start, size_t bytes) {
     if (last > first) madvise((void*)first, last - first, MADV_HUGEPAGE);
 }
 
+// Two rows of 16 columns -> their place in a panel; floats take one row at a time.
+inline void lay(float* p, V row, V) { store(p, row); }
+inline void lay(bf16* p, V row, V next) { put_pair(p, row, next); }
+template <typename S> const I ROWS_LAID = sizeof(S) == 2 ? 2 : 1;
+
 // matrix [K, N] with any strides -> panels of 64 columns, zeros behind its end. With D the columns of panel u are the
-// units 16u to 16u + 15 of four gates that lie D apart.
-template <typename S> void packed(const float* matrix, I row, I column, I K, I N, I D, I n_threads, S* out) {
-    const I panels = up(N, WIDE) / WIDE, rows = panel_rows<S>(K);
+// units 16u to 16u + 15 of four gates that lie D apart. ALONG: columns lie side by side; else rows do, and whole lines are
+// read of few columns at once.
+template <typename S, bool ALONG> void packed(const float* matrix, I row, I column, I K, I N, I D, I n_threads, S* out) {
+    const I panels = up(N, WIDE) / WIDE, rows = panel_rows<S>(K), block = ALONG ? ROWS_LAID<S> : 16;
+    const __m512i columns = _mm512_mullo_epi32(_mm512_set1_epi32(column), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     ask_for_huge_pages(out, panels * rows * WIDE * sizeof(S));
 #pragma omp parallel for num_threads(n_threads)
     for (I p = 0; p < panels; p++)
-        for (I start = 0; start < rows; start += 32)  // blocks that fit the first-level cache, whatever the strides
-            for (I c = 0; c < WIDE; c++) {
-                const I from = D ? c / 16 * D + 16 * p + c % 16 : p * WIDE + c, stop = std::min(start + 32, rows);
-                for (I k = start; k < stop; k++)
-                    put(out + p * rows * WIDE + place<S>(k, c), k < K && from < N ? matrix[k * row + from * column] : 0.0f);
+        for (I start = 0; start < rows; start += block)
+            for (I c = 0; c < WIDE; c += 16) {
+                const I from = D ? c / 16 * D + 16 * p : p * WIDE + c, width = std::clamp<I>(N - from, 0, 16);
+                const auto at = [&](I k) {
+                    const float* first = matrix + k * row + from * column;
+                    const __mmask16 inside = k < K ? (1u << width) - 1 : 0;
+                    if constexpr (ALONG) return _mm512_maskz_loadu_ps(inside, first);
+                    else return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), inside, columns, first, 4);
+                };
+                for (I k = start; k < std::min(start + block, rows); k += ROWS_LAID<S>)
+                    lay(out + p * rows * WIDE + place<S>(k, c), at(k), at(k + 1));
             }
+}
+
+template <typename S> void packed(const float* matrix, I row, I column, I K, I N, I D, I n_threads, S* out) {
+    if (column == 1) packed<S, true>(matrix, row, column, K, N, D, n_threads, out);
+    else packed<S, false>(matrix, row, column, K, N, D, n_threads, out);
 }
 
 }  // namespace

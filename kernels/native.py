@@ -1,4 +1,4 @@
-"""The compiled loops: `native.cpp` is built on first use where a C++ compiler is, and kept in the cache directory."""
+"""The compiled loops: built on first use where a C++ compiler is, and kept in the cache directory."""
 
 import ctypes
 import hashlib
@@ -7,8 +7,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +18,9 @@ from torch import Tensor
 from cache import cache_directory
 from run_log import LOG
 
-SOURCE = Path(__file__).with_name("native.cpp")
-HEADERS = tuple(SOURCE.with_name(name) for name in ("native_products.h", "native_steps.h"))
+HERE = Path(__file__).parent
+SOURCES = (HERE / "native.cpp", HERE / "native_speaking.cpp")
+HEADERS = tuple(HERE / name for name in ("native_products.h", "native_vectors.h", "native_steps.h"))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread
 PANEL = 64  # columns of a packed weight
@@ -31,23 +34,36 @@ _BUFFERS = (
 )  # fmt: skip
 
 
+def fields_of(sizes: Sequence[str], buffers: Sequence[str]) -> list[tuple[str, Any]]:
+    """Of a struct that begins with sizes and then has buffers."""
+    return [(name, ctypes.c_int64) for name in sizes] + [(name, ctypes.c_void_p) for name in buffers]
+
+
 class Arguments(ctypes.Structure):
     """The struct of the same name in `native.cpp`, field by field."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in _SIZES] + [(name, ctypes.c_void_p) for name in _BUFFERS]
-    _fields_ += [("scale", ctypes.c_double)]
+    _fields_ = [*fields_of(_SIZES, _BUFFERS), ("scale", ctypes.c_double)]
 
 
-def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
-    """Calls one of the loops. Tensors must be contiguous and of the types that `Arguments` in native.cpp tells."""
-    arguments = Arguments(n_threads=torch.get_num_threads())
+def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
+    """Tensors must be contiguous, of the types that the struct's twin in C++ tells, and outlive the call."""
     for name, value in values.items():
         if isinstance(value, Tensor):
             assert value.is_contiguous() and value.device.type == "cpu", name
         setattr(arguments, name, value.data_ptr() if isinstance(value, Tensor) else value)
+
+
+def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
+    """Calls one of the loops of training."""
+    arguments = Arguments(n_threads=torch.get_num_threads())
+    fill(arguments, **values)
+    call(f"run_{loop}", arguments, int(is_half))
+
+
+def call(function: str, arguments: ctypes.Structure, kind: int) -> None:
     library = loaded()
     assert library is not None
-    getattr(library, f"run_{loop}")(ctypes.byref(arguments), int(is_half))
+    getattr(library, function)(ctypes.byref(arguments), kind)
 
 
 def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
@@ -69,7 +85,7 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 @cache
 def loaded() -> ctypes.CDLL | None:
     """The library, compiled if need be; None where there is no compiler or no AVX-512, which is said."""
-    if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in _processor_flags():
+    if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in processor_flags():
         LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
         return None
     compiler = shutil.which("c++") or shutil.which("g++")
@@ -90,10 +106,11 @@ def _compile(compiler: str, path: Path) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         built = Path(scratch) / path.name
-        done = subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, text=True)
+        done = subprocess.run([compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)], capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            LOG.warning("%s can't compile %s: the decoder's loops run in PyTorch (%s)", compiler, SOURCE.name, last)
+            names = ", ".join(path.name for path in SOURCES)
+            LOG.warning("%s can't compile %s: the decoder's loops run in PyTorch (%s)", compiler, names, last)
             return False
         os.replace(built, path)
     return True
@@ -102,13 +119,13 @@ def _compile(compiler: str, path: Path) -> bool:
 def _digest(compiler: str) -> str:
     """Of all that the compiled code depends on."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    sources = (path.read_text(encoding="utf-8") for path in (SOURCE, *HEADERS))
-    parts = (*sources, *FLAGS, version, _processor_flags())
+    sources = (path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS))
+    parts = (*sources, *FLAGS, version, processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @cache
-def _processor_flags() -> str:
+def processor_flags() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

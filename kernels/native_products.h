@@ -114,8 +114,8 @@ void rows_fp32(I K, const float* A, I lda, const float* B, float* C, I ldc, bool
         for (int n = 0; n < 4; n++) store(C + m * ldc + 16 * n, sum[m][n]);
 }
 
-// C [M, 64] (+)= A [M, K] B, in runs of K whose part of the panel stays in the first-level cache. The first twelve rows
-// fetch the next run meanwhile: without that a weight larger than the second-level cache is multiplied at a third of the speed.
+// C [M, 64] (+)= A [M, K] B, in runs of K whose part of the panel stays in the first-level cache. The first rows fetch the
+// next run meanwhile: without that a weight larger than the second-level cache is multiplied at a third of the speed.
 void product(I M, I K, const float* A, I lda, const float* B, float* C, I ldc, bool add = false) {
     const I RUN = 48;
     for (I k = 0; k < K; k += RUN, add = true) {
@@ -126,9 +126,16 @@ void product(I M, I K, const float* A, I lda, const float* B, float* C, I ldc, b
             rows_fp32<6, 2>(n, a, lda, b, C, ldc, add, next);
             rows_fp32<6, 2>(n, a + 6 * lda, lda, b, C + 6 * ldc, ldc, add, next + n * 32);
             m = 12;
+        } else if (M >= 6) {
+            rows_fp32<6, 4>(n, a, lda, b, C, ldc, add, next), m = 6;
+        } else if (M >= 4) {
+            rows_fp32<4, 4>(n, a, lda, b, C, ldc, add, next), m = 4;
+        } else if (M >= 2) {
+            rows_fp32<2, 4>(n, a, lda, b, C, ldc, add, next), m = 2;
         }
         for (; m + 6 <= M; m += 6) rows_fp32<6, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
         for (; m + 4 <= M; m += 4) rows_fp32<4, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
+        for (; m + 2 <= M; m += 2) rows_fp32<2, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
         for (; m < M; m++) rows_fp32<1, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
     }
 }

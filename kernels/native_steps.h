@@ -16,18 +16,24 @@ inline V kept(V x, const uint8_t* mask, float scale) {
     return _mm512_mul_ps(x, _mm512_mul_ps(ones, set(scale)));
 }
 
-// Sums of 16 units' gates, each 16 apart in `sums`, become activations. All pointers at the unit; gates D apart.
+// Sums of 16 units' four gates become their activations, and the cell moves on. -> the hidden state
+inline V advance(V gates[4], float* cell) {
+    gates[0] = sigmoid(gates[0]), gates[1] = sigmoid(gates[1]), gates[2] = tanh(gates[2]), gates[3] = sigmoid(gates[3]);
+    const V c = _mm512_fmadd_ps(gates[1], load(cell), _mm512_mul_ps(gates[0], gates[2]));
+    store(cell, c);
+    return _mm512_mul_ps(gates[3], tanh(c));
+}
+
+// `sums` hold 16 units' gates, each 16 apart. All pointers at the unit; gates D apart.
 template <typename S>
 inline void cell_forward(const float* sums, const float* bias, S* gates, I D, const uint8_t* mask, float scale, float* cell, S* saved, S* hidden) {
     V a[4];
     for (int g = 0; g < 4; g++)
         a[g] = _mm512_add_ps(_mm512_add_ps(load(sums + 16 * g), load(bias + g * D)), load(gates + g * D));
-    const V i = sigmoid(a[0]), f = sigmoid(a[1]), g = tanh(a[2]), o = sigmoid(a[3]);
-    const V c = _mm512_fmadd_ps(f, load(cell), _mm512_mul_ps(i, g));
-    V h = _mm512_mul_ps(o, tanh(c));
+    V h = advance(a, cell);
     if (mask) h = kept(h, mask, scale);
-    store(cell, c), store(saved, c), store(hidden, h);
-    store(gates, i), store(gates + D, f), store(gates + 2 * D, g), store(gates + 3 * D, o);
+    store(saved, load(cell)), store(hidden, h);
+    for (int g = 0; g < 4; g++) store(gates + g * D, a[g]);
 }
 
 template <typename S>
@@ -67,19 +73,43 @@ template <typename S> struct Attention {
     const I* lengths;               // [B]
 };
 
-// z [len, A] = location features + query + keys
-template <typename S> void sums_before_tanh(const Attention<S>& a, I b, const S* padded, const float* q, float* z) {
-    const I len = a.lengths[b], n_panels = a.A / WIDE;
+// z [n, A] of the symbols first to first + n = location features + query + keys
+template <typename S> void sums_before_tanh(const Attention<S>& a, I b, I first, I n, const S* padded, const float* q, float* z) {
+    const I n_panels = a.A / WIDE;
     for (I p = 0; p < n_panels; p++) {
-        product(len, 32, padded, 1, a.kernel + p * 32 * WIDE, z + p * WIDE, a.A);
-        product(len, 32, padded + a.L, 1, a.kernel + (n_panels + p) * 32 * WIDE, z + p * WIDE, a.A, true);
+        product(n, 32, padded + first, 1, a.kernel + p * 32 * WIDE, z + p * WIDE, a.A);
+        product(n, 32, padded + a.L + first, 1, a.kernel + (n_panels + p) * 32 * WIDE, z + p * WIDE, a.A, true);
     }
-    const float* keys = a.keys + b * a.N * a.A;
-    for (I n = 0; n < len; n++)
+    const float* keys = a.keys + (b * a.N + first) * a.A;
+    for (I i = 0; i < n; i++)
         for (I c = 0; c < a.A; c += 16) {
-            float* p = z + n * a.A + c;
-            store(p, _mm512_add_ps(load(p), _mm512_add_ps(load(q + c), load(keys + n * a.A + c))));
+            float* p = z + i * a.A + c;
+            store(p, _mm512_add_ps(load(p), _mm512_add_ps(load(q + c), load(keys + i * a.A + c))));
         }
+}
+
+// energies [n] of the symbols first to first + n. z scratch [up16(n), A].
+template <typename S> void energies_of(const Attention<S>& a, I b, I first, I n, const S* padded, const float* q, float* z, float* energies) {
+    sums_before_tanh(a, b, first, n, padded, q, z);
+    for (I i = 0; i < n; i++) {
+        V e = _mm512_setzero_ps();
+        for (I c = 0; c < a.A; c += 16) e = _mm512_fmadd_ps(tanh(load(z + i * a.A + c)), load(a.v + c), e);
+        energies[i] = _mm512_reduce_add_ps(e);
+    }
+}
+
+// Energies [len] become weights [N], zero behind the text.
+inline void softmax(I len, I N, float* weights) {
+    const float top = len ? *std::max_element(weights, weights + len) : 0.0f;
+    float total = 0.0f;
+    for (I n = 0; n < len; n += 16) {
+        const __mmask16 inside = (1u << std::min<I>(16, len - n)) - 1;
+        const V e = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(inside, weights + n), set(top)));
+        _mm512_mask_storeu_ps(weights + n, inside, e);
+    }
+    for (I n = 0; n < len; n++) total += weights[n];
+    for (I n = 0; n < len; n++) weights[n] /= total;
+    std::fill(weights + len, weights + N, 0.0f);
 }
 
 inline void context_of(I len, I E, const float* values, const float* w, float* out) {
@@ -135,22 +165,8 @@ inline void dots_of(I len, I E, const bf16* values, const float* x, float* dots)
 template <typename S>
 void attend(const Attention<S>& a, I b, const S* padded, const float* q, float* z, float* weights, float* context) {
     const I len = a.lengths[b];
-    sums_before_tanh(a, b, padded, q, z);
-    float top = -INFINITY, total = 0.0f;
-    for (I n = 0; n < len; n++) {
-        V e = _mm512_setzero_ps();
-        for (I c = 0; c < a.A; c += 16) e = _mm512_fmadd_ps(tanh(load(z + n * a.A + c)), load(a.v + c), e);
-        weights[n] = _mm512_reduce_add_ps(e);
-        top = std::max(top, weights[n]);
-    }
-    for (I n = 0; n < len; n += 16) {
-        const __mmask16 inside = (1u << std::min<I>(16, len - n)) - 1;
-        const V e = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(inside, weights + n), set(top)));
-        _mm512_mask_storeu_ps(weights + n, inside, e);
-    }
-    for (I n = 0; n < len; n++) total += weights[n];
-    for (I n = 0; n < len; n++) weights[n] /= total;
-    for (I n = len; n < a.N; n++) weights[n] = 0.0f;
+    energies_of(a, b, 0, len, padded, q, z, weights);
+    softmax(len, a.N, weights);
     context_of(len, a.E, a.values + b * up(a.N, 2) * a.E, weights, context);
 }
 
@@ -232,7 +248,7 @@ void attend_backward(const Attention<S>& a, I b, bool has_history, const S* padd
     dots_of(len, a.E, a.values + b * up(a.N, 2) * a.E, grad_context, de);
     for (I n = 0; n < len; n++) de[n] += grad_weights[n], mean += de[n] * weights[n];
     for (I n = 0; n < len; n++) de[n] = weights[n] * (de[n] - mean);
-    sums_before_tanh(a, b, padded, q, z);
+    sums_before_tanh(a, b, 0, len, padded, q, z);
     std::fill(grad_query, grad_query + a.A, 0.0f);
     if (len % 32) std::fill(s.pairs.begin(), s.pairs.end(), (S)0);
     for (I n = 0; n < len; n += 2) {

@@ -15,6 +15,7 @@ from kernels.products import PACKING_PAYS_FROM, can_pack, packed_product
 SpeakingPrecision = Literal["fp32", "bf16", "int8"]
 PrecisionChoice = Literal["fp32", "bf16", "int8", "auto"]  # auto: the fastest that there is
 
+NO_VNNI = "this processor has no int8 instructions (VNNI)"
 INT8_LARGEST, INT8_ZERO = 127, 128  # x is stored as 1 to 255: what the processor multiplies by signed weights
 
 
@@ -114,7 +115,7 @@ def lacks_for(precision: SpeakingPrecision) -> str | None:
             return "this processor has no bfloat16 instructions"
         return None
     if not _has("_is_vnni_supported"):
-        return "this processor has no int8 instructions (VNNI)"
+        return NO_VNNI
     return None if can_multiply_int8() else "this build of PyTorch has no int8 products"
 
 

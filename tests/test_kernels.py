@@ -354,7 +354,7 @@ def test_without_a_compiler_the_loops_run_in_pytorch_and_say_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(native, "_processor_flags", lambda: "avx512f")
+    monkeypatch.setattr(native, "processor_flags", lambda: "avx512f")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     with caplog.at_level("INFO", logger=LOG.name):
         assert native.loaded.__wrapped__() is None
@@ -367,7 +367,7 @@ def test_a_source_that_does_not_compile_is_reported_with_the_compilers_words(
 ) -> None:
     broken = tmp_path / "broken.cpp"
     broken.write_text("int main() { return nothing; }")
-    monkeypatch.setattr(native, "SOURCE", broken)
+    monkeypatch.setattr(native, "SOURCES", (broken,))
     monkeypatch.setenv("TACOTRON2_CACHE", str(tmp_path / "cache"))
     with caplog.at_level("INFO", logger=LOG.name):
         assert native.loaded.__wrapped__() is None

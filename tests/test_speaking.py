@@ -13,7 +13,7 @@ from data_utils import Corpus, load_corpus
 from errors import DataError, NothingToRecover, UserError
 from hparams import HParams, create_hparams
 from judging import judge
-from model import Tacotron2
+from model import Decoder, Tacotron2
 from speaking import Speaker, read_texts, usable
 from voices import voice_of
 
@@ -82,20 +82,20 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
     voice: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     exact = Speaker.load(voice).speak(["hi"])[0].sample.mel
-    monkeypatch.setattr("speaking.lacks_for", lambda precision: f"no {precision} here")
+    monkeypatch.setattr("speaking.lacks_for", lambda decoder, precision: f"no {precision} here")
     for wanted, why in (("int8", "no int8 here"), ("auto", "no bf16 here")):
         spoken = Speaker.load(voice, precision=wanted).speak(["hi"])[0].sample.mel
         assert np.array_equal(spoken, exact)
         assert caplog.messages[-1] == f"precision={wanted} spoken_in=fp32: {why}"
 
 
-def test_auto_takes_the_fastest_precision_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    hp = create_hparams("")
-    monkeypatch.setattr("speaking.lacks_for", lambda precision: "missing" if precision == "int8" else None)
-    assert [usable(wanted, hp) for wanted in ("fp32", "bf16", "int8", "auto")] == ["fp32", "bf16", "fp32", "bf16"]
-    monkeypatch.setattr("speaking.lacks_for", lambda precision: None)
-    assert usable("auto", hp) == "int8"
-    assert usable("int8", create_hparams("decoder_backend=plain")) == "fp32"
+def test_auto_takes_the_fastest_precision_there_is(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, plain = Decoder(tiny()), Decoder(tiny("decoder_backend=plain"))
+    assert usable("int8", plain) == "fp32"
+    monkeypatch.setattr("speaking.lacks_for", lambda decoder, precision: "missing" if precision == "int8" else None)
+    assert [usable(wanted, decoder) for wanted in ("fp32", "bf16", "int8", "auto")] == ["fp32", "bf16", "fp32", "bf16"]
+    monkeypatch.setattr("speaking.lacks_for", lambda decoder, precision: None)
+    assert usable("auto", decoder) == "int8"
 
 
 def test_all_unreadable_texts_are_named_at_once() -> None:
