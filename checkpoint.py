@@ -99,7 +99,9 @@ def _write(content: Mapping[str, Any], file: IO[bytes]) -> None:
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point())
+    # a sum is finite only if its terms are, and needs no memory; a sum that overflows is looked into
+    floating = [t for t in tensors.values() if t.is_floating_point()]
+    return all(bool(torch.isfinite(t.sum()) or torch.isfinite(t).all()) for t in floating)
 
 
 def sha256_of(path: Path) -> str:

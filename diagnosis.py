@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from errors import NothingToRecover, UserError
+from errors import NothingToRecover, UserError, says_no_memory
 from hparams import HParams, create_hparams
 from run_files import Record, Run, number, read_mapping, read_run
 
@@ -163,10 +163,10 @@ def _advice(run: Run, attempt: Sequence[Record], state: State) -> tuple[list[str
     advice, hp = _Advice(), saved_hparams(run)
     if state in ("running", "finished", "interrupted"):
         return [], {}, []
-    text = " ".join(f"{line['kind']} {line.get('message', '')}" for line in attempt).lower()
-    if "out of memory" in text or "out_of_memory" in text or "can't allocate" in text or "memoryerror" in text:
+    said = [(line["kind"], str(line.get("message", ""))) for line in attempt]
+    if any(kind == "out_of_memory" or says_no_memory(message) for kind, message in said):
         _memory(advice, hp)
-    if "save_failed" in text or "no space left" in text:
+    if any(kind == "save_failed" or "No space left" in message for kind, message in said):
         advice.cause("the disk was full or failing: free some space before going on (df -h)")
     _numbers(advice, run.steps[-RECENT:], attempt, hp)
     _alignment(advice, run.evals, hp)

@@ -85,7 +85,10 @@ class Event:
 Record = StepRecord | EvalRecord | Event
 
 URGENT_KINDS = frozenset(  # events to act on
-    {"alignment_alert", "skipped", "save_failed", "not_saved", "tightened", "rollback", "gave_up", "out_of_memory"}
+    {
+        *("alignment_alert", "skipped", "save_failed", "not_saved", "not_validated", "tightened", "rollback"),
+        *("gave_up", "out_of_memory"),
+    }
 )
 
 

@@ -15,17 +15,18 @@ from torch import Tensor
 import checkpoint as ckpt
 from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
 from distributed import ALONE, Group
+from errors import first_line, is_out_of_memory
 from healing import Diverged, Healing
 from hparams import HParams
 from model import Tacotron2
 from module_norms import module_norms
 from reduction import Reduction
 from run_log import EvalRecord, Event, Observer, Record, RunLog, StepRecord
-from saving import Saver, snapshot
+from saving import Saver
 from schedule import Progress
 from signals import StopRequest
 from stepper import Stepper
-from validation import references_of, to_log_mel_units, validate
+from validation import Validated, references_of, to_log_mel_units, validate
 from voices import decode_limits, voice_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
@@ -321,14 +322,13 @@ class Trainer:
         if not self.group.is_first:
             self.interval.began += time.perf_counter() - began
 
-    def run_validation(self) -> EvalRecord:
-        """Judges the model, moves plateau and early-stopping counters, tells everybody."""
+    def run_validation(self) -> EvalRecord | None:
+        """Judges the model, moves plateau and early-stopping counters, tells everybody. None: for lack of memory."""
         progress, began = self.progress, time.perf_counter()
-        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
-        limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
-        result = validate(
-            self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device
-        )
+        self._validated_at = progress.step
+        result = self._judged()
+        if result is None:
+            return None
         alignment = result.free_running.get("alignment", 0.0)
         is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
         record = EvalRecord(
@@ -346,10 +346,23 @@ class Trainer:
         if progress.plateau_reached(result.score, self.hp):
             message = f"no better score for {self.hp.learning_rate_decay_patience} steps"
             self.emit(Event(progress.step, "learning_rate_cut", message, {"scale": progress.learning_rate_scale}))
-        self._validated_at = progress.step
         self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
         self.healing.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
         return record
+
+    def _judged(self) -> Validated | None:
+        """None where memory does not suffice, which is told: no reason to lose what was trained."""
+        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
+        try:
+            return validate(self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"memory does not suffice for a validation ({first_line(error)}); training goes on without it"
+        self.model.train()
+        self.emit(Event(self.progress.step, "not_validated", message))
+        return None
 
     def _alert_on_alignment(self, alignment: float) -> None:
         hp, step = self.hp, self.progress.step
@@ -393,10 +406,8 @@ class Trainer:
     def _start_to_save(self, state: ckpt.Checkpoint, began: float) -> None:
         step = self.progress.step
         self.saver.keep_last = self.healing.keep_checkpoints
-        self.saver.start(
-            snapshot(state),
-            best_score=self.progress.best_score if self.progress.best_step == step else None,
-        )
+        is_best = self.progress.best_step == step
+        self.saver.start(state, best_score=self.progress.best_score if is_best else None)
         self._saved_at = step
         self._stall_s = time.perf_counter() - began
         self.interval.began += self._stall_s

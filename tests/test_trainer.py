@@ -306,6 +306,21 @@ def test_a_last_validation_that_is_the_best_is_pointed_at_though_the_step_was_sa
     assert saved is not None and saved["progress"]["best_step"] == 4
 
 
+def test_a_validation_that_memory_does_not_suffice_for_is_told_and_what_was_trained_is_saved(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(model: Tacotron2, *rest: object) -> None:
+        model.eval()
+        torch.empty(10**15)
+
+    plain = trained(tiny(), tmp_path / "plain", 4)
+    monkeypatch.setattr("trainer.validate", greedy)
+    trainer = trained(tiny("validate_interval=2"), tmp_path / "greedy", 4)
+    assert [event.step for event in trainer.events("not_validated")] == [2, 4] and trainer.model.training
+    assert_same(weights_of(plain), weights_of(trainer))
+    assert [event.step for event in trainer.events("saved")] == [4]
+
+
 # ---- saving
 
 
