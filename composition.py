@@ -5,6 +5,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -31,6 +32,7 @@ from trainer import Limits, Outcome, Trainer
 
 # A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
 FILES_PATIENCE_S = 120.0
+WAYS_ON = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,14 @@ def train(settings: Resolved, options: Options) -> int:
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
-    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group:
-        return train_in(group, settings, options)
+    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
+        paths = run_setup.run_paths(options.output, options.logs, hp)
+        group.from_first(lambda: alone.enter_context(run_setup.alone_in(paths.directory, ways_on=WAYS_ON)))
+        return train_in(group, paths, settings, options)
 
 
-def train_in(group: Group, settings: Resolved, options: Options) -> int:
+def train_in(group: Group, paths: run_setup.RunPaths, settings: Resolved, options: Options) -> int:
     hp = settings.hparams
-    paths = run_setup.run_paths(options.output, options.logs, hp)
     if group.is_first:
         configure_logging(paths.log_directory)
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark

@@ -6,8 +6,10 @@ import os
 import pickle
 import platform
 import re
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +25,10 @@ import checkpoint as ckpt
 import emergency_recovery
 import rescue
 import train
-from diagnosis import Diagnosis, diagnose, is_alive, newest_run, story
+from diagnosis import Diagnosis, diagnose, newest_run, story
 from errors import NothingToRecover, UserError
 from hparams import HParams
+from run_setup import alone_in, is_in_use
 from smart_tuner.monitors import telegram
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -80,16 +83,73 @@ def test_the_last_launch_decides_what_became_of_a_run(tmp_path: Path, events: li
     assert diagnose(write_run(tmp_path / "run", events)).state == state
 
 
-def test_a_run_whose_process_lives_is_running(tmp_path: Path) -> None:
-    alive = {"pid": os.getpid(), "host": platform.node()}
-    assert diagnose(write_run(tmp_path, [event("started")], **alive)).state == "running"
-    assert diagnose(write_run(tmp_path, [event("started")], **{**alive, "host": "elsewhere"})).state == "killed"
+def test_a_run_whose_process_lives_is_running_and_one_that_says_nothing_is_asked_after(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [event("started")], pid=7, host=platform.node())
+    with alone_in(run, ways_on=""):
+        found = diagnose(run)
+    assert found.state == "running" and "process 7" in found.why and "does it hang?" in found.why
+    assert diagnose(run).state == "killed"  # whatever process has its number by now
 
 
-def test_a_process_that_has_ended_is_not_alive() -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert not is_alive({"pid": ended.pid, "host": platform.node()})
+@pytest.mark.parametrize(("host", "age_s", "state"), [("elsewhere", 10, "running"), ("elsewhere", 1000, "killed"),
+                                                      (platform.node(), 10, "killed")])  # fmt: skip
+def test_a_run_of_another_machine_lives_as_long_as_it_writes(
+    tmp_path: Path, host: str, age_s: float, state: str
+) -> None:
+    latest = {**event("started"), "time": time.time() - age_s}
+    assert diagnose(write_run(tmp_path, [latest], host=host)).state == state
+
+
+def test_two_can_not_train_in_one_directory(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [event("started")], pid=7)
+    is_second = pytest.raises(UserError, match="process 7 is at work in it; end it first")
+    with alone_in(run, ways_on=""), is_second, alone_in(run, ways_on="end it first"):
+        pass
+    with alone_in(run, ways_on=""):
+        assert is_in_use(run)
+    assert not is_in_use(run)
+
+
+def test_the_command_of_a_run_that_still_trains_is_refused(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever starts it again in a loop must not have two of them delete each other's checkpoints."""
+    run = write_run(tmp_path / "run", [event("started")], pid=7)
+    with alone_in(run, ways_on=""):
+        assert train.main(["-o", str(run), "-l", str(tmp_path / "logs"), "--preset", "demo"]) == 2
+    assert "process 7 is at work in it; end it first (Ctrl-C or SIGTERM saves)" in capsys.readouterr().err
+
+
+def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = mixed / "report.html"
+    page.write_text("running")
+    assert emergency_recovery.main([str(mixed), "--dry-run"]) == 0 and page.read_text() == "running"
+    with alone_in(mixed, ways_on=""):
+        assert emergency_recovery.main([str(mixed)]) == 0 and page.read_text() == "running"  # the run's own to renew
+    assert emergency_recovery.main([str(mixed)]) == 0 and "gone without a word" in page.read_text()
+    assert f"done:        renewed {page}" in capsys.readouterr().out
+
+
+def test_a_disk_that_refuses_is_said_after_the_diagnosis(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        assert emergency_recovery.main([str(mixed)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr()
+    assert "state:       killed" in said.out and f"cannot write to {mixed} (File too large); free space" in said.err
+
+
+def test_a_run_that_had_saved_nothing_is_told_to_begin_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert emergency_recovery.main([str(write_run(tmp_path, [event("started")]))]) == 5
+    assert "it has saved nothing yet; the command that began it begins it anew" in capsys.readouterr().err
+
+
+def test_a_directory_that_nothing_was_written_to_is_gone_again(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "a" / "b", ways_on=""):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a" / "b").exists()
 
 
 HALF = "batch_size", "gradient_accumulation_steps", "fp16_run"
@@ -345,8 +405,9 @@ def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed
 
 
 def test_a_run_that_still_trains_is_not_started_twice(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(mixed, [event("started")], pid=os.getpid(), host=platform.node())
-    assert emergency_recovery.main([str(mixed), "--restart"]) == 2
+    write_run(mixed, [event("started")], host=platform.node())
+    with alone_in(mixed, ways_on=""):
+        assert emergency_recovery.main([str(mixed), "--restart"]) == 2
     assert "still at work" in capsys.readouterr().err
 
 
