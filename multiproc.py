@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errors import UserError
+from signals import ending_at_once
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
@@ -94,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, command = parser().parse_known_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
-        return launch(args, command)
+        with ending_at_once():
+            return launch(args, command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cache import cache_directory
+from files import write_atomic
 from run_log import LOG
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -94,7 +94,7 @@ def _compile(compiler: str, path: Path) -> bool:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             LOG.warning("%s can't compile %s: the decoder's loops run in PyTorch (%s)", compiler, SOURCE.name, last)
             return False
-        os.replace(built, path)
+        write_atomic(path, built.read_bytes())  # a power cut leaves no half library under this name
     return True
 
 
