@@ -195,6 +195,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             part=self.group.rank,
             is_endless=True,
+            tell=lambda message: self.emit(Event(self.progress.step, "loader_died", message)),
         )
 
     @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process

@@ -31,6 +31,7 @@ ROWS = (
     ),
     ("features", "smart_tuner.monitors", "smart_tuner.search_space", "diagnosis", "gst", "speakers"),
     ("report", "batching", "mel_files", "drop_frames"),
+    ("loading",),
     ("data_utils", "model"),
     ("loss_function",),
     ("auxiliary_losses",),
