@@ -353,7 +353,8 @@ class Trainer:
 
     def _judged(self) -> Validated | None:
         """None where memory does not suffice, which is told: no reason to lose what was trained."""
-        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        batches = self.group.beating(loader)
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
         try:
             return validate(self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device)

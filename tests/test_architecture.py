@@ -20,7 +20,7 @@ ROWS = (
     ("files",),
     (
         "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
-        "reduction", "recompute", "attention", "module_norms",
+        "reduction", "recompute", "attention", "module_norms", "pulse",
     ),
     ("tools", "run_log", "stopping"),
     ("text", "hparams", "launching", "run_files"),
