@@ -61,7 +61,8 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 def save(checkpoint: Checkpoint, directory: Path) -> Path:
     """Writes `step_<step>.pt` and makes it `last`. The weights must be finite.
 
-    Temp file in the same directory -> fsync -> manifest with sha256 -> rename -> fsync of the directory -> pointer.
+    Temp file in the same directory -> fsync -> manifest with sha256 -> fsync of the directory -> rename -> fsync of the
+    directory -> pointer.
     Raises OSError (disk full and the like) with the older checkpoints untouched.
     """
     assert all_finite(checkpoint.model), "a checkpoint with non-finite weights would poison every restart"
@@ -80,6 +81,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
         if path.exists():  # the same step again: until the rename, the manifest must also vouch for the old file
             manifest["replaces"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
+        _fsync_directory(directory)  # or a power cut might leave the new file with the old manifest
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

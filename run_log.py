@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -164,13 +165,14 @@ def _open_for_append(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line; a half-written last line (a kill) is passed over."""
+    """Every whole line; half of one (a kill) and what is no JSON (blocks lost in a power cut) are passed over."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as f:  # the half line may end within a character
         for line in f:
             if line.endswith("\n"):
-                yield json.loads(line)
+                with suppress(ValueError):
+                    yield json.loads(line)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

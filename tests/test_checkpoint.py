@@ -60,7 +60,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, target: str, nth: int, error: type
 
 # ---- saving
 
-CALLS = (("torch.save", 1), ("os.fsync", 4), ("os.replace", 3))  # that often in one save
+CALLS = (("torch.save", 1), ("os.fsync", 5), ("os.replace", 3))  # that often in one save
 CRASHES = [(target, nth) for target, n in CALLS for nth in range(1, n + 1)]
 
 

@@ -89,6 +89,17 @@ def test_a_half_written_last_line_is_passed_over_and_cut_on_reopening(tmp_path: 
     assert half not in (tmp_path / "metrics.jsonl").read_bytes()
 
 
+def test_blocks_that_a_power_cut_left_empty_cost_their_own_lines_only(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, attempt=1)
+    for step in range(10, 60, 10):
+        log.write(step_record(step))
+    log.close()
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    second = content.index(b"\n") + 20
+    (tmp_path / "metrics.jsonl").write_bytes(content[:second] + bytes(300) + content[second + 300 :])
+    assert [step for step, _ in steps_in(tmp_path)] == [10, 40, 50]
+
+
 def test_a_run_without_metrics_reads_as_empty(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
