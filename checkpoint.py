@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import re
-import tempfile
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,10 +70,9 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     path = checkpoint_path(directory, checkpoint.step)
     content = {"format": FORMAT, **{name: getattr(checkpoint, name) for name in ("step", "model", "training")}}
     content["voice"] = dict(vars(checkpoint.voice))
-    handle, name = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with temporary.open("xb") as f:
             _write(content, f)
             f.flush()
             os.fsync(f.fileno())
@@ -138,22 +137,26 @@ def all_checkpoints(directory: Path) -> list[Path]:
     """By step, newest first."""
     if not directory.is_dir():
         return []
-    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), reverse=True)
+    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name) and not p.is_dir()), reverse=True)
 
 
 def problem_of(path: Path) -> str | None:
     """Why a checkpoint can't be trusted, by its manifest; None if it is whole."""
+    if not path.exists():
+        return "is a link to nothing"
     try:
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        versions = (manifest, manifest.get("replaces", {}))
+        if path.stat().st_size not in [version.get("bytes") for version in versions]:
+            return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
+        if sha256_of(path) not in [version.get("sha256") for version in versions]:
+            return "differs from its manifest's sha256"
     except FileNotFoundError:
         return "has no manifest"
-    except ValueError:
+    except (ValueError, AttributeError):  # no JSON, or no object
         return "has an unreadable manifest"
-    versions = (manifest, manifest.get("replaces", {}))
-    if path.stat().st_size not in [version.get("bytes") for version in versions]:
-        return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
-    if sha256_of(path) not in [version.get("sha256") for version in versions]:
-        return "differs from its manifest's sha256"
+    except OSError as error:  # a disk that fails
+        return f"can't be read ({error.strerror})"
     return None
 
 
@@ -179,16 +182,19 @@ class Verdict:
 
 def verdict(path: Path) -> Verdict:
     """Manifest, readability, and whether every number is finite: all that can be known without training."""
-    n_bytes, match = path.stat().st_size, NAME.fullmatch(path.name)
+    match = NAME.fullmatch(path.name)
     step = int(match[1]) if match else None
-    problem = problem_of(path) if path.with_suffix(".json").exists() else None
+    n_bytes = path.stat().st_size if path.exists() else 0
+    problem = problem_of(path) if path.with_suffix(".json").exists() or not path.exists() else None
     if problem is None:
         try:
             content = read(path)
             problem = _problem_inside(content)
             step = content["step"] if problem is None else step
         except UserError as error:
-            problem = str(error).removeprefix(f"{path} ")
+            problem = str(error).removeprefix(f"{path} ").partition(". ")[0]
+        except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
+            problem = "is no checkpoint of this trainer"
     return Verdict(path, step, n_bytes, problem)
 
 

@@ -6,6 +6,7 @@ never changes a checkpoint.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
         done, command = act(args, diagnosis, findings)
     if args.json:
-        print(rescue.as_json(diagnosis, findings, [*done, " ".join(command)]))
+        print(rescue.as_json(diagnosis, findings, [*done, shlex.join(command)]))
     else:
         print(epilogue(diagnosis, done, command))
     if not args.restart or args.dry_run:
@@ -102,7 +103,9 @@ def renewed_report(directory: Path) -> Path:
 
 def table(findings: "Findings") -> str:
     """One line for each file of checkpoints/."""
-    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or 'whole'}" for v in findings.verdicts]
+    newest = findings.newest
+    good = {v.path: "whole, the newest: training goes on from it" if v is newest else "whole" for v in findings.good}
+    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or good[v.path]}" for v in findings.verdicts]
     return "\n".join(["checkpoints:", *(rows or ["  none"])])
 
 
@@ -111,7 +114,9 @@ def epilogue(diagnosis: "Diagnosis", done: Sequence[str], command: Sequence[str]
     lines += [f"safer:       {reason}" for reason in diagnosis.reasons]
     if diagnosis.state not in ("running", "finished"):
         lines.append(f"to go on:    python emergency_recovery.py {diagnosis.directory} --restart")
-        lines.append(f"which runs:  {' '.join(command)}")
+        lines.append(f"which runs:  {shlex.join(command)}")
+        if diagnosis.command and diagnosis.processes == 1 and not diagnosis.safer:
+            lines.append(f"or as it was, by its own command: python {shlex.join(diagnosis.command)}")
     return "\n".join(lines)
 
 

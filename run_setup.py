@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from errors import UserError, report
-from files import write_atomic
+from files import refusals_explained, write_atomic
 from hparams import HParams, Resolved, field_info, hparams_hash
 from run_files import read_mapping
 from run_log import LOG
@@ -76,7 +76,8 @@ def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
     """
     is_made_here = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
+    with refusals_explained(f"to {directory}", next_step="free space there (df -h), or name another -o"):
+        directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

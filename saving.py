@@ -1,6 +1,5 @@
 """Checkpoints written while training goes on: copied within the step, written by a thread, at most one at a time."""
 
-import errno
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +11,7 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from errors import is_out_of_memory
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from files import NO_ROOM
 
 
 @dataclass(frozen=True)

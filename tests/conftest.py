@@ -58,6 +58,17 @@ def memory_room(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@contextmanager
+def room_in_files(n_bytes: int) -> Iterator[None]:
+    """The disk is full for whatever would grow a file of this process beyond so many bytes, until the block ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def write_corpus(folder: Path) -> Path:
     """Five training and two validation tones of 0.2 to 0.32 s at 8 kHz, with `train.txt` and `val.txt`."""
     (folder / "wavs").mkdir(parents=True)

@@ -6,7 +6,6 @@ import os
 import pickle
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import room_in_files
 from telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 from test_trainer import logs_are_closed, trained
 
@@ -131,12 +131,8 @@ def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.C
 
 
 def test_a_disk_that_refuses_is_said_after_the_diagnosis(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    try:
+    with room_in_files(100):
         assert emergency_recovery.main([str(mixed)]) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr()
     assert "state:       killed" in said.out and f"cannot write to {mixed} (File too large); free space" in said.err
 
@@ -263,11 +259,19 @@ def mixed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     torch.save({"state_dict": {}}, folder / "nvidia.pt")
     (folder / "holiday.pt").write_bytes(b"\xff\xd8\xff\xe0 not a checkpoint")
     (folder / "evil.pt").write_bytes(pickle.dumps(Malicious()))
+    torch.save({"format": 1, "epoch": 3}, folder / "other.pt")
+    (folder / "folder.pt").mkdir()
+    (folder / "gone.pt").symlink_to(tmp_path / "nothing")
+    (folder / "step_00000010.pt").symlink_to(tmp_path / "nothing")
+    (folder / "step_00000011.pt").mkdir()
+    (folder / "step_00000011.json").write_text("[]")
     monkeypatch.chdir(tmp_path)
     return run
 
 
 EXPECTED: Mapping[str, str | None] = {
+    "step_00000011.pt": "unreadable manifest",
+    "step_00000010.pt": "link to nothing",
     "step_00000009.pt": "optimiser state that is not finite",
     "step_00000008.pt": "weights that are not finite",
     "step_00000007.pt": "bytes, its manifest says",
@@ -277,11 +281,14 @@ EXPECTED: Mapping[str, str | None] = {
     "nvidia.pt": "no checkpoint of this trainer",
     "holiday.pt": "was refused",
     "evil.pt": "could run foreign code",
+    "other.pt": "no checkpoint of this trainer",
+    "folder.pt": "Is a directory",
+    "gone.pt": "link to nothing",
 }
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.pt")}
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.pt") if p.is_file()}
 
 
 def test_every_file_gets_its_verdict_and_none_is_executed(mixed: Path) -> None:
@@ -305,10 +312,10 @@ def test_pointers_are_repaired_and_no_checkpoint_is_changed(mixed: Path) -> None
 
 def test_a_dry_run_writes_nothing(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mixed / "checkpoints" / "last.json").unlink()
-    before = {path: path.stat().st_mtime_ns for path in mixed.rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in mixed.rglob("*")}
     switches = ["--dry-run", "--restart", "--strip-optimizer", "--export-weights"]
     assert emergency_recovery.main([str(mixed), *switches]) == 0
-    assert {path: path.stat().st_mtime_ns for path in mixed.rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in mixed.rglob("*")} == before
     assert "train.py" in capsys.readouterr().out
 
 
@@ -329,7 +336,7 @@ def test_json_is_one_object(mixed: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_setting_aside_moves_only_what_is_named_like_a_checkpoint(mixed: Path) -> None:
     before = hashes(mixed / "checkpoints")
     moved = rescue.quarantine(rescue.examine(mixed))
-    assert sorted(path.name for path in moved) == [f"step_0000000{step}.pt" for step in (7, 8, 9)]
+    assert sorted(path.name for path in moved) == [f"step_{step:08d}.pt" for step in (7, 8, 9, 10, 11)]
     assert hashes(mixed / "checkpoints") == before  # all of them, some in another place
     assert {p.name for p in (mixed / "checkpoints").glob("*.pt")} >= {"evil.pt", "holiday.pt", "nvidia.pt"}
 
@@ -338,7 +345,7 @@ def test_nothing_whole_is_exit_5(mixed: Path, capsys: pytest.CaptureFixture[str]
     for step in (2, 4, 6):
         ckpt.checkpoint_path(mixed / "checkpoints", step).write_bytes(b"gone")
     assert emergency_recovery.main([str(mixed)]) == 5
-    assert "none of its 9 checkpoints is whole" in capsys.readouterr().err
+    assert "none of its 14 checkpoints is whole" in capsys.readouterr().err
 
 
 def test_a_named_checkpoint_that_is_damaged_is_refused(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:

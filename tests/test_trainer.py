@@ -21,7 +21,7 @@ from features import read_mel
 from healing import Diverged
 from hparams import HParams
 from model import Tacotron2
-from run_log import Event, Record, RunLog, StepRecord, read_metrics
+from run_log import Event, Record, RunLog, StepRecord, read_jsonl, read_metrics
 from stepper import Stepper
 from trainer import Limits, StopRequest, Trainer
 
@@ -330,7 +330,7 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
 
     def fill_at_step_3(trainer: Watched) -> None:
         trainer.settle(wait=True)  # the limit is the process's: it must not outlast or precede the write
-        room = 12_000 if trainer.progress.step in (3, 4) else soft  # enough for the logs
+        room = 0 if trainer.progress.step in (3, 4) else soft  # nothing may be written at all
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
 
     trainer.on_step = fill_at_step_3
@@ -342,6 +342,8 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     assert [e.step for e in trainer.events("saved")] == [2, 6, 6]  # again after the last validation
     (failed,) = trainer.events("save_failed")
     assert failed.step == 4 and "too large" in failed.message
+    told = [(event["kind"], event["step"]) for event in read_jsonl(tmp_path / "events.jsonl")]
+    assert told == [("saved", 2), ("save_failed", 4), ("saved", 6), ("saved", 6)]  # in full, as soon as there was room
     assert [p.name for p in ckpt.all_checkpoints(tmp_path / "checkpoints")] == ["step_00000006.pt", "step_00000002.pt"]
 
 

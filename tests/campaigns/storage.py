@@ -16,7 +16,6 @@ from trainer import Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAMAGES, FULL_DISKS = 1000, 20
-LEAST_ROOM = 12_000  # bytes that the logs of a few steps need
 
 ENTRIES = (
     "train.py -o {out} -l {out} -c {evil} --preset demo --max-steps 1",
@@ -78,7 +77,7 @@ def full_disks(place: Place, chance: random.Random) -> Row:
     for i in range(n):
         directory = place.folder / f"full{i}"
         trainer = trainer_of(place.hparams("iters_per_checkpoint=2"), directory, limits=Limits(max_steps=6))
-        room = LEAST_ROOM + (size - LEAST_ROOM) * i // n
+        room = size * i // n
 
         def limit(t: object, trainer: object = trainer, room: int = room) -> None:
             trainer.settle(wait=True)  # type: ignore[attr-defined]
