@@ -20,6 +20,7 @@ from run_setup import is_in_use
 
 State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "killed", "not_started"]
 COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event
+COPIES = {"previous", "mlflow-artifacts"}  # folders under which run.json is no run's that could go on
 ROSE = 3.0  # a loss of so many times its recent median has risen
 RECENT = 20  # step records that count as recent
 LEAST_SILENCE_S = 300.0  # nobody is called dead sooner
@@ -65,7 +66,7 @@ def story(diagnosis: Diagnosis) -> str:
 
 def newest_run(root: Path) -> Path:
     """The run under `root`, however deep, that wrote last. NothingToRecover if there is none."""
-    runs = [path.parent for path in root.rglob("run.json") if "previous" not in path.relative_to(root).parts]
+    runs = [path.parent for path in root.rglob("run.json") if not COPIES & set(path.relative_to(root).parts)]
     if not runs:
         raise NothingToRecover(f"no run under {root}/: name the directory that was given to train.py as -o")
     return max(runs, key=_last_write)

@@ -41,12 +41,12 @@ def state(run: Run, *, now: float) -> Verdict:
     return Verdict("bad", "state_silent", {"silent_s": silent_s}) if silent_s else Verdict("good", "state_running")
 
 
-def health(run: Run) -> list[Verdict]:
+def health(run: Run, *, now: float) -> list[Verdict]:
     """Everything that is wrong, the worst first; one good verdict if nothing is."""
+    found = [Verdict("bad", "health_down")] if state(run, now=now).level == "bad" else []
     if not run.steps:
-        return [Verdict("plain", "health_nothing")]
+        return found or [Verdict("plain", "health_nothing")]
     newest = run.steps[-1]
-    found = []
     if not isfinite(number(newest["losses"].get("total"))):
         found.append(Verdict("bad", "health_not_finite", {"step": newest["step"]}))
     recent_from = newest["step"] * (1 - RECENT_SHARE)

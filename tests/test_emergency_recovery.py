@@ -211,10 +211,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_newest_run_is_found_however_deep(tmp_path: Path) -> None:
-    for i, name in enumerate(("a", "b/deep/er", "c", "c/previous/1")):
+    for i, name in enumerate(("a", "b/deep/er", "c", "c/previous/1", "c/mlflow-artifacts/1/artifacts")):
         run = write_run(tmp_path / name, [event("started")])
         for path in run.glob("*.*"):
-            os.utime(path, (1e9, 1e9 + (50 if name.startswith("b") else i)))
+            os.utime(path, (1e9, 1e9 + {"b/deep/er": 50, "c/mlflow-artifacts/1/artifacts": 99}.get(name, i)))
     assert newest_run(tmp_path) == tmp_path / "b/deep/er"
     with pytest.raises(NothingToRecover, match="no run under"):
         newest_run(tmp_path / "nothing")

@@ -295,6 +295,7 @@ def test_a_run_whose_records_are_far_apart_may_be_silent_for_longer(tmp_path: Pa
         ([step_record(100)], ["health_good"]),
         ([], ["health_nothing"]),
         ([step_record(100, total=nan)], ["health_not_finite"]),
+        ([step_record(100), Event(100, "crashed", "")], ["health_down"]),
         ([step_record(100), Event(95, "skipped", "")], ["health_alert"]),
         ([step_record(100), Event(50, "skipped", "")], ["health_good"]),
         ([step_record(100), Event(99, "skipped", ""), Event(99, "save_failed", "")], ["health_alert"] * 2),
@@ -311,7 +312,7 @@ def test_health(log: RunLog, tmp_path: Path, records: list, keys: list[str]) -> 
     for record in records:
         log.write(record)
     log.close()
-    found = verdicts.health(read_run(tmp_path))
+    found = verdicts.health(read_run(tmp_path), now=time.time())
     assert [verdict.key for verdict in found] == keys
     assert found[0].level == ("bad" if any(verdict.level == "bad" for verdict in found) else found[0].level)
 
