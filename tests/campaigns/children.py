@@ -141,10 +141,10 @@ class Toll:
         end = newest_step(self.run) + 20
         is_same = ends_like_undisturbed(self.place, self.run, self.settings, end)
         text = (
-            f"{self.unusable} runs that the same command could not resume, {self.corrupt} corrupt or lost checkpoints; "
-            f"at most {self.finished} steps of a finished interval lost (saved every {SAVE_EVERY}), and {self.beside} "
-            "trained while the next checkpoint was in flight; weights and optimiser at step "
-            f"{end} {'equal' if is_same else 'DIFFER FROM'} an undisturbed run's"
+            f"{self.unusable} runs that the same command could not resume, {self.corrupt} corrupt checkpoints accepted "
+            f"or told ones lost; at most {self.finished} steps of a finished interval lost (saved every {SAVE_EVERY}), "
+            f"and {self.beside} trained while the next checkpoint was in flight; weights and optimiser at step {end} "
+            f"{'equal' if is_same else 'DIFFER FROM'} an undisturbed run's"
         )
         return text, is_same and not self.unusable and not self.corrupt and self.finished <= SAVE_EVERY
 
