@@ -318,6 +318,7 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths) -> int:
         trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
         raise
     finally:
+        trainer.group.rest()
         close_all(trainer.observers)
     if trainer.group.is_first:
         LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))

@@ -166,6 +166,10 @@ class Group:
         yield
         self.pulse.beat()
 
+    def rest(self) -> None:
+        """Training is over; what is still to be written may take its time."""
+        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+
     def beating(self, items: Iterable[T]) -> Iterator[T]:
         """The items; each that is asked for is a sign of life."""
         for item in items:

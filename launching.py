@@ -62,7 +62,8 @@ class Failure:
 
     def __str__(self) -> str:
         if self.stood_s:
-            return f"process {self.local_rank} did nothing for {self.stood_s:.0f} s (it hung, or waits for one)"
+            how = "it hung, or waits for one: --hang_timeout"
+            return f"process {self.local_rank} did nothing for {self.stood_s:.0f} s ({how})"
         by = f"was killed by signal {self.exit_code - 128}" if self.exit_code > 128 else f"exited with {self.exit_code}"
         return f"process {self.local_rank} {by}"
 
@@ -122,7 +123,7 @@ class Agent(LocalElasticAgent):
 
     def _hanging(self) -> Failure | None:
         """After each process was asked to print where it is; one that is stopped can't."""
-        rank = self.watch.standing() if self.watch is not None else None
+        rank = self.watch.standing(ended=self.exit_codes()) if self.watch is not None else None
         if rank is None or self.watch is None:
             return None
         assert self._pcontext is not None

@@ -4,7 +4,7 @@ import faulthandler
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 FOLDER = "TACOTRON2_PULSES"  # environment variable, of the launcher's making: where the files are
@@ -43,13 +43,13 @@ class Watch:
         self.folder, self.timeout_s = folder, timeout_s
         self._looked_at = self._since = time.monotonic()
 
-    def standing(self) -> int | None:
+    def standing(self, *, ended: Container[int] = ()) -> int | None:
         """The process that has stood still for longest, if that is too long: the others wait for it."""
         now = time.monotonic()
         if now - self._looked_at > ALL_STOOD_S:
             self._since = now
         self._looked_at = now
-        beats = {int(path.name): path.stat().st_mtime for path in self.folder.iterdir()}
+        beats = {int(path.name): path.stat().st_mtime for path in self.folder.iterdir() if int(path.name) not in ended}
         first = min(beats, key=lambda rank: beats[rank], default=None)
         is_late = first is not None and now - max(beats[first], self._since) > self.timeout_s
         return first if is_late else None

@@ -151,7 +151,7 @@ def test_a_process_that_hangs_is_named_with_the_place_and_all_go_on_from_the_che
     finally:
         started.end()
     said = started.said.read_text()
-    assert "did nothing for 5 s (it hung, or waits for one); starting all again, 1 more times" in said
+    assert "did nothing for 5 s (it hung, or waits for one: --hang_timeout); starting all again, 1 more times" in said
     assert "in _train" in said and "going on from step" in said  # where the other one waited
 
 

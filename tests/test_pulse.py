@@ -33,6 +33,7 @@ def test_who_has_stood_still_for_longest_is_named(watch: Watch) -> None:
     age(watch.folder / "0", 20)
     age(watch.folder / "1", 30)
     assert watch.standing() == 1
+    assert watch.standing(ended=[1]) == 0
     watch.forget()
     assert watch.standing() is None
 
@@ -79,6 +80,8 @@ def test_every_step_and_every_validation_batch_is_a_sign_of_life_and_work_for_al
     ahead_s()
     assert moved(group.greatest(1))
     assert all(moved(batch) for batch in group.beating(batches()))
+    group.rest()
+    assert ahead_s() > 3600
     for agreed in (group.from_first, group.in_turn):
         assert agreed(ahead_s) > 3600
         assert moved(None)

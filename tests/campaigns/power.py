@@ -71,10 +71,14 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def is_possible() -> bool:
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
+
+
 def power_cuts(place: Place, chance: random.Random) -> Row:
     """As kills, but what was not synced is gone as well; the cache of mels is on that disk too."""
     fault = "power cut (ext4 shut down, what was not synced is gone)"
-    if os.geteuid() != 0 or not Path("/dev/loop-control").exists() or not shutil.which("mkfs.ext4"):
+    if not is_possible():
         return Row(fault, "not tried: it needs root, loop devices and mkfs.ext4", False)
     longest_s, disk, cache = launch_s(place), Disk(place.folder), os.environ["TACOTRON2_CACHE"]
     os.environ["TACOTRON2_CACHE"] = str(disk.mounted_at / "cache")
