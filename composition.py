@@ -33,7 +33,6 @@ from trainer import Limits, Outcome, Trainer
 
 # A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
 FILES_PATIENCE_S = 120.0
-MAKE_ROOM = "free space there (df -h), or name another"
 WAYS_ON = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
 
 
@@ -82,7 +81,7 @@ def train_in(group: Group, paths: run_setup.RunPaths, settings: Resolved, option
 
 def look(paths: run_setup.RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
-    with refusals_explained(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
+    with refusals_explained(f"to {paths.log_directory}", next_step=f"{run_setup.MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
     directory = paths.directory
     is_fresh = run_setup.is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
@@ -172,7 +171,7 @@ def open_run(
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+    with refusals_explained(f"to {directory}", next_step=f"{run_setup.MAKE_ROOM} -o"):
         if is_fresh and (aside := run_setup.move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
         attempt = run_setup.write_run_info(

@@ -25,7 +25,6 @@ ROSE = 3.0  # a loss of so many times its recent median has risen
 RECENT = 20  # step records that count as recent
 LEAST_SILENCE_S = 300.0  # nobody is called dead sooner
 SILENCE_IN_GAPS = 3.0  # times the longest of the recent gaps between records: a validation may take long
-RECENT_RECORDS = 50
 FORMED, LOST = 0.5, 0.25  # free-running alignment that had been there, and that is gone
 
 
@@ -122,7 +121,7 @@ def saved_hparams(run: Run) -> HParams:
 
 def unusual_silence_s(run: Run, *, now: float) -> float:
     """Seconds since the newest record, where records used to come sooner; else 0."""
-    times = [time for line in run.steps[-RECENT_RECORDS:] if isfinite(time := number(line.get("time")))]
+    times = [time for line in run.steps[-RECENT:] if isfinite(time := number(line.get("time")))]
     longest_gap = max((b - a for a, b in pairwise(times)), default=0.0)
     silence_s = now - run.last_time if run.last_time is not None else 0.0
     return silence_s if silence_s > max(LEAST_SILENCE_S, SILENCE_IN_GAPS * longest_gap) else 0.0

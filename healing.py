@@ -182,6 +182,18 @@ class Healing:
         )
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
 
+    def spared(self, validate: Callable[[], T], *, step: int) -> T | None:
+        """What `validate` finds; None where memory does not suffice for it, which is told: no reason to end a run."""
+        try:
+            return validate()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"memory does not suffice for a validation ({first_line(error)}); training goes on without it"
+        self.stepper.model.train()
+        self.emit(Event(step, "not_validated", message))
+        return None
+
     def after_step(self, done: StepResult, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
         """Tells what was wrong, if anything was. Diverged if the run must go back."""
         if done.fault is None:

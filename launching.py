@@ -123,8 +123,8 @@ class Agent(LocalElasticAgent):
 
     def _hanging(self) -> Failure | None:
         """After each process was asked to print where it is; one that is stopped can't."""
-        rank = self.watch.standing(ended=self.exit_codes()) if self.watch is not None else None
-        if rank is None or self.watch is None:
+        rank = None if self.watch is None else self.watch.standing(ended=self.exit_codes())
+        if self.watch is None or rank is None:
             return None
         assert self._pcontext is not None
         for pid in self._pcontext.pids().values():

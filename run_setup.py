@@ -38,6 +38,7 @@ OWN_FILES = (
     "diagnosis.json",
 )
 DEMO = "demo corpus"
+MAKE_ROOM = "free space there (df -h), or name another"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
     """
     is_made_here = not directory.exists()
-    with refusals_explained(f"to {directory}", next_step="free space there (df -h), or name another -o"):
+    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
     try:

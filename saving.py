@@ -57,11 +57,13 @@ class Saver:
         assert self._pending is None, "the checkpoint before is still being written"
         try:
             self._pending = self._thread.submit(self._write, snapshot(checkpoint), best_score)
+            return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self._pending = Future()
-            self._pending.set_result(self._write(checkpoint, best_score))
+        # outside of the handler: the error's traceback would keep the half of a copy alive
+        self._pending = Future()
+        self._pending.set_result(self._write(checkpoint, best_score))
 
     def collect(self, *, wait: bool = False) -> Written | None:
         """What became of the last checkpoint, told once; None while it is being written and where there is none."""

@@ -15,7 +15,6 @@ from torch import Tensor
 import checkpoint as ckpt
 from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
 from distributed import ALONE, Group
-from errors import first_line, is_out_of_memory
 from healing import Diverged, Healing
 from hparams import HParams
 from model import Tacotron2
@@ -26,7 +25,7 @@ from saving import Saver
 from schedule import Progress
 from signals import StopRequest
 from stepper import Stepper
-from validation import Validated, references_of, to_log_mel_units, validate
+from validation import references_of, to_log_mel_units, validate
 from voices import decode_limits, voice_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
@@ -327,7 +326,14 @@ class Trainer:
         """Judges the model, moves plateau and early-stopping counters, tells everybody. None: for lack of memory."""
         progress, began = self.progress, time.perf_counter()
         self._validated_at = progress.step
-        result = self._judged()
+        loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
+        result = self.healing.spared(
+            lambda: validate(
+                self.model, self.group.beating(loader), self.references, self.hp, self.corpus.stats, limits, self.device
+            ),
+            step=progress.step,
+        )
         if result is None:
             return None
         alignment = result.free_running.get("alignment", 0.0)
@@ -350,21 +356,6 @@ class Trainer:
         self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
         self.healing.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
         return record
-
-    def _judged(self) -> Validated | None:
-        """None where memory does not suffice, which is told: no reason to lose what was trained."""
-        loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
-        batches = self.group.beating(loader)
-        limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
-        try:
-            return validate(self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = f"memory does not suffice for a validation ({first_line(error)}); training goes on without it"
-        self.model.train()
-        self.emit(Event(self.progress.step, "not_validated", message))
-        return None
 
     def _alert_on_alignment(self, alignment: float) -> None:
         hp, step = self.hp, self.progress.step

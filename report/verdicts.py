@@ -1,4 +1,4 @@
-"""What a person wants to know first: does it run, is it healthy, does it align. Pure; words are in messages.yaml."""
+"""What a person wants to know first: does it run, is it healthy, does it align. Words are in messages.yaml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
