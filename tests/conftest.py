@@ -59,8 +59,8 @@ def memory_room(n_bytes: int) -> Iterator[None]:
 
 
 @contextmanager
-def room_in_files(n_bytes: int) -> Iterator[None]:
-    """The disk is full for whatever would grow a file of this process beyond so many bytes, until the block ends."""
+def disk_that_takes(n_bytes: int) -> Iterator[None]:
+    """No file may grow beyond that: what a full disk is to a writer, also for root."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import room_in_files
+from conftest import disk_that_takes
 from telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 from test_trainer import logs_are_closed, trained
 
@@ -131,7 +131,7 @@ def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.C
 
 
 def test_a_disk_that_refuses_is_said_after_the_diagnosis(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with room_in_files(100):
+    with disk_that_takes(100):
         assert emergency_recovery.main([str(mixed)]) == 2
     said = capsys.readouterr()
     assert "state:       killed" in said.out and f"cannot write to {mixed} (File too large); free space" in said.err

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import room_in_files
+from conftest import disk_that_takes
 
 from run_log import (
     EvalRecord,
@@ -106,7 +106,7 @@ def test_what_a_full_disk_refuses_waits_for_room(tmp_path: Path, caplog: pytest.
     log = RunLog(tmp_path, attempt=1)
     log.write(step_record(10))
     size = (tmp_path / "metrics.jsonl").stat().st_size
-    with room_in_files(size + 50), caplog.at_level(logging.WARNING, "tacotron2"):  # of half a line
+    with disk_that_takes(size + 50), caplog.at_level(logging.WARNING, "tacotron2"):  # of half a line
         for step in (20, 30, 40):
             log.write(step_record(step))
         assert (tmp_path / "metrics.jsonl").stat().st_size == size, "a half line stayed"
@@ -122,7 +122,7 @@ def test_lines_that_found_no_room_until_the_end_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = RunLog(tmp_path, attempt=1)
-    with room_in_files(0), caplog.at_level(logging.WARNING, "tacotron2"):
+    with disk_that_takes(0), caplog.at_level(logging.WARNING, "tacotron2"):
         log.write(step_record(10))
         log.write(step_record(20))
         log.close()

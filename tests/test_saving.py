@@ -1,13 +1,12 @@
 """Checkpoints written beside training: of one step, one at a time, and what a full disk costs."""
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Signal
 
 import pytest
 import torch
-from conftest import memory_room
+from conftest import disk_that_takes, memory_room
 from test_checkpoint import made
 from test_trainer import assert_same, logs_are_closed, trainer_of, weights_of
 
@@ -87,13 +86,9 @@ def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_be
         ckpt.save(made(step), tmp_path)
     ckpt.point(tmp_path, "best", ckpt.checkpoint_path(tmp_path, 2), score=0.1)
     saver = saver_of(tmp_path, keep_last=2, milestone_every=1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    try:
+    with disk_that_takes(500):
         saver.start(made(6), best_score=None)
         done = saver.collect(wait=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done is not None and done.path is None and "too large" in done.problem
     assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
     left = ckpt.all_checkpoints(tmp_path)
