@@ -86,7 +86,7 @@ def signals(place: Place, chance: random.Random) -> Row:
     for _ in range(place.times(SIGNALS)):
         number, begun_at = chance.choice((signal.SIGTERM, signal.SIGINT)), newest_step(run)
         ledger.begin_at(begun_at)
-        death = signalled(chance.uniform(0.02, longest_s), number)
+        death = signalled(chance.uniform(0.02, 2 * longest_s), number)
         wrong += death(lambda: place.train(run, settings, ENDLESS)) != 128 + number
         before_training += ledger.reached.value == begun_at
         lost = max(lost, ledger.reached.value - newest_step(run))
