@@ -7,17 +7,15 @@ whatever the number of loader processes.
 """
 
 import hashlib
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from errors import UserError
 from features import Feature, MelStats, read_mel
@@ -27,8 +25,6 @@ from speakers import row_tensor
 MAX_BANDS = 16  # 4.4 % padding on 1032 utterances of 0.8 to 6.5 s in batches of 16; 8 bands give 7.7 %, 32 give 2.8 %
 TEXT_MULTIPLE = 4  # tokens; fewer distinct text shapes at under 2 tokens a text
 LEAST_FRAME_MULTIPLE = 4  # frames, with bands
-MAX_AUTO_WORKERS = 8
-FEW_CORES = 4
 
 
 @dataclass(frozen=True)
@@ -332,67 +328,3 @@ class BatchPlan:
         if self.max_batch_frames:
             return size * self.shape(batch)[1] <= self.max_batch_frames
         return size <= self.batch_size
-
-
-# ---- loading
-
-
-class PlannedBatches(Dataset[Batch]):
-    """The batches of a plan, or one process's part of each, padded as the whole batch is. A batch is its own key."""
-
-    def __init__(self, dataset: MelDataset, plan: BatchPlan, *, r: int, part: int = 0) -> None:
-        self.dataset, self.plan, self.r, self.part = dataset, plan, r, part
-
-    def __getitem__(self, batch: Sequence[int]) -> Batch:
-        items = [self.dataset[index] for index in self.plan.part(batch, self.part)]
-        collated = collate(items, r=self.r, stats=self.dataset.stats, pad_to=self.plan.shape(batch))
-        return collated if self.part < len(batch) else replace(collated, counts=False)
-
-
-def make_loader(
-    dataset: MelDataset,
-    plan: BatchPlan,
-    *,
-    epoch: int,
-    r: int,
-    first_batch: int = 0,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    part: int = 0,
-    is_endless: bool = False,
-) -> Iterable[Batch]:
-    """The batches of one epoch from `first_batch` on, the same for any number of workers; of each one process's part.
-
-    is_endless: then the epochs after it, by the same workers, which load ahead across the borders. Iterating draws
-    nothing from torch's global generator, so that a resumed epoch leaves the model's dropout alone.
-    """
-    assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
-    batches = plan.epoch(epoch)[first_batch:]
-    return DataLoader(
-        PlannedBatches(dataset, plan, r=r, part=part),
-        batch_size=None,  # each item is a batch
-        sampler=_and_later_epochs(batches, plan, epoch) if is_endless else batches,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        multiprocessing_context=_worker_context() if num_workers else None,
-        generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
-    )
-
-
-def _and_later_epochs(batches: Sequence[Sequence[int]], plan: BatchPlan, epoch: int) -> Iterator[Sequence[int]]:
-    yield from batches
-    for later in count(epoch + 1):
-        yield from plan.epoch(later)
-
-
-def _worker_context() -> str:
-    # fork copies locks that the trackers' threads or CUDA may hold at that moment
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
-
-def loader_workers(setting: int | str, *, n_cores: int | None = None) -> int:
-    """`num_workers` as a number; "auto" is 0 on up to 4 cores (mels come from the cache: the model needs them more)."""
-    if setting != "auto":
-        return int(setting)
-    cores = n_cores or os.cpu_count() or 1
-    return 0 if cores <= FEW_CORES else min(MAX_AUTO_WORKERS, cores // 2)

@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import re
-import tempfile
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +61,8 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 def save(checkpoint: Checkpoint, directory: Path) -> Path:
     """Writes `step_<step>.pt` and makes it `last`. The weights must be finite.
 
-    Temp file in the same directory -> fsync -> manifest with sha256 -> rename -> fsync of the directory -> pointer.
+    Temp file in the same directory -> fsync -> manifest with sha256 -> fsync of the directory -> rename -> fsync of the
+    directory -> pointer.
     Raises OSError (disk full and the like) with the older checkpoints untouched.
     """
     assert all_finite(checkpoint.model), "a checkpoint with non-finite weights would poison every restart"
@@ -69,10 +70,9 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     path = checkpoint_path(directory, checkpoint.step)
     content = {"format": FORMAT, **{name: getattr(checkpoint, name) for name in ("step", "model", "training")}}
     content["voice"] = dict(vars(checkpoint.voice))
-    handle, name = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with temporary.open("xb") as f:
             _write(content, f)
             f.flush()
             os.fsync(f.fileno())
@@ -80,6 +80,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
         if path.exists():  # the same step again: until the rename, the manifest must also vouch for the old file
             manifest["replaces"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
+        _fsync_directory(directory)  # or a power cut might leave the new file with the old manifest
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -99,7 +100,9 @@ def _write(content: Mapping[str, Any], file: IO[bytes]) -> None:
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point())
+    # a sum is finite only if its terms are, and needs no memory; a sum that overflows is looked into
+    floating = [t for t in tensors.values() if t.is_floating_point()]
+    return all(bool(torch.isfinite(t.sum()) or torch.isfinite(t).all()) for t in floating)
 
 
 def sha256_of(path: Path) -> str:
@@ -134,22 +137,26 @@ def all_checkpoints(directory: Path) -> list[Path]:
     """By step, newest first."""
     if not directory.is_dir():
         return []
-    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name)), reverse=True)
+    return sorted((p for p in directory.iterdir() if NAME.fullmatch(p.name) and not p.is_dir()), reverse=True)
 
 
 def problem_of(path: Path) -> str | None:
     """Why a checkpoint can't be trusted, by its manifest; None if it is whole."""
+    if not path.exists():
+        return "is a link to nothing"
     try:
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        versions = (manifest, manifest.get("replaces", {}))
+        if path.stat().st_size not in [version.get("bytes") for version in versions]:
+            return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
+        if sha256_of(path) not in [version.get("sha256") for version in versions]:
+            return "differs from its manifest's sha256"
     except FileNotFoundError:
         return "has no manifest"
-    except ValueError:
+    except (ValueError, AttributeError):  # no JSON, or no object
         return "has an unreadable manifest"
-    versions = (manifest, manifest.get("replaces", {}))
-    if path.stat().st_size not in [version.get("bytes") for version in versions]:
-        return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
-    if sha256_of(path) not in [version.get("sha256") for version in versions]:
-        return "differs from its manifest's sha256"
+    except OSError as error:  # a disk that fails
+        return f"can't be read ({error.strerror})"
     return None
 
 
@@ -175,16 +182,19 @@ class Verdict:
 
 def verdict(path: Path) -> Verdict:
     """Manifest, readability, and whether every number is finite: all that can be known without training."""
-    n_bytes, match = path.stat().st_size, NAME.fullmatch(path.name)
+    match = NAME.fullmatch(path.name)
     step = int(match[1]) if match else None
-    problem = problem_of(path) if path.with_suffix(".json").exists() else None
+    n_bytes = path.stat().st_size if path.exists() else 0
+    problem = problem_of(path) if path.with_suffix(".json").exists() or not path.exists() else None
     if problem is None:
         try:
             content = read(path)
             problem = _problem_inside(content)
             step = content["step"] if problem is None else step
         except UserError as error:
-            problem = str(error).removeprefix(f"{path} ")
+            problem = str(error).removeprefix(f"{path} ").partition(". ")[0]
+        except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
+            problem = "is no checkpoint of this trainer"
     return Verdict(path, step, n_bytes, problem)
 
 

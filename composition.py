@@ -5,6 +5,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -20,6 +21,7 @@ from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
 from distributed import ALONE, Group, joined, place_of
 from errors import DataError, GaveUp, NothingToRecover, UserError
+from files import refusals_explained
 from hparams import HParams, Resolved
 from messages import language_of
 from model import Tacotron2
@@ -31,6 +33,7 @@ from trainer import Limits, Outcome, Trainer
 
 # A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
 FILES_PATIENCE_S = 120.0
+WAYS_ON = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,16 @@ def train(settings: Resolved, options: Options) -> int:
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
-    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group:
-        return train_in(group, settings, options)
+    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
+        paths = run_setup.run_paths(options.output, options.logs, hp)
+        group.from_first(lambda: alone.enter_context(run_setup.alone_in(paths.directory, ways_on=WAYS_ON)))
+        return train_in(group, paths, settings, options)
 
 
-def train_in(group: Group, settings: Resolved, options: Options) -> int:
+def train_in(group: Group, paths: run_setup.RunPaths, settings: Resolved, options: Options) -> int:
     hp = settings.hparams
-    paths = run_setup.run_paths(options.output, options.logs, hp)
-    if group.is_first:
-        configure_logging(paths.log_directory)
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    is_fresh, is_demo = group.from_first(lambda: look(paths.directory, settings, options))
+    is_fresh, is_demo = group.from_first(lambda: look(paths, settings, options))
     corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
     check_same_data(group.gathered(corpus.fingerprint))
     data = run_setup.DEMO if is_demo else hp.training_files
@@ -77,8 +79,11 @@ def train_in(group: Group, settings: Resolved, options: Options) -> int:
             attempt_log.close()
 
 
-def look(directory: Path, settings: Resolved, options: Options) -> tuple[bool, bool]:
+def look(paths: run_setup.RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
+    with refusals_explained(f"to {paths.log_directory}", next_step=f"{run_setup.MAKE_ROOM} -l"):
+        configure_logging(paths.log_directory)
+    directory = paths.directory
     is_fresh = run_setup.is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
     goes_on = not is_fresh and ckpt.all_checkpoints(directory / "checkpoints")
     if options.checkpoint is not None and not goes_on:
@@ -166,11 +171,12 @@ def open_run(
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
-    if is_fresh and (aside := run_setup.move_aside(directory)):
-        LOG.warning("starting anew; the old run is kept in %s", aside)
-    attempt = run_setup.write_run_info(
-        directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
-    )
+    with refusals_explained(f"to {directory}", next_step=f"{run_setup.MAKE_ROOM} -o"):
+        if is_fresh and (aside := run_setup.move_aside(directory)):
+            LOG.warning("starting anew; the old run is kept in %s", aside)
+        attempt = run_setup.write_run_info(
+            directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
+        )
     return saved, attempt
 
 
@@ -311,6 +317,7 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths) -> int:
         trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
         raise
     finally:
+        trainer.group.rest()
         close_all(trainer.observers)
     if trainer.group.is_first:
         LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))

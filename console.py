@@ -35,9 +35,20 @@ def configure_logging(log_directory: Path | None = None) -> None:
     LOG.addHandler(shown)
     if log_directory is not None:
         log_directory.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_directory / "train.log", encoding="utf-8")
+        file = LogFile(log_directory / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
+
+
+class LogFile(logging.FileHandler):
+    """A full disk costs it lines, which is said once, and not the console a traceback for each of them."""
+
+    is_refused = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.is_refused:
+            self.is_refused = True
+            LOG.warning("%s can't be written: it lacks lines from here on, until there is room", self.baseFilename)
 
 
 def duration(seconds: float) -> str:

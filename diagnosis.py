@@ -1,10 +1,10 @@
 """What became of a run, from its files alone: whether it ended, when and why, and what would be safer. No torch."""
 
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite, nan
 from pathlib import Path
 from statistics import median
@@ -12,14 +12,19 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from errors import NothingToRecover, UserError
+from console import duration
+from errors import NothingToRecover, UserError, says_no_memory
 from hparams import HParams, create_hparams
 from run_files import Record, Run, number, read_mapping, read_run
+from run_setup import is_in_use
 
 State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "killed", "not_started"]
 COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event
+COPIES = {"previous", "mlflow-artifacts"}  # folders under which run.json is no run's that could go on
 ROSE = 3.0  # a loss of so many times its recent median has risen
 RECENT = 20  # step records that count as recent
+LEAST_SILENCE_S = 300.0  # nobody is called dead sooner
+SILENCE_IN_GAPS = 3.0  # times the longest of the recent gaps between records: a validation may take long
 FORMED, LOST = 0.5, 0.25  # free-running alignment that had been there, and that is gone
 
 
@@ -44,7 +49,10 @@ class Diagnosis:
 
 def story(diagnosis: Diagnosis) -> str:
     """For a person."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(diagnosis.at)) if diagnosis.at else "an unknown time"
+    when = "at an unknown time"
+    if diagnosis.at:
+        ago = duration(max(time.time() - diagnosis.at, 0.0))
+        when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(diagnosis.at))}, {ago} ago"
     lines = [f"run:         {diagnosis.directory}"]
     lines.append(f"state:       {diagnosis.state.replace('_', ' ')}: {diagnosis.why}")
     lines.append(f"last record: step {diagnosis.step}, {when}")
@@ -57,7 +65,7 @@ def story(diagnosis: Diagnosis) -> str:
 
 def newest_run(root: Path) -> Path:
     """The run under `root`, however deep, that wrote last. NothingToRecover if there is none."""
-    runs = [path.parent for path in root.rglob("run.json") if "previous" not in path.relative_to(root).parts]
+    runs = [path.parent for path in root.rglob("run.json") if not COPIES & set(path.relative_to(root).parts)]
     if not runs:
         raise NothingToRecover(f"no run under {root}/: name the directory that was given to train.py as -o")
     return max(runs, key=_last_write)
@@ -76,7 +84,7 @@ def diagnose(directory: Path) -> Diagnosis:
     if not run.info and not run.events and not (directory / "checkpoints").is_dir():
         raise UserError(f"{directory} holds no run: neither run.json nor checkpoints/ is in it")
     attempt = _last_attempt(run)
-    state, why = _state(run.info, attempt)
+    state, why = state_of(run, now=time.time())
     written = read_mapping(directory / "diagnosis.json", []) if state == "gave_up" else {}
     causes, safer, reasons = _advice(run, attempt, state)
     lines = [*attempt, *run.steps, *run.evals]
@@ -111,22 +119,17 @@ def saved_hparams(run: Run) -> HParams:
         return create_hparams()
 
 
-def is_alive(info: Mapping[str, Any]) -> bool:
-    """Whether the process that run.json names still trains on this machine."""
-    if info.get("host") != platform.node() or not isinstance(info.get("pid"), int):
-        return False
-    try:
-        os.kill(info["pid"], 0)
-        words = Path(f"/proc/{info['pid']}/cmdline").read_bytes()
-    except PermissionError:  # somebody else's process has that number now, or the run is somebody else's
-        return False
-    except (ProcessLookupError, OSError):
-        return False
-    return b"train" in words or b"python" in words
+def unusual_silence_s(run: Run, *, now: float) -> float:
+    """Seconds since the newest record, where records used to come sooner; else 0."""
+    times = [time for line in run.steps[-RECENT:] if isfinite(time := number(line.get("time")))]
+    longest_gap = max((b - a for a, b in pairwise(times)), default=0.0)
+    silence_s = now - run.last_time if run.last_time is not None else 0.0
+    return silence_s if silence_s > max(LEAST_SILENCE_S, SILENCE_IN_GAPS * longest_gap) else 0.0
 
 
-def _state(info: Mapping[str, Any], attempt: Sequence[Record]) -> tuple[State, str]:
-    kinds = {line["kind"]: line for line in attempt}
+def state_of(run: Run, *, now: float) -> tuple[State, str]:
+    """What became of the newest launch, and why. Whether it lives on another machine is told by its silence alone."""
+    kinds = {line["kind"]: line for line in _last_attempt(run)}
     if "gave_up" in kinds:
         return "gave_up", kinds["gave_up"].get("message", "")
     if "crashed" in kinds:
@@ -134,9 +137,12 @@ def _state(info: Mapping[str, Any], attempt: Sequence[Record]) -> tuple[State, s
     if "ended" in kinds:
         reason = kinds["ended"].get("message", "")
         return ("finished", reason) if reason in COMPLETE else ("interrupted", reason)
-    if is_alive(info):
-        return "running", f"process {info['pid']} is still at work"
-    if "started" not in kinds:
+    host, silence_s = run.info.get("host"), unusual_silence_s(run, now=now)
+    is_elsewhere = host != platform.node() and run.last_time is not None and not silence_s
+    if is_in_use(run.directory) or is_elsewhere:
+        hangs = f", but has recorded nothing for {duration(silence_s)}: does it hang?" if silence_s else ""
+        return "running", f"process {run.info.get('pid')} on {host} is still at work{hangs}"
+    if "started" not in kinds and not run.steps:
         return "not_started", "it ended before its first step"
     hint = "killed from outside (kill -9, the system's out-of-memory killer), a power cut or a crash of the machine"
     return "killed", f"it stopped without a word: {hint}"
@@ -163,10 +169,10 @@ def _advice(run: Run, attempt: Sequence[Record], state: State) -> tuple[list[str
     advice, hp = _Advice(), saved_hparams(run)
     if state in ("running", "finished", "interrupted"):
         return [], {}, []
-    text = " ".join(f"{line['kind']} {line.get('message', '')}" for line in attempt).lower()
-    if "out of memory" in text or "out_of_memory" in text or "can't allocate" in text or "memoryerror" in text:
+    said = [(line["kind"], str(line.get("message", ""))) for line in attempt]
+    if any(kind == "out_of_memory" or says_no_memory(message) for kind, message in said):
         _memory(advice, hp)
-    if "save_failed" in text or "no space left" in text:
+    if any(kind == "save_failed" or "No space left" in message for kind, message in said):
         advice.cause("the disk was full or failing: free some space before going on (df -h)")
     _numbers(advice, run.steps[-RECENT:], attempt, hp)
     _alignment(advice, run.evals, hp)

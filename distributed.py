@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from errors import UserError
 from hparams import DistributedParams
+from pulse import Pulse, pulse_of
 from run_log import LOG
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class Group:
     local_rank: int = 0
     device: torch.device = torch.device("cpu")
     host: Any = None  # a gloo process group, for what is not on the device
+    pulse: Pulse = Pulse(None)  # it beats before this process waits for others, with patience where they may work long
 
     @property
     def is_first(self) -> bool:
@@ -100,6 +102,7 @@ class Group:
 
     def greatest(self, *values: float) -> tuple[int, ...]:
         """Of each value the greatest that any process has, as an integer; a truth that one of them knows holds."""
+        self.pulse.beat()
         counts = torch.tensor([int(value) for value in values])
         if self.size > 1:
             dist.all_reduce(counts, dist.ReduceOp.MAX, group=self.host)
@@ -118,7 +121,8 @@ class Group:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.host)
+        with self._patience():
+            dist.broadcast_object_list(box, src=0, group=self.host)
         return box[0]
 
     def gathered(self, value: T) -> list[T]:
@@ -126,12 +130,14 @@ class Group:
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value, group=self.host)
+        with self._patience():
+            dist.all_gather_object(values, value, group=self.host)
         return cast(list[T], values)
 
     def from_first(self, make: Callable[[], T]) -> T:
         """What the first process makes; its UserError is everybody's."""
-        made, error = _attempt(make) if self.is_first else (None, None)
+        with self._patience():
+            made, error = _attempt(make) if self.is_first else (None, None)
         made, error = self.same((made, error))
         if error is not None:
             raise error
@@ -146,11 +152,29 @@ class Group:
         for is_mine in (self.local_rank == 0, self.local_rank != 0):
             error: UserError | None = None
             if is_mine:
-                made, error = _attempt(make)
+                with self._patience():
+                    made, error = _attempt(make)
             for one in self.gathered(error):
                 if one is not None:
                     raise one
         return cast(T, made)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Around what may take hours: the pass over a large corpus, here or in another process."""
+        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+        yield
+        self.pulse.beat()
+
+    def rest(self) -> None:
+        """Training is over; what is still to be written may take its time."""
+        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+
+    def beating(self, items: Iterable[T]) -> Iterator[T]:
+        """The items; each that is asked for is a sign of life."""
+        for item in items:
+            self.pulse.beat()
+            yield item
 
     # -- adding up --------------------------------------------------------------------------------------------
 
@@ -169,6 +193,7 @@ class Group:
         """
         if self.size == 1:
             return
+        self.pulse.beat()
         with_gradient = [p for p in parameters if p.grad is not None]
         flat = torch.cat([cast(Tensor, p.grad).reshape(-1) for p in with_gradient])
         sent = flat.to(torch.bfloat16) if compression == "bf16" else flat
@@ -243,8 +268,11 @@ def best_device() -> torch.device:
 @contextmanager
 def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
     """The group that this process is one of, until the block ends. UserError if a GPU that it needs isn't there."""
+    pulse = pulse_of(int(os.environ.get("LOCAL_RANK", "0")))
+    if pulse.path is not None or (place is not None and place.has_launcher):
+        _end_with(os.getppid())
     if place is None:
-        yield Group(device=best_device())
+        yield Group(device=best_device(), pulse=pulse)
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -255,8 +283,6 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
             )
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
-    if place.has_launcher:
-        _end_with(os.getppid())
     backend = chosen_backend(hp, device, is_first=place.rank == 0)
     dist.init_process_group(
         backend,
@@ -268,7 +294,7 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
     )
     try:
         host = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Group(place.rank, place.size, place.local_rank, device, host)
+        yield Group(place.rank, place.size, place.local_rank, device, host, pulse)
         dist.barrier(group=host)  # whoever hosts the rendezvous must not leave before the others
     except UserError:  # mostly everybody's: nobody leaves while another still reads what it is
         with suppress(RuntimeError):  # but not where it is one process's own

@@ -6,17 +6,17 @@ never changes a checkpoint.
 
 import argparse
 import os
-import subprocess
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from errors import UserError
+from files import refusals_explained
 from switches import with_dashes
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
-    from checkpoint import Verdict
     from diagnosis import Diagnosis
     from rescue import Findings
 
@@ -53,33 +53,34 @@ def run(args: argparse.Namespace) -> int:
     findings = rescue.examine(directory)
     if not args.json:
         print(f"{story(diagnosis)}\n{table(findings)}")
-    best = rescue.chosen(findings, args.checkpoint, directory)
-    done, command = act(args, diagnosis, findings, best)
-    if args.json:
-        print(rescue.as_json(diagnosis, findings, [*done, " ".join(command)]))
-    else:
-        print(epilogue(diagnosis, done, command))
     if args.notify and not args.dry_run:
         notify(story(diagnosis))
+    with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
+        done, command = act(args, diagnosis, findings)
+    if args.json:
+        print(rescue.as_json(diagnosis, findings, [*done, shlex.join(command)]))
+    else:
+        print(epilogue(diagnosis, done, command))
     if not args.restart or args.dry_run:
         return 0
     if diagnosis.state == "running":
         raise UserError(f"{directory}: {diagnosis.why}; stop it first (Ctrl-C or SIGTERM saves), then --restart")
-    return start(command, diagnosis)
+    start(command, diagnosis)
 
 
-def act(
-    args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings", best: "Verdict"
-) -> tuple[list[str], list[str]]:
+def act(args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings") -> tuple[list[str], list[str]]:
     """Repairs and writes what was asked for. -> what was done, in words; the command that goes on"""
     import rescue
 
-    directory = diagnosis.directory
+    directory, is_running = diagnosis.directory, diagnosis.state == "running"
     proposed = directory / rescue.PROPOSAL
     command = rescue.restart_command(diagnosis, proposed, checkpoint=args.checkpoint)
+    done = [] if args.dry_run or is_running else [f"renewed {renewed_report(directory)}"]
+    best = rescue.chosen(findings, args.checkpoint, directory)
     if args.dry_run:
         return [], command
-    done = [] if diagnosis.state == "running" else rescue.repair_pointers(directory, findings)
+    if not is_running:
+        done += rescue.repair_pointers(directory, findings)
     if diagnosis.state not in ("running", "finished"):
         rescue.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
         done.append(f"wrote {proposed}")
@@ -87,14 +88,24 @@ def act(
         done.append(f"wrote {rescue.strip_optimizer(best.path, directory)}")
     if args.export_weights:
         done.append(f"wrote {rescue.export_weights(best.path, directory)}")
-    if args.restart and diagnosis.state != "running":
+    if args.restart and not is_running:
         done += [f"set aside {path}" for path in rescue.quarantine(findings)]
     return done, command
 
 
+def renewed_report(directory: Path) -> Path:
+    """The page that the run left says that it trains."""
+    from messages import language_of
+    from report.page import write_report
+
+    return write_report(directory, language_of(os.environ))
+
+
 def table(findings: "Findings") -> str:
     """One line for each file of checkpoints/."""
-    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or 'whole'}" for v in findings.verdicts]
+    newest = findings.newest
+    good = {v.path: "whole, the newest: training goes on from it" if v is newest else "whole" for v in findings.good}
+    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or good[v.path]}" for v in findings.verdicts]
     return "\n".join(["checkpoints:", *(rows or ["  none"])])
 
 
@@ -103,7 +114,9 @@ def epilogue(diagnosis: "Diagnosis", done: Sequence[str], command: Sequence[str]
     lines += [f"safer:       {reason}" for reason in diagnosis.reasons]
     if diagnosis.state not in ("running", "finished"):
         lines.append(f"to go on:    python emergency_recovery.py {diagnosis.directory} --restart")
-        lines.append(f"which runs:  {' '.join(command)}")
+        lines.append(f"which runs:  {shlex.join(command)}")
+        if diagnosis.command and diagnosis.processes == 1 and not diagnosis.safer:
+            lines.append(f"or as it was, by its own command: python {shlex.join(diagnosis.command)}")
     return "\n".join(lines)
 
 
@@ -128,13 +141,13 @@ def notify(text: str) -> None:
     courier.close()
 
 
-def start(command: Sequence[str], diagnosis: "Diagnosis") -> int:
-    """The training, in the directory where it was first started, in the foreground. -> its exit code"""
+def start(command: Sequence[str], diagnosis: "Diagnosis") -> NoReturn:
+    """Becomes the training, in the directory where it was first started: signals reach it, its exit code is ours."""
     folder = diagnosis.working_directory
-    there = folder if folder and os.path.isdir(folder) else None
+    if folder and os.path.isdir(folder):
+        os.chdir(folder)
     sys.stdout.flush()
-    code = subprocess.run(command, cwd=there, check=False).returncode
-    return code if code >= 0 else 128 - code
+    os.execv(command[0], list(command))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,8 +8,14 @@
 The commands print the message without a traceback; anything else that is raised is a defect of ours.
 """
 
+import re
 from collections.abc import Sequence
 
+# What is said where memory ended: by CUDA, the CPU's allocator, cuBLAS, C++, Python, and oneDNN, which says no more
+NO_MEMORY = re.compile(
+    "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
+    "could not (create|execute) a (primitive|memory object)$"
+)
 SHOWN_PROBLEMS = 10  # a report stays on one screen; the count says how many more there are
 
 
@@ -29,6 +35,23 @@ class GaveUp(UserError):
 
 class NothingToRecover(UserError):
     exit_code = 5
+
+
+def first_line(error: Exception) -> str:
+    """What it says, without the rest that PyTorch adds; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a step or a copy failed for lack of memory, on whatever device."""
+    try:
+        return isinstance(error, MemoryError) or says_no_memory(str(error))
+    except MemoryError:  # not even for its text
+        return True
+
+
+def says_no_memory(text: str) -> bool:
+    return NO_MEMORY.search(text.lower()) is not None
 
 
 def report(problems: Sequence[str], *, headline: str) -> str:

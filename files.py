@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and one message where the disk refuses them."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from errors import UserError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import torch
 import checkpoint as ckpt
 from data_utils import Batch
 from distributed import ALONE, Group
-from errors import GaveUp
+from errors import GaveUp, first_line, is_out_of_memory
 from files import write_atomic
 from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
@@ -32,7 +32,6 @@ T = TypeVar("T")
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"
 SUSPECTS = 50  # utterances that a diagnosis names
 KEPT_IN_DOUBT = 5  # checkpoints more than usual, while steps are bad
-NO_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")
 
 
 class Diverged(Exception):
@@ -41,12 +40,6 @@ class Diverged(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
         self.fault = fault
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
 
 
 class Healing:
@@ -168,12 +161,12 @@ class Healing:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                self._halve(parts, progress, step, reason)
-                if self.group.size > 1:  # the others are in the middle of this step: all start anew, with smaller parts
+                if self.group.size > 1:  # the others are in the middle of this step: all start anew, in smaller parts
+                    self._halve(parts, progress, step, first_line(error))
                     raise
-            # outside of the handler: the error's traceback would keep the tensors of the step alive
+                failure = error.with_traceback(None)  # which would keep the tensors of the step alive
             self.stepper.abandon()
+            self._halve(parts, progress, step, first_line(failure))
 
     def _halve(self, parts: Sequence[Batch], progress: Progress, step: int, reason: str) -> None:
         largest = max(map(len, parts))
@@ -188,6 +181,18 @@ class Healing:
             "Faster: fp16_run=True, which lowers memory, a smaller batch_size, or max_batch_frames"
         )
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
+
+    def spared(self, validate: Callable[[], T], *, step: int) -> T | None:
+        """What `validate` finds; None where memory does not suffice for it, which is told: no reason to end a run."""
+        try:
+            return validate()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"memory does not suffice for a validation ({first_line(error)}); training goes on without it"
+        self.stepper.model.train()
+        self.emit(Event(step, "not_validated", message))
+        return None
 
     def after_step(self, done: SeenStep, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
         """Tells what was wrong, if anything was. Diverged if the run must go back."""

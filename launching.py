@@ -26,6 +26,7 @@ from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
 from errors import UserError
+from pulse import FOLDER, TELLS_WHERE, Watch
 from run_log import LOG
 
 KILL_AFTER_S = 5  # what the others get to end by themselves when one of them has died
@@ -33,6 +34,7 @@ FOLLOW_WITHIN_S = 30.0  # and where one has ended on purpose, as all of them do
 SAVE_WITHIN_S = 300  # after a signal to the launcher; a second one ends them at once
 INTERRUPTED = (130, 143)
 ON_PURPOSE = frozenset({2, 3, 4, 5, *INTERRUPTED})  # a restart would only say it again
+TELL_WITHIN_S = 2.0  # how long processes get to print where they hang
 TAIL_LINES = 30
 
 
@@ -46,6 +48,7 @@ class Launch:
     node_rank: int = 0
     rdzv_endpoint: str = ""
     max_restarts: int = 0
+    hang_timeout_s: float = 0.0  # a process that does nothing for so long is ended like a dead one; 0: never
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,12 @@ class Failure:
     local_rank: int
     exit_code: int
     log: str  # what it said; "" where that went to the terminal
+    stood_s: float = 0.0  # it hung and was killed for it
 
     def __str__(self) -> str:
+        if self.stood_s:
+            how = "it hung, or waits for one: --hang_timeout"
+            return f"process {self.local_rank} did nothing for {self.stood_s:.0f} s ({how})"
         by = f"was killed by signal {self.exit_code - 128}" if self.exit_code > 128 else f"exited with {self.exit_code}"
         return f"process {self.local_rank} {by}"
 
@@ -81,6 +88,7 @@ class Agent(LocalElasticAgent):
     """The agent of one machine, with another opinion on what a failure is and how long to wait."""
 
     failure: Failure | None = None
+    watch: Watch | None = None
 
     def exit_codes(self) -> dict[int, int]:
         """Of the processes that have ended, by their number on this machine; negative for a signal."""
@@ -90,20 +98,40 @@ class Agent(LocalElasticAgent):
         return {rank: code for rank, code in polled.items() if code is not None}
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        failed = {rank: code for rank, code in self.exit_codes().items() if code}
-        if failed:
+        failure = self._first_failure() or self._hanging()
+        if failure is not None:
             assert self._pcontext is not None
-            rank = first_cause(failed)
-            code = failed[rank] if failed[rank] > 0 else 128 - failed[rank]
-            self.failure = Failure(rank, code, self._pcontext.stderrs[rank])
-            if code in ON_PURPOSE:
+            self.failure = failure
+            if failure.exit_code in ON_PURPOSE:
                 self._remaining_restarts = 0
                 self._let_them_follow()
             elif self._remaining_restarts:
-                LOG.warning("%s; starting all again, %d more times at most", self.failure, self._remaining_restarts)
+                LOG.warning("%s; starting all again, %d more times at most", failure, self._remaining_restarts)
             self._pcontext.close(signal.SIGTERM, KILL_AFTER_S)
             self._end_their_children()
+            if self.watch is not None:
+                self.watch.forget()
         return super()._monitor_workers(worker_group)
+
+    def _first_failure(self) -> Failure | None:
+        failed = {rank: code for rank, code in self.exit_codes().items() if code}
+        if not failed:
+            return None
+        assert self._pcontext is not None
+        rank = first_cause(failed)
+        return Failure(rank, failed[rank] if failed[rank] > 0 else 128 - failed[rank], self._pcontext.stderrs[rank])
+
+    def _hanging(self) -> Failure | None:
+        """After each process was asked to print where it is; one that is stopped can't."""
+        rank = None if self.watch is None else self.watch.standing(ended=self.exit_codes())
+        if self.watch is None or rank is None:
+            return None
+        assert self._pcontext is not None
+        for pid in self._pcontext.pids().values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, TELLS_WHERE)
+        time.sleep(TELL_WITHIN_S)
+        return Failure(rank, 128 + signal.SIGKILL, self._pcontext.stderrs[rank], self.watch.timeout_s)
 
     def _let_them_follow(self) -> None:
         deadline = time.monotonic() + FOLLOW_WITHIN_S
@@ -158,8 +186,13 @@ def run(launch: Launch) -> int:
     """
     threads = max(1, (os.cpu_count() or 1) // launch.n_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each; more than there are cores would fight for them
-    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as logs:
-        agent = agent_of(launch, Path(logs))
+    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder:
+        agent = agent_of(launch, Path(folder) / "logs")
+        if launch.hang_timeout_s:
+            pulses = Path(folder) / "pulses"
+            pulses.mkdir()
+            os.environ[FOLDER] = str(pulses)  # which the processes inherit
+            agent.watch = Watch(pulses, timeout_s=launch.hang_timeout_s)
         try:
             agent.run()
         except SignalException as stopped:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errors import UserError
+from signals import ending_at_once
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
@@ -44,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     add("--node_rank", type=at_least(0), metavar="R", help="this one among them, from 0, which writes the run")
     add("--rdzv_endpoint", default="", metavar="HOST:PORT", help="where they meet: a free port on machine 0")
     add("--max_restarts", type=at_least(0), default=0, metavar="N", help="go on so many times after a process died")
+    text = "a process that does nothing for so long, a step and a text's speech included, hangs and is ended; 0: never"
+    add("--hang_timeout", type=at_least(0), default=600, metavar="S", help=text)
     return p
 
 
@@ -86,6 +89,7 @@ def launch(args: argparse.Namespace, command: Sequence[str]) -> int:
             node_rank=args.node_rank or 0,
             rdzv_endpoint=args.rdzv_endpoint,
             max_restarts=args.max_restarts,
+            hang_timeout_s=args.hang_timeout,
         )
     )
 
@@ -94,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, command = parser().parse_known_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
-        return launch(args, command)
+        with ending_at_once():
+            return launch(args, command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

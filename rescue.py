@@ -82,6 +82,8 @@ def quarantine(findings: Findings) -> list[Path]:
 def chosen(findings: Findings, path: Path | None, run: Path) -> ckpt.Verdict:
     """The checkpoint to go on from: the one that was asked for, else the newest whole one."""
     if path is None:
+        if findings.newest is None and not findings.verdicts:
+            raise NothingToRecover(f"{run}: it has saved nothing yet; the command that began it begins it anew")
         if findings.newest is None:
             raise NothingToRecover(
                 f"{run}: none of its {len(findings.verdicts)} checkpoints is whole; start anew with "

@@ -7,21 +7,27 @@ Symbols used throughout: B batch, T_text tokens, T_mel frames, T_dec decoder ste
 channels, D hidden width, L audio samples.
 """
 
+import errno
 import json
 import logging
+import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from files import NO_ROOM
 from metrics import StopReason
 
 LOG = logging.getLogger("tacotron2")
+WAITING_LINES = 10_000  # kept in memory while the disk is full: some days of a run
 REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later what they lack, or do without
 
 
@@ -85,7 +91,10 @@ class Event:
 Record = StepRecord | EvalRecord | Event
 
 URGENT_KINDS = frozenset(  # events to act on
-    {"alignment_alert", "skipped", "save_failed", "not_saved", "tightened", "rollback", "gave_up", "out_of_memory"}
+    {
+        *("alignment_alert", "skipped", "save_failed", "not_saved", "not_validated", "tightened", "rollback"),
+        *("gave_up", "out_of_memory"),
+    }
 )
 
 
@@ -122,7 +131,7 @@ class RunLog:
     def __init__(self, directory: Path, *, attempt: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.attempt = directory, attempt
-        self._files = {name: _open_for_append(directory / name) for name in ("metrics.jsonl", "events.jsonl")}
+        self._files = {name: _Lines(directory / name) for name in ("metrics.jsonl", "events.jsonl")}
 
     def write(self, record: Record) -> None:
         content = asdict(record)
@@ -138,8 +147,7 @@ class RunLog:
 
     def _append(self, name: str, content: dict[str, Any]) -> None:
         line = {"time": round(time.time(), 3), "attempt": self.attempt, **content}
-        self._files[name].write(json.dumps(line, ensure_ascii=False, allow_nan=True) + "\n")
-        self._files[name].flush()
+        self._files[name].append(json.dumps(line, ensure_ascii=False, allow_nan=True))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -150,24 +158,54 @@ def _type_name(record: Record) -> str:
     return {StepRecord: "step", EvalRecord: "eval", Event: "event"}[type(record)]
 
 
-def _open_for_append(path: Path) -> Any:
-    """Opens at a line's start even if a kill left half a line behind."""
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as f:
-            content = f.read()
-            if not content.endswith(b"\n"):
-                f.truncate(content.rfind(b"\n") + 1)
-    return path.open("a", encoding="utf-8")
+class _Lines:
+    """Appends whole lines to a file. Those that a full disk refuses wait for room, so that training can go on."""
+
+    def __init__(self, path: Path) -> None:
+        """At a line's start, even if a kill left half a line behind."""
+        content = path.read_bytes() if path.exists() else b""
+        if not content.endswith(b"\n"):
+            path.touch()
+            os.truncate(path, content.rfind(b"\n") + 1)
+        self.path, self._file = path, path.open("ab", buffering=0)
+        self._waiting: deque[bytes] = deque(maxlen=WAITING_LINES)
+
+    def append(self, line: str) -> None:
+        was_refused = bool(self._waiting)
+        self._waiting.append(line.encode("utf-8") + b"\n")
+        try:
+            while self._waiting:
+                self._write(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            if not was_refused:
+                LOG.warning("%s can't be written (%s): its lines wait until it can", self.path, error.strerror)
+
+    def _write(self, line: bytes) -> None:
+        """All of it, or OSError and nothing."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.truncate(self.path, size)
+            raise
+
+    def close(self) -> None:
+        if self._waiting:
+            LOG.warning("%s lacks its newest %d lines: the disk has no room for them", self.path, len(self._waiting))
+        self._file.close()
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line; a half-written last line (a kill) is passed over."""
+    """Every whole line; half of one (a kill) and what is no JSON (blocks lost in a power cut) are passed over."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as f:  # the half line may end within a character
         for line in f:
             if line.endswith("\n"):
-                yield json.loads(line)
+                with suppress(ValueError):
+                    yield json.loads(line)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
@@ -211,6 +249,7 @@ class Queued:
         self.patience_s, self.closes_last = patience_s, closes_last
         self.name = type(observer).__name__.removesuffix("Observer")
         self._closing = closing or threading.Event()
+        self._is_told = False  # of a full disk
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=size)
         self._thread = threading.Thread(target=self._work, name=f"observer {self.name}", daemon=True)
         self._thread.start()
@@ -258,11 +297,19 @@ class Queued:
                     return
                 getattr(self.observer, method)(argument)
             except Exception as error:  # noqa: BLE001 - the border: whatever a tracker does, training goes on
+                if method == "on_record" and isinstance(error, OSError) and error.errno in NO_ROOM:
+                    self._tell_of_full_disk(error)
+                    continue
                 reason = str(error) if isinstance(error, ObserverOff) else f"{type(error).__name__}: {error}"
                 LOG.warning("%s is off for the rest of this run: %s", self.name, reason)
                 if method != "close":
                     self._drain()
                 return
+
+    def _tell_of_full_disk(self, error: OSError) -> None:
+        if not self._is_told:
+            LOG.warning("%s can't write (%s): it goes on when there is room, without what it missed", self.name, error)
+        self._is_told = True
 
     def _drain(self) -> None:
         while self._queue.get()[0] != "close":

@@ -1,5 +1,6 @@
 """The run directory before training starts: where it is, what it already holds, and whether that may go on."""
 
+import fcntl
 import json
 import os
 import platform
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from typing import Any
 import yaml
 
 from errors import UserError, report
-from files import write_atomic
+from files import refusals_explained, write_atomic
 from hparams import HParams, Resolved, field_info, hparams_hash
+from run_files import read_mapping
 from run_log import LOG
 
 OWN_FILES = (
@@ -35,6 +38,7 @@ OWN_FILES = (
     "diagnosis.json",
 )
 DEMO = "demo corpus"
+MAKE_ROOM = "free space there (df -h), or name another"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,47 @@ def _no_place(switch: str, directory: Path) -> list[str]:
     if not there.is_dir():
         return [f"{switch} {directory}: {there} is a file, not a directory"]
     return [] if os.access(there, os.W_OK | os.X_OK) else [f"{switch} {directory}: no permission to write in {there}"]
+
+
+@contextmanager
+def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
+    """One process at a time writes into a run directory. The lock goes with the process, however that ends.
+
+    UserError if another one is at work there. An empty directory that this made is gone again at the end.
+    """
+    is_made_here = not directory.exists()
+    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+        directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        pid = read_mapping(directory / "run.json", []).get("pid")
+        raise UserError(f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {ways_on}") from None
+    except OSError as error:  # some network file systems have no locks
+        LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        if is_made_here:
+            with suppress(OSError):  # it holds a run by now
+                directory.rmdir()
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a process of this machine, or one whose lock is seen here, is at work in a run directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here: alone_in has said so
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def launch_id() -> str:

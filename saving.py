@@ -1,6 +1,5 @@
 """Checkpoints written while training goes on: copied within the step, written by a thread, at most one at a time."""
 
-import errno
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 import checkpoint as ckpt
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from errors import is_out_of_memory
+from files import NO_ROOM
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,20 @@ class Saver:
         self._pending: Future[Written] | None = None
 
     def start(self, checkpoint: ckpt.Checkpoint, *, best_score: float | None) -> None:
-        """Writes a `snapshot` in the background; best_score makes it `best`. The one before must be collected."""
+        """Copies a checkpoint and writes the copy in the background; best_score makes it `best`.
+
+        Where memory does not suffice for a copy, it is written before this returns. The one before must be collected.
+        """
         assert self._pending is None, "the checkpoint before is still being written"
-        self._pending = self._thread.submit(self._write, checkpoint, best_score)
+        try:
+            self._pending = self._thread.submit(self._write, snapshot(checkpoint), best_score)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the handler: the error's traceback would keep the half of a copy alive
+        self._pending = Future()
+        self._pending.set_result(self._write(checkpoint, best_score))
 
     def collect(self, *, wait: bool = False) -> Written | None:
         """What became of the last checkpoint, told once; None while it is being written and where there is none."""
@@ -69,7 +79,9 @@ class Saver:
             if best_score is not None:
                 ckpt.point(self.directory, "best", path, score=best_score)
             ckpt.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):
+                raise
             return Written(checkpoint.step, None, time.perf_counter() - began, _names(removed), str(error))
         return Written(checkpoint.step, path, time.perf_counter() - began, _names(removed))
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from errors import UserError
 from hparams import HParams, preset_names, resolve_hparams
+from signals import ending_at_once
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
 from switches import positive_int, positive_minutes, with_dashes
 
@@ -123,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        return run(arguments(sys.argv[1:] if argv is None else argv))
+        with ending_at_once():
+            return run(arguments(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -22,7 +22,7 @@ from module_norms import module_norms
 from recovery import Position
 from reduction import Reduction
 from run_log import EvalRecord, Event, Observer, Record, RunLog
-from saving import Saver, snapshot
+from saving import Saver
 from schedule import Progress
 from signals import StopRequest
 from stepper import Stepper, StepResult
@@ -202,6 +202,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             part=self.group.rank,
             is_endless=True,
+            tell=lambda message: self.emit(Event(self.progress.step, "loader_died", message)),
         )
 
     @lru_cache(maxsize=2)  # noqa: B019 - one trainer lives as long as its process
@@ -328,14 +329,20 @@ class Trainer:
         if not self.group.is_first:
             self.interval.began += time.perf_counter() - began
 
-    def run_validation(self) -> EvalRecord:
-        """Judges the model, moves plateau and early-stopping counters, tells everybody."""
+    def run_validation(self) -> EvalRecord | None:
+        """Judges the model, moves plateau and early-stopping counters, tells everybody. None: for lack of memory."""
         progress, began = self.progress, time.perf_counter()
-        batches = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
+        self._validated_at = progress.step
+        loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
-        result = validate(
-            self.model, batches, self.references, self.hp, self.corpus.stats, limits, self.device
+        result = self.healing.spared(
+            lambda: validate(
+                self.model, self.group.beating(loader), self.references, self.hp, self.corpus.stats, limits, self.device
+            ),
+            step=progress.step,
         )
+        if result is None:
+            return None
         alignment = result.free_running.get("alignment", 0.0)
         is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
         record = EvalRecord(
@@ -353,7 +360,6 @@ class Trainer:
         if progress.plateau_reached(result.score, self.hp):
             message = f"no better score for {self.hp.learning_rate_decay_patience} steps"
             self.emit(Event(progress.step, "learning_rate_cut", message, {"scale": progress.learning_rate_scale}))
-        self._validated_at = progress.step
         self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
         self.healing.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
         return record
@@ -401,10 +407,8 @@ class Trainer:
     def _start_to_save(self, state: ckpt.Checkpoint, began: float) -> None:
         step = self.progress.step
         self.saver.keep_last = self.healing.keep_checkpoints
-        self.saver.start(
-            snapshot(state),
-            best_score=self.progress.best_score if self.progress.best_step == step else None,
-        )
+        is_best = self.progress.best_step == step
+        self.saver.start(state, best_score=self.progress.best_score if is_best else None)
         self._saved_at = step
         self._stall_s = time.perf_counter() - began
         self.interval.began += self._stall_s

@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cache import cache_directory
+from files import write_atomic
 from run_log import LOG
 
 HERE = Path(__file__).parent
@@ -112,7 +112,7 @@ def _compile(compiler: str, path: Path) -> bool:
             names = ", ".join(path.name for path in SOURCES)
             LOG.warning("%s can't compile %s: the decoder's loops run in PyTorch (%s)", compiler, names, last)
             return False
-        os.replace(built, path)
+        write_atomic(path, built.read_bytes())  # a power cut leaves no half library under this name
     return True
 
 

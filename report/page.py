@@ -79,7 +79,7 @@ def render(run: Run, language: Language, *, now: float) -> str:
         name=run.directory.resolve().name,
         now=time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(now)),
         state=_say(verdicts.state(run, now=now), words),
-        health=[_say(v, words) for v in verdicts.health(run)],
+        health=[_say(v, words) for v in verdicts.health(run, now=now)],
         alignment=_say(aligned := verdicts.alignment(run), words),
         alignment_more=words["aligns_more"].format(**aligned.facts) if aligned.facts else "",
         cover=_cover(run),

@@ -1,17 +1,16 @@
-"""What a person wants to know first: does it run, is it healthy, does it align. Pure; words are in messages.yaml."""
+"""What a person wants to know first: does it run, is it healthy, does it align. Words are in messages.yaml."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from statistics import mean
 from typing import Literal
 
+from diagnosis import state_of, unusual_silence_s
 from run_files import Record, Run, number
 from run_log import URGENT_KINDS
 
 Level = Literal["good", "watch", "bad", "plain"]
-LEAST_SILENCE_S = 300.0  # nobody is called dead sooner
-SILENCE_IN_GAPS = 3.0  # times the longest of the recent gaps between records: a validation may take long
 RECENT_RECORDS = 50
 RECENT_SHARE = 0.1  # of the steps done: an alert in there is news
 ALIGNED, PARTLY = 0.8, 0.5  # metrics.alignment_score; attention that worked measured over 0.9
@@ -30,30 +29,24 @@ class Verdict:
 
 
 def state(run: Run, *, now: float) -> Verdict:
-    """Running, ended and why, or silent: then it was killed, hangs, or its machine is gone."""
-    last = run.last_time
-    if last is None:
+    """What became of it, as `diagnosis` says; running, ended and why, or gone without a word."""
+    if run.last_time is None:
         return Verdict("plain", "state_empty")
-    ended = next((e for e in reversed(run.events) if e["kind"] in ("started", "ended")), None)
-    if ended is not None and ended["kind"] == "ended":
-        return Verdict("plain", "state_ended", {"reason": str(ended.get("message", ""))})
-    silent_s = now - last
-    if silent_s > max(LEAST_SILENCE_S, SILENCE_IN_GAPS * _longest_gap(run.steps[-RECENT_RECORDS:])):
-        return Verdict("bad", "state_silent", {"silent_s": silent_s})
-    return Verdict("good", "state_running")
+    became, why = state_of(run, now=now)
+    if became in ("finished", "interrupted"):
+        return Verdict("plain", "state_ended", {"reason": why})
+    if became != "running":
+        return Verdict("bad", f"state_{became}", {"silent_s": now - run.last_time})
+    silent_s = unusual_silence_s(run, now=now)
+    return Verdict("bad", "state_silent", {"silent_s": silent_s}) if silent_s else Verdict("good", "state_running")
 
 
-def _longest_gap(records: Sequence[Record]) -> float:
-    times = [number(r.get("time")) for r in records]
-    return max((b - a for a, b in zip(times[:-1], times[1:], strict=True) if isfinite(b - a)), default=0.0)
-
-
-def health(run: Run) -> list[Verdict]:
+def health(run: Run, *, now: float) -> list[Verdict]:
     """Everything that is wrong, the worst first; one good verdict if nothing is."""
+    found = [Verdict("bad", "health_down")] if state(run, now=now).level == "bad" else []
     if not run.steps:
-        return [Verdict("plain", "health_nothing")]
+        return found or [Verdict("plain", "health_nothing")]
     newest = run.steps[-1]
-    found = []
     if not isfinite(number(newest["losses"].get("total"))):
         found.append(Verdict("bad", "health_not_finite", {"step": newest["step"]}))
     recent_from = newest["step"] * (1 - RECENT_SHARE)

@@ -1,6 +1,5 @@
 """`train.py --optimize-hyperparams`: checks once, runs the trials that a study lacks, writes down what was found."""
 
-import fcntl
 import json
 import logging
 import math
@@ -10,8 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,6 +61,7 @@ IN_EVERY_TRIAL = {
     "telegram_monitoring": False,
 }
 LOOK_EVERY_S = 0.5
+WAYS_ON = "--n-jobs runs more trials at a time, another -o is another search"
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def optimize(layers: Layers, options: composition.Options, search: SearchOptions
     paths = run_setup.run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with alone_in(paths.directory):
+    with run_setup.alone_in(paths.directory, ways_on=WAYS_ON):
         if search.is_new and (aside := run_setup.move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
         plan = planned(layers, settings, space, options, paths, repeated)
@@ -186,22 +185,6 @@ def without_default(raw: object) -> object:
     """A range of config.yaml: its `default` is that of hparams.py, not of a preset."""
     assert isinstance(raw, dict)
     return {key: value for key, value in raw.items() if key != "default"}
-
-
-@contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """One search at a time in a run directory of this machine. The lock goes with the process."""
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            ways = "--n-jobs runs more trials at a time, another -o is another search"
-            raise UserError(f"another search is running in {directory}; {ways}") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def planned(

@@ -3,8 +3,6 @@
 import math
 import random
 from collections import Counter
-from itertools import islice
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +17,10 @@ from batching import (
     band_edges,
     collate,
     item_seed,
-    loader_workers,
-    make_loader,
-    round_up,
 )
-from data_utils import plan_batches
 from errors import UserError
 from features import IDENTITY, Feature, MelStats
 from filelists import Utterance
-from hparams import create_hparams
 
 STATS = MelStats(mean=-5.0, std=2.0)
 N_MELS = 3
@@ -206,74 +199,3 @@ def test_item_seeds_differ_by_seed_epoch_and_index() -> None:
     assert len(set(seeds)) == 125
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert item_seed(1234, 0, 0) == 275544072545218531  # a change would alter every run that goes on
-
-
-# ---- loading
-
-
-def load(dataset: MelDataset, plan: BatchPlan, **settings: int) -> list[Batch]:
-    return list(make_loader(dataset, plan, **({"epoch": 2, "r": 1} | settings)))
-
-
-def test_batches_follow_the_plan(dataset: MelDataset) -> None:
-    plan = plan_batches(dataset, create_hparams("batch_size=4"))
-    batches = load(dataset, plan)
-    for batch, indices in zip(batches, plan.epoch(2), strict=True):
-        assert batch.utterance_ids == tuple(f"u{i}" for i in indices)
-        assert (batch.text.shape[1], batch.mel.shape[2]) == plan.shape(indices)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_resumed_epoch_gives_exactly_the_remaining_batches(dataset: MelDataset, num_workers: int) -> None:
-    plan = plan_batches(dataset, create_hparams("batch_size=4"))
-    whole = load(dataset, plan)
-    rest = load(dataset, plan, first_batch=3, num_workers=num_workers)
-    assert len(rest) == len(whole) - 3
-    for left, right in zip(rest, whole[3:], strict=True):
-        assert_same_batch(left, right)
-
-
-def test_resuming_after_the_last_batch_gives_nothing(dataset: MelDataset) -> None:
-    plan = plan_batches(dataset, create_hparams("batch_size=4"))
-    assert load(dataset, plan, first_batch=len(plan.epoch(2))) == []
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_endless_loader_gives_epoch_after_epoch_by_the_same_processes(dataset: MelDataset, num_workers: int) -> None:
-    plan = plan_batches(dataset, create_hparams("batch_size=4"))
-    expected = [batch for epoch in (2, 3, 4) for batch in load(dataset, plan, epoch=epoch)][1:]
-    others = set(active_children())
-    endless = iter(make_loader(dataset, plan, epoch=2, r=1, first_batch=1, num_workers=num_workers, is_endless=True))
-    assert_same_batch(next(endless), expected[0])
-    loaders = set(active_children()) - others
-    for left, right in zip(islice(endless, len(expected) - 1), expected[1:], strict=True):
-        assert_same_batch(left, right)
-    assert len(loaders) == num_workers and set(active_children()) - others == loaders
-
-
-def test_loading_leaves_the_global_generator_alone(dataset: MelDataset) -> None:
-    before = torch.random.get_rng_state()
-    load(dataset, plan_batches(dataset, create_hparams("batch_size=4")))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("r", [1, 2, 3, 5])
-@pytest.mark.parametrize("use_bands", [True, False])
-def test_every_shape_is_a_whole_number_of_decoder_steps(dataset: MelDataset, r: int, use_bands: bool) -> None:
-    hp = create_hparams(f"batch_size=4,n_frames_per_step={r},use_bucket_batching={use_bands}")
-    for batch in load(dataset, plan_batches(dataset, hp), r=r):
-        assert batch.mel.shape[2] == r * batch.gate.shape[1]
-
-
-def test_plain_batches_are_padded_to_their_own_maximum(dataset: MelDataset) -> None:
-    hp = create_hparams("batch_size=4,n_frames_per_step=3,use_bucket_batching=False")
-    for batch in load(dataset, plan_batches(dataset, hp), r=3):
-        assert batch.mel.shape[2] == round_up(int(batch.mel_lengths.max()), 3)
-        assert batch.text.shape[1] == int(batch.text_lengths.max())
-
-
-@pytest.mark.parametrize(("setting", "cores", "expected"), [
-    ("auto", 2, 0), ("auto", 4, 0), ("auto", 6, 3), ("auto", 64, 8), (0, 64, 0), (5, 2, 5),
-])  # fmt: skip
-def test_auto_workers_follow_the_cores(setting: int | str, cores: int, expected: int) -> None:
-    assert loader_workers(setting, n_cores=cores) == expected

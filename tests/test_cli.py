@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -235,6 +236,25 @@ def test_a_default_filelist_without_its_other_half_is_an_error(tmp_path: Path, c
     done = run("train.py", "-o", "output", "-l", "logs", cwd=tmp_path, cache=cache)
     assert_refused(done, 3, "validation_files=data/dataset/val.csv is no file")
     assert "demo" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("scripts", [("train.py",), ("multiproc.py", "train.py")])
+def test_a_signal_before_training_ends_the_command_with_one_line(
+    scripts: tuple[str, ...], number: int, exit_code: int, tmp_path: Path, cache: Path
+) -> None:
+    process = subprocess.Popen(
+        command(*scripts, "-o", "output", "-l", "logs"), cwd=tmp_path, env=environment(cache), stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    while "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():  # the longest part of the beginning
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said.count("\n")) == (exit_code, 1), said
+    assert "nothing is lost; the same command goes on" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- speaking and judging ---------------------------------------------------------------------------------------------

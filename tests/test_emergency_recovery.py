@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import disk_that_takes
 from telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 from test_trainer import logs_are_closed, trained
 
@@ -23,9 +25,10 @@ import checkpoint as ckpt
 import emergency_recovery
 import rescue
 import train
-from diagnosis import Diagnosis, diagnose, is_alive, newest_run, story
+from diagnosis import Diagnosis, diagnose, newest_run, story
 from errors import NothingToRecover, UserError
 from hparams import HParams
+from run_setup import alone_in, is_in_use
 from smart_tuner.monitors import telegram
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -80,16 +83,69 @@ def test_the_last_launch_decides_what_became_of_a_run(tmp_path: Path, events: li
     assert diagnose(write_run(tmp_path / "run", events)).state == state
 
 
-def test_a_run_whose_process_lives_is_running(tmp_path: Path) -> None:
-    alive = {"pid": os.getpid(), "host": platform.node()}
-    assert diagnose(write_run(tmp_path, [event("started")], **alive)).state == "running"
-    assert diagnose(write_run(tmp_path, [event("started")], **{**alive, "host": "elsewhere"})).state == "killed"
+def test_a_run_whose_process_lives_is_running_and_one_that_says_nothing_is_asked_after(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [event("started")], pid=7, host=platform.node())
+    with alone_in(run, ways_on=""):
+        found = diagnose(run)
+    assert found.state == "running" and "process 7" in found.why and "does it hang?" in found.why
+    assert diagnose(run).state == "killed"  # whatever process has its number by now
 
 
-def test_a_process_that_has_ended_is_not_alive() -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert not is_alive({"pid": ended.pid, "host": platform.node()})
+@pytest.mark.parametrize(("host", "age_s", "state"), [("elsewhere", 10, "running"), ("elsewhere", 1000, "killed"),
+                                                      (platform.node(), 10, "killed")])  # fmt: skip
+def test_a_run_of_another_machine_lives_as_long_as_it_writes(
+    tmp_path: Path, host: str, age_s: float, state: str
+) -> None:
+    latest = {**event("started"), "time": time.time() - age_s}
+    assert diagnose(write_run(tmp_path, [latest], host=host)).state == state
+
+
+def test_two_can_not_train_in_one_directory(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [event("started")], pid=7)
+    is_second = pytest.raises(UserError, match="process 7 is at work in it; end it first")
+    with alone_in(run, ways_on=""), is_second, alone_in(run, ways_on="end it first"):
+        pass
+    with alone_in(run, ways_on=""):
+        assert is_in_use(run)
+    assert not is_in_use(run)
+
+
+def test_the_command_of_a_run_that_still_trains_is_refused(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever starts it again in a loop must not have two of them delete each other's checkpoints."""
+    run = write_run(tmp_path / "run", [event("started")], pid=7)
+    with alone_in(run, ways_on=""):
+        assert train.main(["-o", str(run), "-l", str(tmp_path / "logs"), "--preset", "demo"]) == 2
+    assert "process 7 is at work in it; end it first (Ctrl-C or SIGTERM saves)" in capsys.readouterr().err
+
+
+def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = mixed / "report.html"
+    page.write_text("running")
+    assert emergency_recovery.main([str(mixed), "--dry-run"]) == 0 and page.read_text() == "running"
+    with alone_in(mixed, ways_on=""):
+        assert emergency_recovery.main([str(mixed)]) == 0 and page.read_text() == "running"  # the run's own to renew
+    assert emergency_recovery.main([str(mixed)]) == 0 and "gone without a word" in page.read_text()
+    assert f"done:        renewed {page}" in capsys.readouterr().out
+
+
+def test_a_disk_that_refuses_is_said_after_the_diagnosis(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with disk_that_takes(100):
+        assert emergency_recovery.main([str(mixed)]) == 2
+    said = capsys.readouterr()
+    assert "state:       killed" in said.out and f"cannot write to {mixed} (File too large); free space" in said.err
+
+
+def test_a_run_that_had_saved_nothing_is_told_to_begin_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert emergency_recovery.main([str(write_run(tmp_path, [event("started")]))]) == 5
+    assert "it has saved nothing yet; the command that began it begins it anew" in capsys.readouterr().err
+
+
+def test_a_directory_that_nothing_was_written_to_is_gone_again(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "a" / "b", ways_on=""):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a" / "b").exists()
 
 
 HALF = "batch_size", "gradient_accumulation_steps", "fp16_run"
@@ -155,10 +211,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_newest_run_is_found_however_deep(tmp_path: Path) -> None:
-    for i, name in enumerate(("a", "b/deep/er", "c", "c/previous/1")):
+    for i, name in enumerate(("a", "b/deep/er", "c", "c/previous/1", "c/mlflow-artifacts/1/artifacts")):
         run = write_run(tmp_path / name, [event("started")])
         for path in run.glob("*.*"):
-            os.utime(path, (1e9, 1e9 + (50 if name.startswith("b") else i)))
+            os.utime(path, (1e9, 1e9 + {"b/deep/er": 50, "c/mlflow-artifacts/1/artifacts": 99}.get(name, i)))
     assert newest_run(tmp_path) == tmp_path / "b/deep/er"
     with pytest.raises(NothingToRecover, match="no run under"):
         newest_run(tmp_path / "nothing")
@@ -203,11 +259,19 @@ def mixed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     torch.save({"state_dict": {}}, folder / "nvidia.pt")
     (folder / "holiday.pt").write_bytes(b"\xff\xd8\xff\xe0 not a checkpoint")
     (folder / "evil.pt").write_bytes(pickle.dumps(Malicious()))
+    torch.save({"format": 1, "epoch": 3}, folder / "other.pt")
+    (folder / "folder.pt").mkdir()
+    (folder / "gone.pt").symlink_to(tmp_path / "nothing")
+    (folder / "step_00000010.pt").symlink_to(tmp_path / "nothing")
+    (folder / "step_00000011.pt").mkdir()
+    (folder / "step_00000011.json").write_text("[]")
     monkeypatch.chdir(tmp_path)
     return run
 
 
 EXPECTED: Mapping[str, str | None] = {
+    "step_00000011.pt": "unreadable manifest",
+    "step_00000010.pt": "link to nothing",
     "step_00000009.pt": "optimiser state that is not finite",
     "step_00000008.pt": "weights that are not finite",
     "step_00000007.pt": "bytes, its manifest says",
@@ -217,11 +281,14 @@ EXPECTED: Mapping[str, str | None] = {
     "nvidia.pt": "no checkpoint of this trainer",
     "holiday.pt": "was refused",
     "evil.pt": "could run foreign code",
+    "other.pt": "no checkpoint of this trainer",
+    "folder.pt": "Is a directory",
+    "gone.pt": "link to nothing",
 }
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.pt")}
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.pt") if p.is_file()}
 
 
 def test_every_file_gets_its_verdict_and_none_is_executed(mixed: Path) -> None:
@@ -245,10 +312,10 @@ def test_pointers_are_repaired_and_no_checkpoint_is_changed(mixed: Path) -> None
 
 def test_a_dry_run_writes_nothing(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mixed / "checkpoints" / "last.json").unlink()
-    before = {path: path.stat().st_mtime_ns for path in mixed.rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in mixed.rglob("*")}
     switches = ["--dry-run", "--restart", "--strip-optimizer", "--export-weights"]
     assert emergency_recovery.main([str(mixed), *switches]) == 0
-    assert {path: path.stat().st_mtime_ns for path in mixed.rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in mixed.rglob("*")} == before
     assert "train.py" in capsys.readouterr().out
 
 
@@ -269,7 +336,7 @@ def test_json_is_one_object(mixed: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_setting_aside_moves_only_what_is_named_like_a_checkpoint(mixed: Path) -> None:
     before = hashes(mixed / "checkpoints")
     moved = rescue.quarantine(rescue.examine(mixed))
-    assert sorted(path.name for path in moved) == [f"step_0000000{step}.pt" for step in (7, 8, 9)]
+    assert sorted(path.name for path in moved) == [f"step_{step:08d}.pt" for step in (7, 8, 9, 10, 11)]
     assert hashes(mixed / "checkpoints") == before  # all of them, some in another place
     assert {p.name for p in (mixed / "checkpoints").glob("*.pt")} >= {"evil.pt", "holiday.pt", "nvidia.pt"}
 
@@ -278,7 +345,7 @@ def test_nothing_whole_is_exit_5(mixed: Path, capsys: pytest.CaptureFixture[str]
     for step in (2, 4, 6):
         ckpt.checkpoint_path(mixed / "checkpoints", step).write_bytes(b"gone")
     assert emergency_recovery.main([str(mixed)]) == 5
-    assert "none of its 9 checkpoints is whole" in capsys.readouterr().err
+    assert "none of its 14 checkpoints is whole" in capsys.readouterr().err
 
 
 def test_a_named_checkpoint_that_is_damaged_is_refused(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,8 +412,9 @@ def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed
 
 
 def test_a_run_that_still_trains_is_not_started_twice(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(mixed, [event("started")], pid=os.getpid(), host=platform.node())
-    assert emergency_recovery.main([str(mixed), "--restart"]) == 2
+    write_run(mixed, [event("started")], host=platform.node())
+    with alone_in(mixed, ways_on=""):
+        assert emergency_recovery.main([str(mixed), "--restart"]) == 2
     assert "still at work" in capsys.readouterr().err
 
 

@@ -2,16 +2,15 @@
 
 import errno
 import os
-import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import disk_that_takes
 
 import checkpoint as ckpt
 import evaluate
@@ -24,17 +23,6 @@ from model import Tacotron2
 from voices import voice_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@contextmanager
-def disk_that_takes(n_bytes: int) -> Iterator[None]:
-    """No file may grow beyond that: what a full disk is to a writer, also for root."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("content", ["new: \u0434\u0430", b"\x00\xff"])

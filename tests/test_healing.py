@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import memory_room
 from test_trainer import (
     NO_DROPOUT,
     Frozen,
@@ -25,7 +26,7 @@ from torch import Tensor
 
 import checkpoint as ckpt
 from data_utils import Batch
-from errors import GaveUp
+from errors import GaveUp, is_out_of_memory
 from hparams import HParams
 from recovery import BAD_DATA_STEPS
 from run_log import EvalRecord, read_metrics
@@ -386,11 +387,9 @@ class Hungry(Frozen):
 
 
 def allocator() -> Exception:
-    try:
-        torch.empty(10**15)
-    except RuntimeError as error:
-        return error
-    raise AssertionError("so much memory")
+    with memory_room(2**20), pytest.raises(RuntimeError) as raised:
+        torch.empty(2**26)
+    return raised.value
 
 
 def hungry(hp: HParams, directory: Path, steps: int, *, room: int = 2) -> Watched:
@@ -440,6 +439,22 @@ def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tin
     with pytest.raises(GaveUp, match="(?s)does not suffice for a single utterance.*fp16_run=True lowers memory"):
         trainer.fit()
     assert diagnosis(tmp_path)["kind"] == "out_of_memory" and len(diagnosis(tmp_path)["utterances"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("std::bad_alloc", True),
+        ("could not create a primitive", True),
+        ("could not execute a primitive", True),
+        ("could not create a primitive descriptor for the matmul primitive. Run workload with ...", False),
+        ("shapes do not match", False),
+    ],
+)
+def test_memory_that_ended_is_told_from_other_errors_by_what_libraries_say_of_it(said: str, is_memory: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) is is_memory
 
 
 def test_an_error_of_the_code_is_not_taken_for_lack_of_memory(tiny: Tiny, tmp_path: Path) -> None:

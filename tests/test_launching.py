@@ -135,6 +135,26 @@ def test_a_killed_process_ends_all_within_ten_seconds(training: Started) -> None
     assert "process 1 was killed by signal 9" in training.said.read_text()
 
 
+@pytest.mark.spec
+def test_a_process_that_hangs_is_named_with_the_place_and_all_go_on_from_the_checkpoint(
+    dataset: Path, cache: Path
+) -> None:
+    often = ENDLESS.replace("iters_per_checkpoint=100000", "iters_per_checkpoint=5")
+    started = Started(dataset, cache, "--n_gpus", "2", "--max_restarts", "1", "--hang_timeout", "5", "train.py", *TO,
+                      "--max-steps", "40", "--hparams", often)  # fmt: skip
+    try:
+        wait_until((dataset / "output" / "checkpoints" / "step_00000010.pt").exists, started.process)
+        stopped = started.find_processes()[1]
+        os.kill(stopped, signal.SIGSTOP)
+        assert started.process.wait(timeout=120) == 0
+        assert stopped not in started.alive()
+    finally:
+        started.end()
+    said = started.said.read_text()
+    assert "did nothing for 5 s (it hung, or waits for one: --hang_timeout); starting all again, 1 more times" in said
+    assert "in _train" in said and "going on from step" in said  # where the other one waited
+
+
 def assert_saves_once(training: Started, dataset: Path, number: signal.Signals) -> None:
     training.process.send_signal(number)
     assert training.process.wait(timeout=120) == 128 + number

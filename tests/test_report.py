@@ -26,6 +26,7 @@ from report.observer import ReportFile
 from report.page import render, write_report
 from run_files import read_run
 from run_log import Event, Queued, RunLog
+from run_setup import alone_in
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\"' {{ 7 * 7 }} \u0434"
@@ -258,11 +259,20 @@ def test_what_a_rewind_superseded_is_not_drawn(log: RunLog, tmp_path: Path) -> N
 def test_a_run_is_running_until_it_ends_or_is_silent(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "a", texts=()))
     now = time.time()
-    assert verdicts.state(run, now=now).key == "state_running"
-    assert verdicts.state(run, now=now + 290).key == "state_running"
-    assert verdicts.state(run, now=now + 400).key == "state_silent"
+    with alone_in(run.directory, ways_on=""):  # its process lives
+        keys = [verdicts.state(run, now=now + s).key for s in (0, 290, 400)]
+    assert keys == ["state_running", "state_running", "state_silent"]
+    assert verdicts.state(run, now=now + 400).key == "state_killed"
     ended = read_run(write_run(tmp_path / "b", texts=(), is_ended=True))
     assert verdicts.state(ended, now=now + 400) == verdicts.Verdict("plain", "state_ended", {"reason": "max_steps"})
+
+
+@pytest.mark.parametrize("kind", ["crashed", "gave_up"])
+def test_a_run_that_failed_is_not_shown_as_running(tmp_path: Path, kind: str) -> None:
+    log = RunLog(write_run(tmp_path, texts=()), attempt=1)
+    log.write(Event(400, kind, "why"))
+    log.close()
+    assert verdicts.state(read_run(tmp_path), now=time.time()).key == f"state_{kind}"
 
 
 def test_a_resumed_run_has_not_ended(tmp_path: Path) -> None:
@@ -276,7 +286,7 @@ def test_a_run_whose_records_are_far_apart_may_be_silent_for_longer(tmp_path: Pa
     lines = [{"type": "step", "step": i, "losses": {}, "time": 1000.0 * i} for i in range(1, 5)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = read_run(tmp_path)
-    assert [verdicts.state(run, now=4000 + s).key for s in (2900, 3100)] == ["state_running", "state_silent"]
+    assert [verdicts.state(run, now=4000 + s).key for s in (2900, 3100)] == ["state_running", "state_killed"]
 
 
 @pytest.mark.parametrize(
@@ -285,6 +295,7 @@ def test_a_run_whose_records_are_far_apart_may_be_silent_for_longer(tmp_path: Pa
         ([step_record(100)], ["health_good"]),
         ([], ["health_nothing"]),
         ([step_record(100, total=nan)], ["health_not_finite"]),
+        ([step_record(100), Event(100, "crashed", "")], ["health_down"]),
         ([step_record(100), Event(95, "skipped", "")], ["health_alert"]),
         ([step_record(100), Event(50, "skipped", "")], ["health_good"]),
         ([step_record(100), Event(99, "skipped", ""), Event(99, "save_failed", "")], ["health_alert"] * 2),
@@ -301,7 +312,7 @@ def test_health(log: RunLog, tmp_path: Path, records: list, keys: list[str]) -> 
     for record in records:
         log.write(record)
     log.close()
-    found = verdicts.health(read_run(tmp_path))
+    found = verdicts.health(read_run(tmp_path), now=time.time())
     assert [verdict.key for verdict in found] == keys
     assert found[0].level == ("bad" if any(verdict.level == "bad" for verdict in found) else found[0].level)
 

@@ -1,11 +1,13 @@
 """The run's truth on disk, and observers that can neither slow nor stop it."""
 
+import errno
 import logging
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from conftest import disk_that_takes
 
 from run_log import (
     EvalRecord,
@@ -89,6 +91,44 @@ def test_a_half_written_last_line_is_passed_over_and_cut_on_reopening(tmp_path: 
     assert half not in (tmp_path / "metrics.jsonl").read_bytes()
 
 
+def test_blocks_that_a_power_cut_left_empty_cost_their_own_lines_only(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, attempt=1)
+    for step in range(10, 60, 10):
+        log.write(step_record(step))
+    log.close()
+    content = (tmp_path / "metrics.jsonl").read_bytes()
+    second = content.index(b"\n") + 20
+    (tmp_path / "metrics.jsonl").write_bytes(content[:second] + bytes(300) + content[second + 300 :])
+    assert [step for step, _ in steps_in(tmp_path)] == [10, 40, 50]
+
+
+def test_what_a_full_disk_refuses_waits_for_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = RunLog(tmp_path, attempt=1)
+    log.write(step_record(10))
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    with disk_that_takes(size + 50), caplog.at_level(logging.WARNING, "tacotron2"):  # of half a line
+        for step in (20, 30, 40):
+            log.write(step_record(step))
+        assert (tmp_path / "metrics.jsonl").stat().st_size == size, "a half line stayed"
+    log.write(step_record(50))
+    log.close()
+    assert [step for step, _ in steps_in(tmp_path)] == [10, 20, 30, 40, 50]
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path}/metrics.jsonl can't be written (No space left on device): its lines wait until it can"
+    ]
+
+
+def test_lines_that_found_no_room_until_the_end_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path, attempt=1)
+    with disk_that_takes(0), caplog.at_level(logging.WARNING, "tacotron2"):
+        log.write(step_record(10))
+        log.write(step_record(20))
+        log.close()
+    assert "lacks its newest 2 lines" in caplog.text
+
+
 def test_a_run_without_metrics_reads_as_empty(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
 
@@ -111,6 +151,22 @@ def test_an_observer_that_raises_is_switched_off_once(caplog: pytest.LogCaptureF
     assert observer.seen == [0, 1]
     warnings = [r.getMessage() for r in caplog.records if "is off for the rest" in r.getMessage()]
     assert warnings == ["Collector is off for the rest of this run: RuntimeError: no connection"]
+
+
+def test_an_observer_that_a_full_disk_refused_goes_on_when_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    class Refused(Collector):
+        def on_record(self, record: Record) -> None:
+            if record.step in (2, 3):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().on_record(record)
+
+    queued = Queued(observer := Refused())
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        for step in range(6):
+            queued.on_record(step_record(step))
+        queued.close()
+    assert observer.seen == [0, 1, 4, 5] and observer.is_closed
+    assert caplog.text.count("Refused can't write") == 1
 
 
 def test_a_stuck_observer_blocks_neither_records_nor_close(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,12 +1,12 @@
 """Checkpoints written beside training: of one step, one at a time, and what a full disk costs."""
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Signal
 
 import pytest
 import torch
+from conftest import disk_that_takes, memory_room
 from test_checkpoint import made
 from test_trainer import assert_same, logs_are_closed, trainer_of, weights_of
 
@@ -60,11 +60,25 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_o
 def test_what_became_of_a_checkpoint_is_told_once(tmp_path: Path) -> None:
     saver = saver_of(tmp_path)
     assert saver.collect(wait=True) is None
-    saver.start(snapshot(made(1)), best_score=0.5)
+    saver.start(made(1), best_score=0.5)
     done = saver.collect(wait=True)
     assert done is not None and done.path == ckpt.checkpoint_path(tmp_path, 1) and not done.problem
     assert saver.collect(wait=True) is None
     assert ckpt.pointed(tmp_path, "best") == ckpt.pointed(tmp_path, "last") == done.path
+
+
+def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_before_training_goes_on(
+    tmp_path: Path,
+) -> None:
+    large = made(1, n=2**25)  # 128 MiB
+    saver = saver_of(tmp_path)
+    with memory_room(2**26):
+        with pytest.raises(RuntimeError, match="allocate memory"):
+            snapshot(large)
+        saver.start(large, best_score=None)
+    done = saver.collect()
+    assert done is not None and done.path is not None
+    assert_same(ckpt.load(done.path).model, large.model)
 
 
 def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_best(tmp_path: Path) -> None:
@@ -72,13 +86,9 @@ def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_be
         ckpt.save(made(step), tmp_path)
     ckpt.point(tmp_path, "best", ckpt.checkpoint_path(tmp_path, 2), score=0.1)
     saver = saver_of(tmp_path, keep_last=2, milestone_every=1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    try:
-        saver.start(snapshot(made(6)), best_score=None)
+    with disk_that_takes(500):
+        saver.start(made(6), best_score=None)
         done = saver.collect(wait=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done is not None and done.path is None and "too large" in done.problem
     assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
     left = ckpt.all_checkpoints(tmp_path)
@@ -89,10 +99,10 @@ def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_be
 def test_a_disk_that_is_full_for_one_save_only_is_written_to_again(tiny: Tiny, tmp_path: Path) -> None:
     saver = saver_of(tmp_path / "not" / "yet")
     (tmp_path / "not").write_text("a file where a folder should be")
-    saver.start(snapshot(made(1)), best_score=None)
+    saver.start(made(1), best_score=None)
     failed = saver.collect(wait=True)
     assert failed is not None and failed.path is None and failed.problem
     (tmp_path / "not").unlink()
-    saver.start(snapshot(made(2)), best_score=None)
+    saver.start(made(2), best_score=None)
     done = saver.collect(wait=True)
     assert done is not None and done.path is not None

@@ -3,11 +3,12 @@
 import json
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from test_cli import run
-from test_spec_commands import cache, checkpoints, dataset, interrupt_training, tiny_arguments
+from test_cli import command, environment, run
+from test_spec_commands import cache, checkpoints, dataset, interrupt_training, tiny_arguments, wait_until
 
 from run_log import read_jsonl
 
@@ -54,6 +55,19 @@ def test_restart_goes_on_past_damaged_files_to_the_end(folder: Path, cache: Path
     assert (folder / "output" / "checkpoints" / "quarantine" / last.name).exists()
     kinds = [event["kind"] for event in read_jsonl(folder / "output" / "events.jsonl")]
     assert "resumed" in kinds and kinds[-1] == "ended"
+
+
+def test_the_restarted_training_saves_when_it_is_ended(folder: Path, cache: Path) -> None:
+    info = json.loads((folder / "output" / "run.json").read_text())
+    endless = [word for word in info["command"] if word not in ("--max-steps", "60")]
+    (folder / "output" / "run.json").write_text(json.dumps({**info, "command": endless}))
+    before = len(list(read_jsonl(folder / "output" / "metrics.jsonl")))
+    arguments = command("emergency_recovery.py", "output", "--restart")
+    restarted = subprocess.Popen(arguments, cwd=folder, env=environment(cache), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(list(read_jsonl(folder / "output" / "metrics.jsonl"))) > before + 3, restarted)
+    restarted.send_signal(signal.SIGINT)
+    assert restarted.wait(timeout=120) == 130 and "Traceback" not in restarted.communicate()[1]
+    assert [event["message"] for event in read_jsonl(folder / "output" / "events.jsonl")][-1] == "signal"
 
 
 def test_a_chosen_checkpoint_goes_on_beside_the_old_run(folder: Path, cache: Path) -> None:

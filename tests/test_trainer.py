@@ -21,7 +21,7 @@ from features import read_mel
 from healing import Diverged
 from hparams import HParams
 from model import Tacotron2
-from run_log import Event, Record, RunLog, StepRecord, read_metrics
+from run_log import Event, Record, RunLog, StepRecord, read_jsonl, read_metrics
 from stepper import Stepper
 from trainer import Limits, StopRequest, Trainer
 
@@ -306,6 +306,21 @@ def test_a_last_validation_that_is_the_best_is_pointed_at_though_the_step_was_sa
     assert saved is not None and saved["progress"]["best_step"] == 4
 
 
+def test_a_validation_that_memory_does_not_suffice_for_is_told_and_what_was_trained_is_saved(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(model: Tacotron2, *rest: object) -> None:
+        model.eval()
+        torch.empty(10**15)
+
+    plain = trained(tiny(), tmp_path / "plain", 4)
+    monkeypatch.setattr("trainer.validate", greedy)
+    trainer = trained(tiny("validate_interval=2"), tmp_path / "greedy", 4)
+    assert [event.step for event in trainer.events("not_validated")] == [2, 4] and trainer.model.training
+    assert_same(weights_of(plain), weights_of(trainer))
+    assert [event.step for event in trainer.events("saved")] == [4]
+
+
 # ---- saving
 
 
@@ -315,7 +330,7 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
 
     def fill_at_step_3(trainer: Watched) -> None:
         trainer.settle(wait=True)  # the limit is the process's: it must not outlast or precede the write
-        room = 12_000 if trainer.progress.step in (3, 4) else soft  # enough for the logs
+        room = 0 if trainer.progress.step in (3, 4) else soft  # nothing may be written at all
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
 
     trainer.on_step = fill_at_step_3
@@ -327,6 +342,8 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     assert [e.step for e in trainer.events("saved")] == [2, 6, 6]  # again after the last validation
     (failed,) = trainer.events("save_failed")
     assert failed.step == 4 and "too large" in failed.message
+    told = [(event["kind"], event["step"]) for event in read_jsonl(tmp_path / "events.jsonl")]
+    assert told == [("saved", 2), ("save_failed", 4), ("saved", 6), ("saved", 6)]  # in full, as soon as there was room
     assert [p.name for p in ckpt.all_checkpoints(tmp_path / "checkpoints")] == ["step_00000006.pt", "step_00000002.pt"]
 
 

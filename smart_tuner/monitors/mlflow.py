@@ -166,6 +166,7 @@ class MLflowObserver:
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # pages for what _on_failure says
         prepare_sqlite(self._uri)
         client = MlflowClient(tracking_uri=self._uri)
         existing = _existing_run(client, self._state["run_id"])

@@ -1,11 +1,16 @@
 """TensorBoard: scalars of every record, and alignments, mels and audio of every validation."""
 
+import errno
+import os
+import shutil
+
 import plots
 from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
 from sample_files import figure_of
 from smart_tuner.monitors.scalars import scalars_of
 
 LOGGED_SAMPLES = 3
+LEAST_ROOM_BYTES = 2**22  # a validation writes a megabyte or two
 
 
 class TensorBoardObserver:
@@ -17,12 +22,16 @@ class TensorBoardObserver:
     def on_start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._directory = run.log_directory
         # steps that an earlier attempt wrote beyond the first one of this will be written again
         self._writer = SummaryWriter(str(run.log_directory), purge_step=run.first_step + 1)
         lines = [f"| {name} | `{value}` |" for name, value in run.hparams.items()]
         self._writer.add_text("hparams", "\n".join(["| name | value |", "|---|---|", *lines]), run.first_step)
 
     def on_record(self, record: Record) -> None:
+        """OSError while the disk is full, before the library meets it: its writer would never write again."""
+        if shutil.disk_usage(self._directory).free < LEAST_ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if isinstance(record, StepRecord):
             self._scalars(record)
         elif isinstance(record, EvalRecord):

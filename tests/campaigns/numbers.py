@@ -1,0 +1,112 @@
+"""Numbers that go wrong in the running trainer, and memory that ends."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import test_healing as healing
+import torch
+from conftest import memory_room
+from test_trainer import poisoned, trained, trainer_of
+
+import checkpoint as ckpt
+from campaigns.children import in_child
+from campaigns.table import Place, Row
+from errors import GaveUp
+from hparams import HParams
+from run_log import read_jsonl
+from trainer import Limits
+
+TOLD = ("skipped", "tightened", "rollback", "gave_up", "out_of_memory")
+ROOMS_MIB = (80, 40, 30, 24, 18, 12, 8, 4)
+# frames and steps that take more memory than the weights do
+LARGE = "batch_size=5,hop_length=2,attention_rnn_dim=32,decoder_rnn_dim=32,iters_per_checkpoint=4"
+
+
+def memory_ends(stepper: object, losses: object) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def always(since: int, do: Callable[..., None]) -> healing.Hurt:
+    return lambda stepper, step, losses: do(stepper, losses) if step >= since else None
+
+
+FAULTS = {
+    "NaN in the loss, once": healing.once(8, healing.nan_loss),
+    "NaN in one gradient, once": healing.once(8, healing.nan_gradient),
+    "gradient x 1e6, once": healing.once(8, healing.large_gradient),
+    "NaN in a weight": healing.once(8, healing.nan_weight),
+    "infinity in a weight": healing.once(8, healing.inf_weight),
+    "NaN in the statistics of batch normalisation": healing.once(8, healing.nan_statistics),
+    "NaN in Adam's state": healing.once(8, healing.nan_moments),
+    "infinity in Adam's state": healing.once(8, healing.inf_moments),
+    "NaN in the loss from step 8 on": always(8, healing.nan_loss),
+    "gradient x 1e6 from step 8 on": always(8, healing.large_gradient),
+    "memory ends at step 8": healing.once(8, memory_ends),
+    "a recording broken on disk": lambda stepper, step, losses: None,
+}
+
+
+def faults(place: Place, chance: random.Random) -> list[Row]:
+    """Numbers that go wrong in a run of 30 steps with a checkpoint every 5."""
+    rows = []
+    for number, (name, hurt) in enumerate(FAULTS.items()):
+        hp, directory = place.hparams(healing.OFTEN), place.folder / f"fault{number}"
+        corpus = poisoned(hp, 2) if "recording" in name else None
+        trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus)
+        healing.infect(trainer, hurt)
+        try:
+            end = f"trained to step {trainer.fit().step}"
+        except GaveUp:
+            told = healing.diagnosis(directory)
+            last_good = Path(told["last_good"]).name
+            end = f"stopped at step {told['step']}, diagnosis: {told['kind']}, last good: {last_good}"
+        kinds = Counter(event.kind for kind in TOLD for event in trainer.events(kind))
+        whole = all(ckpt.verdict(path).problem is None for path in ckpt.all_checkpoints(directory / "checkpoints"))
+        is_kept = whole and ("from step" in name) == end.startswith("stopped")
+        rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
+        trainer.log.close()
+    return rows
+
+
+
+def memory(place: Place, chance: random.Random) -> Row:
+    """Children that may map so much more than they have: a step, a copy or a validation asks for more than there is."""
+    hp = place.hparams(LARGE)
+    trainer_of(hp, place.folder / "cached").log.close()
+    outcomes = Counter[str]()
+    for room_mib in ROOMS_MIB:
+        directory = place.folder / f"memory{room_mib}"
+        code = in_child(lambda at=directory, mib=room_mib: within(mib, hp, at, place))
+        events = [event["kind"] for event in read_jsonl(directory / "events.jsonl")]
+        outcomes[how_it_ended(code, events, directory)] += 1
+    is_kept = not any(outcome.startswith("FAILED") for outcome in outcomes) and any("parts" in o for o in outcomes)
+    rooms = f"{ROOMS_MIB[0]} to {ROOMS_MIB[-1]} MiB"
+    told = ", ".join(f"{n} x {outcome}" for outcome, n in outcomes.items())
+    return Row(f"memory really ends (address space limited, {rooms} to spare)", told, is_kept)
+
+
+def within(room_mib: int, hp: HParams, directory: Path, place: Place) -> int:
+    """Eight steps, with so much room, of a process that has trained something smaller before."""
+    trained(place.hparams(), directory / "before", 2)
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=8))
+    with memory_room(room_mib * 2**20):
+        try:
+            trainer.fit()
+        except GaveUp as error:
+            return error.exit_code
+    return 0
+
+
+def how_it_ended(code: int, events: list[str], directory: Path) -> str:
+    if code == GaveUp.exit_code:
+        kind = json.loads((directory / "diagnosis.json").read_text())["kind"]
+        return "stopped with the diagnosis" if kind == "out_of_memory" else f"FAILED: diagnosis {kind}"
+    paths = ckpt.all_checkpoints(directory / "checkpoints")
+    if code != 0 or not paths or any(ckpt.verdict(path).problem for path in paths):
+        return f"FAILED: exit code {code}"
+    parts = f" in {2 ** events.count('out_of_memory')} parts" if "out_of_memory" in events else ""
+    left_out = ", validation left out" if "not_validated" in events else ""
+    return f"trained on{parts}{left_out}"
