@@ -132,11 +132,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process; at once where an observer's thread was left behind in the middle of its work.
+    """Ends the process; at once where an observer was left behind in the middle of its work, or gloo may be.
 
-    The interpreter's orderly end would tear such a thread out of foreign code, which aborts the process.
+    The interpreter's orderly end would tear their threads out of foreign code, which aborts the process.
     """
-    if any(thread.name.startswith("observer ") for thread in threading.enumerate()):
+    is_observer_left = any(thread.name.startswith("observer ") for thread in threading.enumerate())
+    distributed = sys.modules.get("distributed")  # absent where torch was not needed, which takes seconds to import
+    if is_observer_left or (distributed is not None and distributed.has_met_others):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import TINY, assert_refused, command, environment, run, write_dataset, write_recordings
+from test_cli import REPOSITORY, TINY, assert_refused, command, environment, run, write_dataset, write_recordings
 from test_spec_commands import holds_a_step, wait_until
 
 import launching
@@ -229,6 +230,27 @@ def test_two_machines_train_one_model_and_the_first_writes_it(dataset: Path, cac
     assert [launcher.returncode for launcher in launchers] == [0, 0], said
     assert (dataset / "output0" / "checkpoints" / "step_00000003.pt").exists() and not (dataset / "output1").exists()
     assert "each shared by 2 processes" in said[0]
+
+
+@pytest.mark.spec
+def test_processes_started_by_hand_end_at_once_after_training_together(dataset: Path, cache: Path) -> None:
+    """The interpreter's orderly end tears threads of gloo out of their work, once in some hundred times."""
+    watched = "import atexit, sys, train; atexit.register(print, 'orderly end'); train.leave(train.main(sys.argv[1:]))"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        together = f"distributed_run=True,dist_url=tcp://127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", watched, *TO, "--n_gpus", "2", "--rank", str(rank), "--max-steps", "1",
+             "--hparams", f"{together},{TINY}"], cwd=dataset, env=environment(cache) | {"PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=180) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "ended at step 1" in said[0][1]
+    assert not any("orderly end" in stdout for stdout, _ in said)
 
 
 # ---- decisions
