@@ -22,7 +22,7 @@ from worker import timed
 from plots import save_png
 
 BASE = Shape(B=16, T_mel=200, T_text=120)
-SWEEPS = {"T_mel": (50, 100, 200, 400), "B": (4, 8, 16, 32), "T_text": (30, 60, 120, 240)}
+SWEEPS = {"T_mel": (100, 200, 400, 800), "B": (4, 8, 16, 32), "T_text": (30, 60, 120, 240)}
 LABELS = {"T_mel": "frames", "B": "utterances", "T_text": "symbols"}
 
 
