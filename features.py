@@ -94,6 +94,17 @@ class BadRecording(Exception):
         self.kind: ProblemKind = kind
 
 
+@contextmanager
+def _alone_each(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute with one thread each. PyTorch hands the last number set on to threads that ask later."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(n_threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
 def build_features(
     utterances: Sequence[Utterance],
     audio: AudioParams,
@@ -111,8 +122,7 @@ def build_features(
     folder = cache_directory() / "features" / MelFingerprint.of(audio).digest
     n_threads = n_workers or min(MAX_WORKERS, os.cpu_count() or 1)
     outcomes: list[_Outcome] = []
-    # set_num_threads acts on the calling thread only here: each worker computes alone, the caller keeps its setting
-    with ThreadPoolExecutor(n_threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+    with _alone_each(n_threads) as pool:
         for outcome in pool.map(partial(_outcome, audio=audio, folder=folder, index=index), utterances):
             outcomes.append(outcome)
             if progress is not None:

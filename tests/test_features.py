@@ -1,6 +1,8 @@
 """The mel cache: what is made once, what is made again, what is refused, and the corpus built on it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,24 @@ def test_broken_index_costs_only_hashing(tmp_path: Path, own_cache: Path, caplog
     (own_cache / "features/index.json").write_text('{"a": 1', encoding="utf-8")
     assert build(path).features == first.features
     assert "hashed again" in caplog.text
+
+
+def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwards(tmp_path: Path) -> None:
+    """PyTorch tells a thread that asks for the first time what was last set anywhere: 1, by the cache's threads."""
+    build_first = (
+        "import sys; from pathlib import Path; from features import build_features; "
+        "from filelists import Utterance; from hparams import create_hparams; "
+        "build_features([Utterance('a', Path(sys.argv[1]), 'hi', None, Path('train.txt'), 1)], create_hparams()); "
+    )
+    tone, tell = write_tone(tmp_path / "a.wav"), "import torch; print(torch.get_num_threads())"
+    alone, after = (
+        subprocess.run(
+            [sys.executable, "-c", code, str(tone)], cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True,
+        ).stdout
+        for code in (tell, build_first + tell)
+    )  # fmt: skip
+    assert after == alone
 
 
 def test_no_temporary_file_stays_in_the_cache(tmp_path: Path, own_cache: Path) -> None:
