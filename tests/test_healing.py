@@ -42,8 +42,11 @@ class Sick(Stepper):
     """`hurt(stepper, step)` comes after the backward pass of every step, and may change the losses that it returns."""
 
     hurt: Callable[["Sick", int, dict[str, Tensor]], None]
+    spoils_batch_at = 0  # step; 0 = never
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
+        if step == self.spoils_batch_at:
+            micro_batches[0].mel[0] = nan
         losses = super().accumulate(micro_batches, step=step)
         self.hurt(self, step, losses)
         return losses

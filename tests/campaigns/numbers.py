@@ -29,6 +29,10 @@ def memory_ends(stepper: object, losses: object) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
 
+def spoil_batch(stepper: healing.Sick, losses: object) -> None:
+    stepper.spoils_batch_at = 9
+
+
 def always(since: int, do: Callable[..., None]) -> healing.Hurt:
     return lambda stepper, step, losses: do(stepper, losses) if step >= since else None
 
@@ -37,6 +41,7 @@ FAULTS = {
     "NaN in the loss, once": healing.once(8, healing.nan_loss),
     "NaN in one gradient, once": healing.once(8, healing.nan_gradient),
     "gradient x 1e6, once": healing.once(8, healing.large_gradient),
+    "NaN in a batch": healing.once(8, spoil_batch),  # before its forward pass, the next step's
     "NaN in a weight": healing.once(8, healing.nan_weight),
     "infinity in a weight": healing.once(8, healing.inf_weight),
     "NaN in the statistics of batch normalisation": healing.once(8, healing.nan_statistics),
@@ -69,7 +74,6 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
         rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
         trainer.log.close()
     return rows
-
 
 
 def memory(place: Place, chance: random.Random) -> Row:
