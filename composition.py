@@ -29,6 +29,7 @@ from report.observer import ReportFile
 from run_log import LOG, REMOTE_CLOSE_S, Event, Observer, Queued, RunInfo, RunLog, close_all
 from sample_files import SampleFiles
 from text.symbols import symbols
+from threads import keep_for_this_thread
 from trainer import Limits, Outcome, Trainer
 
 # A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
@@ -58,6 +59,7 @@ def train(settings: Resolved, options: Options) -> int:
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
+    keep_for_this_thread()
     with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
         paths = run_setup.run_paths(options.output, options.logs, hp)
         group.from_first(lambda: alone.enter_context(run_setup.alone_in(paths.directory, ways_on=WAYS_ON)))

@@ -29,6 +29,7 @@ from errors import DataError
 from filelists import Problem, ProblemKind, Utterance
 from files import atomic_file, refusals_explained
 from hparams import AudioParams
+from threads import keep_for_this_thread
 
 HASH_BLOCK_BYTES = 1 << 20
 MAX_WORKERS = 16  # decoding and hashing are bound by the disk beyond that
@@ -94,17 +95,6 @@ class BadRecording(Exception):
         self.kind: ProblemKind = kind
 
 
-@contextmanager
-def _alone_each(n_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute with one thread each. PyTorch hands the last number set on to threads that ask later."""
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(n_threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
-
-
 def build_features(
     utterances: Sequence[Utterance],
     audio: AudioParams,
@@ -122,7 +112,8 @@ def build_features(
     folder = cache_directory() / "features" / MelFingerprint.of(audio).digest
     n_threads = n_workers or min(MAX_WORKERS, os.cpu_count() or 1)
     outcomes: list[_Outcome] = []
-    with _alone_each(n_threads) as pool:
+    keep_for_this_thread()
+    with ThreadPoolExecutor(n_threads) as pool:
         for outcome in pool.map(partial(_outcome, audio=audio, folder=folder, index=index), utterances):
             outcomes.append(outcome)
             if progress is not None:
