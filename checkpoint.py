@@ -258,8 +258,9 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}: {first_line})") from None
+        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first_sentence if isinstance(error, (OSError, RuntimeError)) else "its bytes are no PyTorch file"
+        raise UserError(f"{path} is not a readable checkpoint ({reason})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content

@@ -90,7 +90,8 @@ class Ledger:
 
     def __init__(self) -> None:
         """Follows whatever trains by the ordinary command, here or in a child, from now on."""
-        self.reached, self.begun, self.told = values = [multiprocessing.Value("q", 0) for _ in range(3)]
+        # without locks: who is killed holding one never gives it back
+        self.reached, self.begun, self.told = values = [multiprocessing.Value("q", 0, lock=False) for _ in range(3)]
 
         class Followed(Trainer):
             def _step(self, *arguments: Any) -> None:
