@@ -173,7 +173,7 @@ class MelDataset(Dataset[Item]):
             index=index,
             utterance_id=feature.utterance.utterance_id,
             text=torch.from_numpy(self._texts[index].copy()),
-            mel=torch.from_numpy(np.array(read_mel(feature.mel_path), dtype=np.float32)),
+            mel=torch.from_numpy(read_mel(feature.mel_path, mapped=False).astype(np.float32, copy=False)),
             speaker=None if self.speakers is None else self.speakers[index],
         )
 

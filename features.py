@@ -194,9 +194,9 @@ def cached_frames(path: Path, *, n_mels: int) -> int | None:
     return int(mel.shape[1]) if is_sound else None
 
 
-def read_mel(path: Path) -> np.ndarray:
-    """A stored log-mel, read-only and memory-mapped: float32 (or what a file of the user's holds) [n_mels, T_mel]."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+def read_mel(path: Path, *, mapped: bool = True) -> np.ndarray:
+    """A stored log-mel: float32 (or what a file of the user's holds) [n_mels, T_mel]; mapped read-only, or copied."""
+    return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
 # ---- hashes
