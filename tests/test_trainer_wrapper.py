@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def test_what_an_earlier_search_left_running_is_ended_before_the_trial_goes_on(w
     leftover = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)", str(trial.directory)], start_new_session=True
     )
+    while not Path(f"/proc/{leftover.pid}/cmdline").read_bytes():  # in the middle of exec a process has no command yet
+        time.sleep(0.01)
     (trial.directory / PID_FILE).write_text(str(leftover.pid))
     reaper = threading.Thread(target=leftover.wait)  # as init would for an orphan
     reaper.start()
