@@ -255,7 +255,14 @@ def observers(hp: HParams) -> list[Observer]:
         from smart_tuner.monitors.tensorboard import TensorBoardObserver
 
         watching.append(
-            Queued(TensorBoardObserver(images=hp.log_attention_weights, alignment_scalars=hp.log_alignment_metrics))
+            Queued(
+                TensorBoardObserver(
+                    images=hp.log_attention_weights,
+                    alignment_scalars=hp.log_alignment_metrics,
+                    picture_every=hp.attention_plot_frequency,
+                ),
+                patience_s=FILES_PATIENCE_S,
+            )
         )
     if hp.mlflow_logging:
         from smart_tuner.monitors.mlflow import MLflowObserver

@@ -144,7 +144,7 @@ def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
     from smart_tuner.monitors.scalars import scalars_of
 
     records = step(10), validation(10, samples=False)
-    observer = TensorBoardObserver(images=True, alignment_scalars=True)
+    observer = TensorBoardObserver(images=True, alignment_scalars=True, picture_every=1000)
     observer.on_start(run_info(tmp_path))
     for record in records:
         observer.on_record(record)
@@ -152,6 +152,22 @@ def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "logs"))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {name for record in records for name in scalars_of(vars(record))}
+
+
+def test_tensorboard_draws_every_so_many_steps_and_at_the_end_and_hears_every_validation(tmp_path: Path) -> None:
+    from monitored import run_info, validation
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    observer = TensorBoardObserver(images=True, alignment_scalars=True, picture_every=20)
+    observer.on_start(run_info(tmp_path))
+    for step in (10, 20, 30, 40):
+        observer.on_record(validation(step))
+    observer.close()
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert [event.step for event in events.Audio("audio/0")] == [10, 20, 30, 40]
+    for picture in ("alignment/0", "sample/0"):
+        assert [event.step for event in events.Images(picture)] == [10, 30, 40]
 
 
 @pytest.mark.spec

@@ -15,6 +15,7 @@ from audio import write_wav
 from files import write_atomic
 from run_log import LOG, EvalRecord, Event, Record, RunInfo, StepRecord, read_metrics
 from run_setup import read_run_info, without_password
+from sample_files import Drawn
 from smart_tuner.monitors.scalars import scalars_of
 
 FLUSH_EVERY_S = 20.0  # one delivery costs the interpreter, which training shares, some ten milliseconds
@@ -67,13 +68,11 @@ class MLflowObserver:
         self, *, experiment: str, tracking_uri: str, images: bool, alignment_scalars: bool, picture_every: int
     ) -> None:
         self.experiment, self.tracking_uri = experiment, tracking_uri
-        self.images, self.alignment_scalars, self.picture_every = images, alignment_scalars, picture_every
+        self.images, self.alignment_scalars, self._drawn = images, alignment_scalars, Drawn(every=picture_every)
         self._client: Any = None  # None: not connected
         self._pending: list[tuple[str, Mapping[str, Any]]] = []  # ("step" or "eval", as in metrics.jsonl)
         self._known: dict[str, int] = {}  # by kind, the newest step that needs no delivery when it comes (again)
         self._pictures: list[EvalRecord] = []
-        self._latest: EvalRecord | None = None
-        self._plotted_at = -1
         self._tags: dict[str, str] = {}
         self._status = "FAILED"  # until an event says how the run ended
         self._has_warned = False
@@ -107,15 +106,11 @@ class MLflowObserver:
         self._add("eval", record)
         if record.is_best:
             self._tags |= {"best.step": str(record.step), "best.score": f"{record.score:.4f}"}
-        if record.samples:
-            self._latest = record
-            if self._plotted_at < 0 or record.step - self._plotted_at >= self.picture_every:
-                self._take_pictures()
+        if self._drawn.is_due(record):
+            self._take_pictures(record)
 
-    def _take_pictures(self) -> None:
-        assert self._latest is not None
-        self._plotted_at = self._latest.step
-        self._pictures = [*self._pictures[-2:], self._latest]  # while nothing can be delivered, the newest ones
+    def _take_pictures(self, record: EvalRecord) -> None:
+        self._pictures = [*self._pictures[-2:], record]  # while nothing can be delivered, the newest ones
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "ended":
@@ -127,8 +122,8 @@ class MLflowObserver:
             self._tags["mlflow.note.content"] = f"`{self._run.command}`\n\n{event.message}"
 
     def close(self) -> None:
-        if self._latest is not None and self._latest.step != self._plotted_at:
-            self._take_pictures()
+        if (record := self._drawn.left()) is not None:
+            self._take_pictures(record)
         if self._client is not None or not self._has_warned:  # a server that was dead a moment ago is not waited for
             self._flush(is_last=True)
         if self._client is None:

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars of every record, and alignments, mels and audio of every validation."""
+"""TensorBoard: scalars of every record, the sounds of every validation, and alignments and mels of some."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import shutil
 
 import plots
 from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
-from sample_files import figure_of
+from sample_files import Drawn, figure_of
 from smart_tuner.monitors.scalars import scalars_of
 
 LOGGED_SAMPLES = 3
@@ -16,8 +16,9 @@ LEAST_ROOM_BYTES = 2**22  # a validation writes a megabyte or two
 class TensorBoardObserver:
     """Writes event files into the log directory. The writer is made in the thread that uses it."""
 
-    def __init__(self, *, images: bool, alignment_scalars: bool) -> None:
-        self.images, self.alignment_scalars = images, alignment_scalars
+    def __init__(self, *, images: bool, alignment_scalars: bool, picture_every: int) -> None:
+        """images: whether alignments are shown apart; the first sample is drawn whole in any case."""
+        self.images, self.alignment_scalars, self._drawn = images, alignment_scalars, Drawn(every=picture_every)
 
     def on_start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -46,14 +47,17 @@ class TensorBoardObserver:
     def _on_eval(self, record: EvalRecord) -> None:
         self._scalars(record)
         for i, sample in enumerate(record.samples[:LOGGED_SAMPLES]):
-            if self.images:
-                figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=sample.text)
-                self._image(f"alignment/{i}", figure, record.step)
-            if i == 0:  # the large picture takes half a second to draw
-                self._image(f"sample/{i}", figure_of(sample), record.step)
             if sample.wav is not None:
                 self._writer.add_audio(f"audio/{i}", sample.wav[None], record.step, sample_rate=sample.sampling_rate)
+        if self._drawn.is_due(record):
+            self._draw(record)
         self._writer.flush()
+
+    def _draw(self, record: EvalRecord) -> None:
+        for i, sample in enumerate(record.samples[: LOGGED_SAMPLES if self.images else 0]):
+            figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=sample.text)
+            self._image(f"alignment/{i}", figure, record.step)
+        self._image("sample/0", figure_of(record.samples[0]), record.step)
 
     def _image(self, tag: str, figure: plots.Figure, step: int) -> None:
         self._writer.add_image(tag, plots.figure_to_array(figure), step, dataformats="HWC")
@@ -62,4 +66,6 @@ class TensorBoardObserver:
         self._writer.add_text(f"event/{event.kind}", event.message, event.step)
 
     def close(self) -> None:
+        if (record := self._drawn.left()) is not None:
+            self._draw(record)
         self._writer.close()
