@@ -115,15 +115,17 @@ class Stepper:
         # all processes of a run must see the same two numbers here
         loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
         is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
-        self._update(is_good)
+        self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
+        self.optimizer.step()
+        self._keep_statistics(is_good)
         seeks_scale = self.precision.is_looking_for_its_scale
         numbers = torch.stack((loss, norm, is_good.double()))
         return StepResult(losses, numbers, limits, seeks_scale, self.precision.after_step(step))
 
-    def _update(self, is_good: Tensor) -> None:
-        """Adam's step and the new running statistics, or neither, as a truth on the device [] says."""
-        self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
-        self.optimizer.step()
+    def _keep_statistics(self, is_good: Tensor) -> None:
+        """The running statistics that the step made, or those before it, as a truth on the device [] says."""
+        if not is_gpu(self.device) and is_good:  # which waits for nothing here
+            return
         before = self._before
         for buffer, old in zip(self.model.buffers(), before.buffers, strict=True):
             buffer.copy_(torch.where(is_good, buffer, old))

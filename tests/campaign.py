@@ -36,6 +36,8 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=1234)
     p.add_argument("--share", type=float, default=1.0, help="of the repetitions, such as 0.05 for a quick look")
     args = p.parse_args()
+    if unknown := set(args.names) - set(CAMPAIGNS):
+        p.error(f"no campaign is called {', '.join(sorted(unknown))}; there are {', '.join(CAMPAIGNS)}")
     torch.set_num_threads(1)
     is_kept = True
     print("| fault | outcome | kept |\n|---|---|---|", flush=True)

@@ -40,7 +40,7 @@ IS_BIG = VALUES > 1.5
 @pytest.fixture
 def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is recorded there is taped here; recordings of other tests are not used."""
-    for module in ("model", "mmi", "kernels.free_running", "kernels.steps"):
+    for module in ("model", "mmi", "stepper", "kernels.free_running", "kernels.steps"):
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
     for module in ("kernels.chunks", "kernels.free_running"):
         monkeypatch.setattr(f"{module}.recorded", taped)
@@ -214,6 +214,12 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
     assert not all(map(torch.equal, before, model.parameters()))
 
 
+def test_on_a_cpu_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TACOTRON2_FORBID_WAITS", "1")
+    hp = settings("")
+    assert not Stepper(hp, Tacotron2(hp).train(), None, CPU).forbids_waits
+
+
 def test_a_step_that_waits_says_so_where_that_is_forbidden(
     path_of_a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,8 +228,7 @@ def test_a_step_that_waits_says_so_where_that_is_forbidden(
         assert are_waits_forbidden() == expected
     hp = settings("use_mmi=True")
     stepper = Stepper(hp, Tacotron2(hp).train(), None, CPU)
-    assert not stepper.forbids_waits  # on a CPU there is nothing to wait for
-    stepper.forbids_waits = True
+    assert stepper.forbids_waits
     monkeypatch.setattr("mmi.is_gpu", lambda device: False)
     with pytest.raises(HostWaits, match="ctc"):
         stepper.run([batch_for(stepper.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))

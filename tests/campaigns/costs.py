@@ -21,7 +21,7 @@ from healing import Healing
 from hparams import resolve_hparams
 from recovery import Ladder
 from saving import Saver
-from stepper import Stepper
+from stepper import Stepper, StepResult
 from trainer import Limits, Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,8 +30,9 @@ FULL_SIZE_CHECKPOINTS = 3
 MOST_COST, MOST_S_PER_GB = 0.01, 10.0
 # Every call into the recovery code that a healthy step makes, by name: a renamed one stops the campaign.
 RECOVERY = (
-    (Ladder, "judge"), (Ladder, "after_step"), (Healing, "after_step"), (Healing, "after_validation"),
-    (Stepper, "_moment"), (Batch, "split"), (Trainer, "settle"), (Trainer, "save"), (Trainer, "_reason_to_stop"),
+    (Ladder, "limits"), (StepResult, "seen"), (Healing, "after_step"), (Healing, "after_validation"),
+    (Stepper, "_moment"), (Stepper, "_keep_statistics"), (Batch, "split"), (Trainer, "settle"), (Trainer, "save"),
+    (Trainer, "_reason_to_stop"),
 )  # fmt: skip
 BESIDE = ((Saver, "_write"),)  # in the thread that writes: its processor time
 STEPS = ((Trainer, "_step"), (Trainer, "_after_step"), (Trainer, "_reason_to_stop"))
@@ -43,9 +44,10 @@ class Stopwatch:
 
     def __init__(self, methods: tuple[tuple[type, str], ...], clock: Callable[[], float] = time.perf_counter) -> None:
         self.total_s, self._inside = 0.0, threading.local()
-        self._clock, self._originals = clock, [(owner, name, getattr(owner, name)) for owner, name in methods]
+        self._clock, self._originals = clock, [(owner, name, vars(owner)[name]) for owner, name in methods]
         for owner, name, original in self._originals:
-            setattr(owner, name, self._timed(original))
+            is_property = isinstance(original, property)
+            setattr(owner, name, property(self._timed(original.fget)) if is_property else self._timed(original))
 
     def _timed(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any, **more: Any) -> Any:
