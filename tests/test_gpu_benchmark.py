@@ -85,7 +85,11 @@ def test_all_stages_run_on_a_cpu_and_end_with_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.spec
 def test_ctrl_c_ends_it_with_what_is_known(tmp_path: Path) -> None:
-    with subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    process = subprocess.Popen(
+        command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
+    )  # fmt: skip
+    with process:
         assert process.stdout is not None
         for line in process.stdout:
             if "correctness" in line:
