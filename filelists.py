@@ -110,7 +110,7 @@ class Lookup:
         raise BadLine(
             "unsafe path",
             f"leads outside the data folders ({', '.join(str(root) for root in self.roots)}); {path} -> {resolved}; "
-            f'if you trust that folder, list it: --hparams "data_roots=[{resolved.parent}]"',
+            f'if you trust it, list it: --hparams "data_roots=[{resolved.parent}]" (evaluate.py: --dataset-path)',
         )
 
     def utterance_id(self, audio_path: Path) -> str:

@@ -20,8 +20,7 @@ ROWS = (
     ("files",),
     (
         "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
-        "reduction", "recompute", "attention", "module_norms", "pulse",
-        "threads",
+        "reduction", "recompute", "attention", "module_norms", "pulse", "threads",
     ),
     ("tools", "run_log", "stopping"),
     ("text", "hparams", "launching", "run_files"),
