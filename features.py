@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
@@ -33,6 +34,9 @@ from threads import keep_for_this_thread
 
 HASH_BLOCK_BYTES = 1 << 20
 MAX_WORKERS = 16  # decoding and hashing are bound by the disk beyond that
+
+# numpy reads a file's header by ast.literal_eval, of which CPython 3.11 can't do two at once in threads (SystemError)
+_READING_HEADER = Lock()
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +191,7 @@ def _checked_mel(wav: np.ndarray, audio: AudioParams, *, path: Path) -> np.ndarr
 def cached_frames(path: Path, *, n_mels: int) -> int | None:
     """T_mel of a stored mel; None if there is none, or if it is damaged: truncated, of another type or shape."""
     try:
-        mel = np.load(path, mmap_mode="r", allow_pickle=False)
+        mel = read_mel(path)
     except (OSError, EOFError, ValueError):
         return None
     is_sound = mel.dtype == np.float32 and mel.ndim == 2 and mel.shape[0] == n_mels and mel.shape[1] > 0
@@ -196,7 +200,8 @@ def cached_frames(path: Path, *, n_mels: int) -> int | None:
 
 def read_mel(path: Path, *, mapped: bool = True) -> np.ndarray:
     """A stored log-mel: float32 (or what a file of the user's holds) [n_mels, T_mel]; mapped read-only, or copied."""
-    return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    with _READING_HEADER:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
 # ---- hashes
