@@ -294,5 +294,3 @@ def as_json(result: Compatibility, language: Language) -> dict[str, object]:
             for f in result.findings
         ],
     }
-
-

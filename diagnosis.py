@@ -190,9 +190,7 @@ def _memory(advice: _Advice, hp: HParams) -> None:
     )
 
 
-def _numbers(
-    advice: _Advice, steps: Sequence[Record], attempt: Sequence[Record], hp: HParams
-) -> None:
+def _numbers(advice: _Advice, steps: Sequence[Record], attempt: Sequence[Record], hp: HParams) -> None:
     """Losses and gradients that were not finite, exploded, or rose."""
     skipped = sum(line.get("skipped", 0) for line in steps)
     rollbacks = sum(line["kind"] in ("rollback", "gave_up") for line in attempt)

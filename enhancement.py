@@ -34,9 +34,7 @@ def enhance(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
         return wav
     centred = wav.astype(np.float64) - wav.mean(dtype=np.float64)
     quiet = lower_noise(centred, sampling_rate)
-    trimmed = trim_silence(
-        quiet, sampling_rate=sampling_rate, keep_before_s=KEEP_BEFORE_S, keep_after_s=KEEP_AFTER_S
-    )
+    trimmed = trim_silence(quiet, sampling_rate=sampling_rate, keep_before_s=KEEP_BEFORE_S, keep_after_s=KEEP_AFTER_S)
     return at_loudness(trimmed, sampling_rate).astype(np.float32)
 
 

@@ -254,6 +254,7 @@ class StyleParams(ModelParams):
         ),
     )
 
+
 class TeacherForcingParams(Section):
     """How often a decoder step in training hears the recording, and not itself."""
 
@@ -413,8 +414,18 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, DistributedParams, RecoveryParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams,
-    TeacherForcingParams, StyleParams, DataParams, TextParams, AudioParams,
+    MonitorParams,
+    DistributedParams,
+    RecoveryParams,
+    RunParams,
+    OptimisationParams,
+    AuxiliaryParams,
+    LossParams,
+    TeacherForcingParams,
+    StyleParams,
+    DataParams,
+    TextParams,
+    AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

@@ -170,7 +170,7 @@ def usable(wanted: PrecisionChoice, decoder: Decoder) -> SpeakingPrecision:
     """That precision, or fp32 with a warning that says why; "auto" takes the fastest that can be used."""
     if wanted == "fp32":
         return "fp32"
-    for precision in (("int8", "bf16") if wanted == "auto" else (wanted,)):
+    for precision in ("int8", "bf16") if wanted == "auto" else (wanted,):
         lacking = lacks_for(decoder, precision)
         if lacking is None:
             return precision

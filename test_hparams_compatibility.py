@@ -1,8 +1,8 @@
 """Checks smart_tuner/config.yaml against hparams.py, as a command and as a test.
 
-    python test_hparams_compatibility.py                    the report; exit code 1 if anything is wrong
-    python test_hparams_compatibility.py --show-params      all parameters with values, ranges and meaning
-    pytest test_hparams_compatibility.py
+python test_hparams_compatibility.py                    the report; exit code 1 if anything is wrong
+python test_hparams_compatibility.py --show-params      all parameters with values, ranges and meaning
+pytest test_hparams_compatibility.py
 """
 
 import argparse
@@ -19,9 +19,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False
-    )
+    p = argparse.ArgumentParser(description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False)
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
     p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
     p.add_argument("--hparams", metavar="A=B,...", help="check this text for --hparams as well")

@@ -60,9 +60,7 @@ def teacher_forced_losses(
             guide=0.0,
         )
         parts = {**terms.parts, **auxiliary_parts(outputs, batch, hp, r=model.r)}
-        parts["guided_attention"] = guided_attention_loss(
-            outputs.alignments, batch.text_lengths, steps, hp.guide_sigma
-        )
+        parts["guided_attention"] = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)
         if hp.mask_padding:
             parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
         of_utterances = taught_alignments(outputs, batch, steps)

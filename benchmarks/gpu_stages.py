@@ -29,9 +29,7 @@ from model import DecodeLimits, Tacotron2
 from recovery import StepLimits
 from stepper import Stepper
 
-NO_DROPOUT = (
-    "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
-)
+NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
 WITH_GRAPHS = "ours"  # decoder_backend=auto
 CONTENDERS = (
     ("tacotron2-model", False), ("tacotron2-model", True), ("ours, plain", True), ("ours, PyTorch alone", True),
@@ -144,9 +142,7 @@ def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tens
     system.model.zero_grad(set_to_none=True)
     loss = loss_of(system, batch, bf16=bf16)
     loss.backward()
-    named = {
-        name: p.grad.clone() for name, p in system.model.named_parameters() if not name.endswith(".0.conv.bias")
-    }
+    named = {name: p.grad.clone() for name, p in system.model.named_parameters() if not name.endswith(".0.conv.bias")}
     return loss.detach(), named
 
 

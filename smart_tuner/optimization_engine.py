@@ -118,9 +118,7 @@ def optimize(layers: Layers, options: composition.Options, search: SearchOptions
         storage = studies.open_storage(search.storage, plan.directory)
         base = "study" if search.storage is None else str(paths.directory)
         name = studies.study_name(base, storage, is_new=search.is_new)
-        study = studies.open_study(
-            storage, name, seed=settings.hparams.seed, warm_rungs=plan.budget.warm_rungs
-        )
+        study = studies.open_study(storage, name, seed=settings.hparams.seed, warm_rungs=plan.budget.warm_rungs)
         check_same_study(study, plan)
         with StopRequest() as stop:
             Search(study, storage, plan, search, stop).run()

@@ -80,9 +80,7 @@ def pass_forward(model: Tacotron2, hp: Any, device: torch.device) -> Tensor:
     losses = AuxiliaryLosses.__new__(AuxiliaryLosses)  # its factor is made of a number, which a stand-in has not
     losses.hp, losses.model, losses.factor = hp, model, torch.empty((), device=device)
     mmi.is_spoken = lambda n_symbols, where: torch.empty(n_symbols, dtype=torch.bool, device=where)
-    return losses.add(
-        terms, outputs, batch, step=0, share=torch.empty((), device=device), by_utterances=1.0
-    ).total
+    return losses.add(terms, outputs, batch, step=0, share=torch.empty((), device=device), by_utterances=1.0).total
 
 
 def pass_backward(device: torch.device, dtype: torch.dtype | None, chunk: int | None) -> list[Tensor]:

@@ -89,9 +89,7 @@ def slow_forward_attention(n_steps: int) -> Tensor:
         last = [1.0] + [0.0] * (length - 1)
         for t in range(n_steps):
             e = energies_of(t)[b].tolist()
-            mass = [
-                (0.5 * last[n] + 0.5 * (last[n - 1] if n else 0.0)) * math.exp(e[n]) for n in range(length)
-            ]
+            mass = [(0.5 * last[n] + 0.5 * (last[n - 1] if n else 0.0)) * math.exp(e[n]) for n in range(length)]
             last = [m / sum(mass) for m in mass]
             rows[t, b, :length] = torch.tensor(last, dtype=torch.float64)
     return rows

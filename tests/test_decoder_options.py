@@ -192,9 +192,7 @@ def test_the_steps_are_computed_again_in_such_chunks(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(recompute, "checkpoint", watched)
     for size, expected in (("None", [(0, 3), (3, 6), (6, 9), (9, 12)]), (5, [(0, 5), (5, 10), (10, 12)])):
         chunks.clear()
-        loss_and_gradients(
-            0.5, decoder_backend="plain", use_memory_efficient_attention=True, attention_chunk_size=size
-        )
+        loss_and_gradients(0.5, decoder_backend="plain", use_memory_efficient_attention=True, attention_chunk_size=size)
         assert chunks == expected
 
 

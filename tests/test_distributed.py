@@ -57,9 +57,7 @@ def gradients(trainer: Watched) -> list[dict[str, Any]]:
     trainer.stepper.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
     stepper, group, found = trainer.stepper, trainer.group, []
     k = trainer.hp.gradient_accumulation_steps
-    loader = make_loader(
-        trainer.corpus.train, trainer.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank
-    )
+    loader = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank)
     batches = list(loader)
     for i in range(0, len(batches), k):
         stepper.optimizer.zero_grad()
@@ -333,7 +331,7 @@ def test_without_a_gpu_nccl_becomes_gloo_and_says_so(tiny: Tiny, caplog: pytest.
     ("settings", "more", "message"),
     [
         ("", {"n_gpus": 2}, "python multiproc.py train.py ... --n_gpus 2"),
-        ("", {"rank": 0, "n_gpus": 2}, "needs --hparams \"distributed_run=True\""),
+        ("", {"rank": 0, "n_gpus": 2}, 'needs --hparams "distributed_run=True"'),
         ("distributed_run=True", {"rank": 2, "n_gpus": 2}, "--rank 2 needs --n_gpus of at least 3"),
         ("", {"n_gpus": 2, "environment": LAUNCHED}, "the launcher's to say"),
     ],

@@ -22,9 +22,7 @@ def test_the_document_has_a_row_for_every_parameter_and_preset(language: params_
     assert [cell for cell in first_cells if cell in preset_names()] == preset_names()
 
 
-def test_check_notices_a_drifted_document_and_write_mends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_notices_a_drifted_document_and_write_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {language: tmp_path / path.name for language, path in DOCUMENTS.items()}
     monkeypatch.setattr(params_view, "DOCUMENTS", paths)
     assert main(["--write"]) == 0 == main(["--check"])

@@ -54,7 +54,10 @@ def evaluation(step: int, alignment: float) -> dict[str, Any]:
 
 
 def write_run(
-    directory: Path, events: list[dict[str, Any]], metrics: list[dict[str, Any]] = [], **info: Any  # noqa: B006
+    directory: Path,
+    events: list[dict[str, Any]],
+    metrics: list[dict[str, Any]] = [],
+    **info: Any,  # noqa: B006
 ) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name, lines in (("events.jsonl", events), ("metrics.jsonl", metrics)):

@@ -260,9 +260,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "use_forward_attention": Seen(loss, "use_forward_attention=True"),
     "use_attention_smoothing": Seen(loss, "use_attention_smoothing=True"),
     "attention_smoothing_factor": Seen(loss, "attention_smoothing_factor=0.5", "use_attention_smoothing=True"),
-    "use_memory_efficient_attention": Elsewhere(
-        "test_decoder_options.py::test_less_is_kept_for_the_backward_pass"
-    ),
+    "use_memory_efficient_attention": Elsewhere("test_decoder_options.py::test_less_is_kept_for_the_backward_pass"),
     "attention_chunk_size": Elsewhere("test_decoder_options.py::test_the_steps_are_computed_again_in_such_chunks"),
     "postnet_embedding_dim": Seen(shapes, "postnet_embedding_dim=6"),
     "postnet_kernel_size": Seen(shapes, "postnet_kernel_size=5"),

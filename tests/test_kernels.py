@@ -18,10 +18,18 @@ from run_log import LOG
 
 Result = tuple[Tensor, Tensor]
 
-SMALL = ",".join((
-    "prenet_dim=6", "encoder_embedding_dim=10", "attention_rnn_dim=12", "decoder_rnn_dim=8", "attention_dim=7",
-    "attention_location_n_filters=3", "attention_location_kernel_size=5", "n_mel_channels=4",
-))
+SMALL = ",".join(
+    (
+        "prenet_dim=6",
+        "encoder_embedding_dim=10",
+        "attention_rnn_dim=12",
+        "decoder_rnn_dim=8",
+        "attention_dim=7",
+        "attention_location_n_filters=3",
+        "attention_location_kernel_size=5",
+        "n_mel_channels=4",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,7 @@ class Inputs:
         return self.decoder.plain_teacher_forced(self.prenet_out, self.memory, self.masks)
 
     def fast(self, compute_dtype: torch.dtype | None = None) -> Result:
-        return fast_teacher_forced(
-            self.decoder, self.prenet_out, self.memory, self.masks, compute_dtype=compute_dtype
-        )
+        return fast_teacher_forced(self.decoder, self.prenet_out, self.memory, self.masks, compute_dtype=compute_dtype)
 
     def leaves(self) -> dict[str, Tensor]:
         """Everything that both ways reach and that wants a gradient."""
@@ -71,7 +77,8 @@ def inputs_of(case: Case) -> Inputs:
     B, T_dec, T_text = case.B, case.T_dec, case.T_text
     lengths = (T_text - 2 * torch.arange(B)).clamp(min=1)
     memory = Memory(
-        values=leaf(B, T_text, hp.encoder_embedding_dim), keys=leaf(B, T_text, hp.attention_dim),
+        values=leaf(B, T_text, hp.encoder_embedding_dim),
+        keys=leaf(B, T_text, hp.attention_dim),
         padding=torch.arange(T_text)[None] >= lengths[:, None],
     )
     prenet_out = leaf(T_dec, B, hp.prenet_dim)
@@ -146,7 +153,10 @@ def test_fast_and_plain_agree_in_double_precision(
 
 
 PACKED = Case(
-    B=4, T_dec=20, T_text=17, dtype=torch.float32,
+    B=4,
+    T_dec=20,
+    T_text=17,
+    dtype=torch.float32,
     overrides="prenet_dim=32,encoder_embedding_dim=64,attention_rnn_dim=192,decoder_rnn_dim=192,attention_dim=32",
 )
 
@@ -189,7 +199,9 @@ def test_without_gradients_the_outputs_are_the_same() -> None:
 def test_what_wants_no_gradient_changes_no_other_gradient(frozen: str) -> None:
     inputs = inputs_of(Case())
     groups = {
-        "prenet_out": [inputs.prenet_out], "values": [inputs.memory.values], "keys": [inputs.memory.keys],
+        "prenet_out": [inputs.prenet_out],
+        "values": [inputs.memory.values],
+        "keys": [inputs.memory.keys],
         "attention": list(inputs.decoder.attention_layer.parameters()),
         "all but keys": [inputs.prenet_out, inputs.memory.values, *inputs.decoder.parameters()],
     }

@@ -118,9 +118,7 @@ def test_what_a_full_disk_refuses_waits_for_room(tmp_path: Path, caplog: pytest.
     ]
 
 
-def test_lines_that_found_no_room_until_the_end_are_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lines_that_found_no_room_until_the_end_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = RunLog(tmp_path, attempt=1)
     with disk_that_takes(0), caplog.at_level(logging.WARNING, "tacotron2"):
         log.write(step_record(10))

@@ -302,9 +302,7 @@ def test_an_interrupted_run_saves_the_step_it_was_at(
 ) -> None:
     metrics, events = dataset / "output" / "metrics.jsonl", dataset / "output" / "events.jsonl"
     endless = tiny_arguments(hparams="iters_per_checkpoint=100000,validate_interval=100000,early_stopping=False")
-    status = interrupt_training(
-        dataset, cache, endless, when=lambda: holds_a_step(metrics), number=number
-    )
+    status = interrupt_training(dataset, cache, endless, when=lambda: holds_a_step(metrics), number=number)
     assert status == exit_code
     (ended,) = (event for event in read_jsonl(events) if event["kind"] == "ended")
     assert ended["message"] == "signal"

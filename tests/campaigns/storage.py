@@ -27,7 +27,6 @@ ENTRIES = (
 )
 
 
-
 def resumes(place: Place, chance: random.Random) -> Row:
     """At every step of two epochs, in the middle of accumulation's rhythm too."""
     wrong, tried = 0, 0
