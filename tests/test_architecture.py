@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from support.paths import REPOSITORY
+
 FUNCTION_LINES, FILE_LINES = 60, 480
 LONGER = {"hparams.py": "declarations may take the length they need"}
 

@@ -11,8 +11,8 @@ import asr
 from demo.corpus import ensure_demo_corpus
 from demo.sentences import DemoSentences
 from errors import DataError
+from support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 EASY = DemoSentences(("My window is yellow.",), ("The horse is in the kitchen.",), ("It is windy on Monday.",))
 
 for module in asr.PACKAGES.values():

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from test_model import MEL_LENGTHS, TEXT_LENGTHS, mels, small, teach, texts
 from torch import Tensor
 
 from attention import Normalisation
 from layers import padding_mask
+from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, teach, texts
 
 LENGTHS, T_TEXT = torch.tensor([7, 4, 1]), 7
 PADDING = padding_mask(LENGTHS, T_TEXT)
@@ -143,7 +143,7 @@ def test_the_smoothing_factor_acts_only_with_smoothing() -> None:
 
 
 def test_forward_attention_holds_when_speaking_too() -> None:
-    from test_model import limits, set_gate, speak
+    from support.models import limits, set_gate, speak
 
     model = set_gate(small(use_forward_attention=True), -100.0)
     for spoken in speak(model, limits(dwell_frames=1000)):

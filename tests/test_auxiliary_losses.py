@@ -1,22 +1,10 @@
 """Double decoder consistency, monotonicity, and all auxiliary losses together in a trainer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import (
-    NO_DROPOUT,
-    Frozen,
-    Watched,
-    assert_same_run,
-    logs_are_closed,  # noqa: F401 - a fixture
-    resumed,
-    rows,
-    trained,
-    trainer_of,
-    weights_of,
-)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,12 +16,13 @@ from data_utils import Batch, load_corpus, make_loader, plan_batches
 from hparams import HParams
 from layers import padding_mask
 from model import Coarse, Outputs, Tacotron2
+from support.losses import ALL, FrozenHead
+from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
 from trainer import Limits
 from validation import taught_alignments, teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")
-ALL = "use_mmi=True,update_gaf_every_n_step=3,use_ddc=True,attention_alignment_loss_weight=0.5,drop_frame_rate=0.2"
 EXTRA = {"mel_coarse", "gate_coarse", "ddc", "monotonicity", "mmi", "mmi_factor"}
 
 B, T_TEXT = 3, 5
@@ -195,15 +184,6 @@ def test_the_factor_is_measured_every_so_many_optimiser_steps_not_micro_batches(
     values = [value for _, value in measured]
     assert values[0] == values[1] == values[2] != values[3] == values[4] == values[5] != values[6]
     assert all(value > 0 for value in values)
-
-
-class FrozenHead(Frozen):
-    """And the recogniser's own dropout off, which no hyperparameter reaches."""
-
-    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        assert self.model.mmi is not None
-        self.model.mmi.eval()
-        return super().accumulate(micro_batches, step=step)
 
 
 @pytest.mark.parametrize("settings", ["", "n_frames_per_step=2"])

@@ -1,29 +1,21 @@
 """Batches: padding, gate, bands, order, and resuming in the middle of an epoch."""
 
 import math
-import random
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from batching import (
-    Batch,
     BatchPlan,
     Item,
-    MelDataset,
     band_edges,
     collate,
     item_seed,
 )
 from errors import UserError
-from features import IDENTITY, Feature, MelStats
-from filelists import Utterance
-
-STATS = MelStats(mean=-5.0, std=2.0)
-N_MELS = 3
+from features import IDENTITY
+from support.corpora import N_MELS, STATS, assert_same_batch, random_lengths
 
 
 def make_item(index: int, n_tokens: int, n_frames: int) -> Item:
@@ -31,28 +23,8 @@ def make_item(index: int, n_tokens: int, n_frames: int) -> Item:
     return Item(index, f"u{index}", text, torch.full((N_MELS, n_frames), -5.0 + index))
 
 
-def random_lengths(seed: int, n: int) -> list[tuple[int, int]]:
-    """Speech-like: frames spread over a decade, text roughly proportional to it."""
-    generator = random.Random(seed)
-    frames = [int(60 * 10 ** generator.random()) for _ in range(n)]
-    return [(max(1, int(mel * generator.uniform(0.12, 0.25))), mel) for mel in frames]
-
-
 def make_plan(seed: int = 0, n: int = 200, **settings: int | bool) -> BatchPlan:
     return BatchPlan(random_lengths(seed, n), **({"batch_size": 8, "seed": seed, "frame_multiple": 4} | settings))
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> MelDataset:
-    """Thirty random mels on disk, as the cache keeps them."""
-    generator = np.random.default_rng(0)
-    features, texts = [], []
-    for i, (n_tokens, n_frames) in enumerate(random_lengths(7, 30)):
-        path = tmp_path / f"{i}.npy"
-        np.save(path, generator.normal(-5, 2, (N_MELS, n_frames)).astype(np.float32))
-        features.append(Feature(Utterance(f"u{i}", path, "x", None, path, i), path, str(i), n_frames))
-        texts.append(range(1, n_tokens + 1))
-    return MelDataset(features, texts, stats=STATS)
 
 
 # ---- collate
@@ -103,12 +75,6 @@ def test_moving_a_batch_keeps_everything() -> None:
     assert_same_batch(moved, batch)
     assert (moved.n_frames, len(moved)) == (8, 2)
     assert batch.to("meta").mel.is_meta
-
-
-def assert_same_batch(left: Batch, right: Batch) -> None:
-    assert left.utterance_ids == right.utterance_ids
-    for name in ("text", "text_lengths", "mel", "mel_lengths", "gate"):
-        assert torch.equal(getattr(left, name), getattr(right, name)), name
 
 
 # ---- bands

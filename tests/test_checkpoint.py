@@ -11,18 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import disk_that_takes
 from torch import nn
 
 import checkpoint as ckpt
 from errors import NothingToRecover, UserError
-
-SYMBOLS = ("_", "a", "b", "c")
-VOICE = ckpt.Voice({"seed": 1}, SYMBOLS, {"hop": 128}, -4.0, 2.0, 9.0, 30)
-
-
-def made(step: int, *, value: float = 0.0, n: int = 64) -> ckpt.Checkpoint:
-    return ckpt.Checkpoint(step, {"w": torch.full((n,), value)}, VOICE, {"progress": {"step": step}})
+from support.checkpoints import SYMBOLS, VOICE, made
+from support.limits import disk_that_takes
 
 
 def save_all(directory: Path, *steps: int) -> None:

@@ -7,25 +7,15 @@ from functools import lru_cache
 
 import pytest
 import torch
-from tape import Tape, taped
-from test_kernels import (
-    CASES,
-    PACKED,
-    Case,
-    Inputs,
-    Result,
-    assert_equal,
-    by_name,
-    gradients,
-    inputs_of,
-    loss_of,
-)
 from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import chunks, products, teacher_forced
 from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
+from support.kernels import CASES, PACKED, Case, Inputs, Result, assert_equal, by_name, gradients
+from support.tape import Tape, taped
+from test_kernels import inputs_of, loss_of
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The commands as a person types them: each test is a real process, started outside the repository."""
 
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -10,11 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from support.commands import TINY, assert_refused, command, environment, run, write_dataset
+
 COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py", "multiproc.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
@@ -25,59 +23,6 @@ SWITCHES = (
     "--n-gpus", "--rank", "--group-name",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}
-SAMPLING_RATE = 22050
-TINY = (
-    "symbols_embedding_dim=16,encoder_embedding_dim=16,encoder_n_convolutions=1,attention_dim=8,attention_rnn_dim=16,"
-    "decoder_rnn_dim=16,prenet_dim=8,postnet_embedding_dim=8,postnet_n_convolutions=2,attention_location_n_filters=4,"
-    "attention_location_kernel_size=5,max_decoder_steps=60,batch_size=2,num_workers=0,mlflow_logging=False,"
-    "telegram_monitoring=False,debug_reporting=False"
-)
-TEXTS = ("Hello there.", "A small voice.", "One more line.", "The last of four.")
-
-
-def command(script: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, str(REPOSITORY / script), *map(str, arguments)]
-
-
-def environment(cache: Path) -> dict[str, str]:
-    """Ours, with a cache of its own, a wide terminal, and no launch that an outer process may have begun."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID")}
-    return inherited | {"TACOTRON2_CACHE": str(cache), "COLUMNS": "200"}
-
-
-def run(
-    script: str, *arguments: str | Path, cwd: Path, cache: Path, timeout_s: float = 300
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(script, *arguments), cwd=cwd, env=environment(cache), capture_output=True, text=True, timeout=timeout_s
-    )
-
-
-def write_recordings(folder: Path, *, texts: Sequence[str] = TEXTS, duration_s: float = 0.4) -> list[str]:
-    """`wavs/utt_0.wav` ... with a tone each, and the `wav|text` lines that list them."""
-    (folder / "wavs").mkdir(parents=True, exist_ok=True)
-    time_s = np.arange(int(duration_s * SAMPLING_RATE)) / SAMPLING_RATE
-    for i in range(len(texts)):
-        tone = 0.3 * np.sin(2 * np.pi * (200 + 50 * i) * time_s)
-        soundfile.write(folder / "wavs" / f"utt_{i}.wav", tone, SAMPLING_RATE)
-    return [f"wavs/utt_{i}.wav|{text}" for i, text in enumerate(texts)]
-
-
-def write_dataset(cwd: Path) -> None:
-    """Recordings where the trainer looks without being told: data/dataset/."""
-    lines = write_recordings(cwd / "data")
-    (cwd / "data" / "dataset").mkdir()
-    (cwd / "data" / "dataset" / "train.csv").write_text("\n".join(lines[:3]) + "\n")
-    (cwd / "data" / "dataset" / "val.csv").write_text("\n".join(lines[3:]) + "\n")
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], exit_code: int, *expected: str) -> None:
-    """The exit code, every expected part on stderr, nothing on stdout, no traceback."""
-    assert done.returncode == exit_code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    for part in expected:
-        assert part in done.stderr, done.stderr
 
 
 @pytest.fixture

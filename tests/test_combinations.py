@@ -5,21 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_auxiliary_losses import ALL, FrozenHead
-from test_model import MEL_LENGTHS, TEXT_LENGTHS, mels, small, texts
-from test_trainer import (
-    NO_DROPOUT,
-    assert_same_run,
-    logs_are_closed,  # noqa: F401 - a fixture
-    resumed,
-    rows,
-    trained,
-    trainer_of,
-)
 
 from data_utils import make_loader, plan_batches
 from errors import UserError
 from hparams import HParams, create_hparams
+from support.losses import ALL, FrozenHead
+from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, texts
+from support.runs import NO_DROPOUT, assert_same_run, resumed, rows, trained, trainer_of
 from trainer import Limits
 
 Tiny = Callable[..., HParams]

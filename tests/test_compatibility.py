@@ -14,9 +14,9 @@ import test_hparams_compatibility as command
 from compatibility import CONFIG, check, check_effects, check_old_names, report
 from messages import language_of, read_messages
 from source_checks import declared_twice, names_read, syntax_problem
+from support.paths import REPOSITORY
 from test_hparams_compatibility import main
 
-ROOT = Path(__file__).resolve().parents[1]
 TEN = (
     "batch_size", "epochs", "learning_rate", "warmup_steps", "guided_attention_enabled", "guide_loss_weight",
     "p_attention_dropout", "gate_threshold", "dropout_rate", "postnet_dropout_rate",
@@ -105,8 +105,8 @@ def test_every_kind_of_finding_has_its_words_in_both_languages() -> None:
             and sorted(re.findall(r"\{\w+\}", text["en"])) == sorted(re.findall(r"\{\w+\}", text["ru"]))
             or "{" not in text["en"]
         ), name
-    source = (ROOT / "compatibility.py").read_text(encoding="utf-8")
-    source += (ROOT / "smart_tuner" / "search_space.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "compatibility.py").read_text(encoding="utf-8")
+    source += (REPOSITORY / "smart_tuner" / "search_space.py").read_text(encoding="utf-8")
     source += Path(command.__file__).read_text(encoding="utf-8")
     assert [kind for kind in texts if f'"{kind}"' not in source] == []
 
@@ -172,7 +172,7 @@ def test_a_field_declared_twice_is_found_across_classes(tmp_path: Path) -> None:
 
 def test_a_keyword_given_twice_is_reported_although_hparams_cannot_be_imported(tmp_path: Path) -> None:
     for name in ("test_hparams_compatibility.py", "source_checks.py", "messages.py", "messages.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
     (tmp_path / "hparams.py").write_text("x = dict(gate_threshold=0.5,\n    gate_threshold=0.6)\n")
     done = subprocess.run(
         [sys.executable, "test_hparams_compatibility.py", "--language", "en"],

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from monitored import FREE, run_info, step, validation
-from test_trainer import trained
 
 from hparams import HParams, create_hparams
 from module_norms import module_norms, module_of
 from run_log import Event, Record, StepRecord, read_metrics
 from smart_tuner.monitors.debug_report import KEPT, DebugReport
 from smart_tuner.monitors.hints import hints_of
+from support.observed_run import FREE, run_info, step, validation
+from support.runs import trained
 
 NORMS = {"encoder": {"gradient": 0.5, "weight": 7.0}, "postnet": {"gradient": 0.25, "weight": 3.0}}
 

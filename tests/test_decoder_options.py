@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_model import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
-from test_trainer import assert_same_run, logs_are_closed, resumed, trained, trainer_of
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -18,11 +16,13 @@ from decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
 from hparams import HParams, create_hparams
 from model import Tacotron2
 from schedule import teacher_forcing_ratio
+from support.models import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
+from support.paths import REPOSITORY
+from support.runs import assert_same_run, logs_are_closed, resumed, trained, trainer_of
 from trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture
 Tiny = Callable[..., HParams]
-REPOSITORY = Path(__file__).resolve().parents[1]
 NO_DROPOUT = dict.fromkeys(
     ("dropout_rate", "encoder_dropout_rate", "postnet_dropout_rate", "p_attention_dropout", "p_decoder_dropout"), 0.0
 )

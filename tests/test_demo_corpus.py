@@ -16,8 +16,8 @@ from cache import cache_directory
 from demo.corpus import MARKER, DemoCorpus, demo_fingerprint, ensure_demo_corpus
 from demo.sentences import SLOTS, TEMPLATES, DemoSentences, demo_sentences
 from errors import UserError
+from support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 FEW = DemoSentences(("The dog is in the garden.", "My box is red."), ("My box is brown.",), ("The dog is red.",))
 SAID = demo_sentences()
 THREE_BATCHES = DemoSentences(SAID.training[:90], SAID.validation[:15], SAID.test[:15])

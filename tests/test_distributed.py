@@ -9,16 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_auxiliary_losses import ALL, FrozenHead
-from test_trainer import (
-    NO_DROPOUT,
-    Frozen,
-    Watched,
-    assert_same,
-    logs_are_closed,  # noqa: F401 - a fixture
-    poisoned,
-    trainer_of,
-)
 from torch import Tensor
 
 import checkpoint as ckpt
@@ -29,6 +19,8 @@ from errors import DataError, UserError
 from hparams import HParams
 from model import Tacotron2
 from run_log import Event, RunLog, StepRecord
+from support.losses import ALL, FrozenHead
+from support.runs import NO_DROPOUT, Frozen, Watched, assert_same, poisoned, trainer_of
 from trainer import Limits
 
 Tiny = Callable[..., HParams]

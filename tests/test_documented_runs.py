@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli import run, write_dataset
-from test_documented_settings import RECOMMENDED
 
 from hparams import create_hparams
 from run_log import read_metrics
+from support.commands import run, write_dataset
+from support.documented import RECOMMENDED
 
 pytestmark = pytest.mark.spec
 

@@ -4,6 +4,7 @@ they list has the type, and where nothing else was decided the default, that the
 import pytest
 
 from hparams import create_hparams, field_info, field_names, resolve_hparams
+from support.documented import RECOMMENDED
 from text.symbols import symbols
 from tools import format_value, overrides_layer
 
@@ -38,23 +39,6 @@ guide_loss_weight=1.0,use_guided_attn=True
 guide_loss_weight=2.0,use_guided_attn=True
 guide_loss_weight=5.0,use_guided_attn=True
 """.split()
-
-RECOMMENDED = {
-    "prototyping": (
-        "learning_rate=1e-3,batch_size=8,use_guided_attn=True,guide_loss_weight=1.0,grad_clip_thresh=1.0,fp16_run=False"
-    ),
-    "stable": (
-        "learning_rate=1e-4,batch_size=16,use_guided_attn=True,guide_loss_weight=2.0,use_mmi=True,grad_clip_thresh=0.5,"
-        "fp16_run=True,emergency_restart_enabled=True"
-    ),
-    "quality": (
-        "learning_rate=5e-5,batch_size=32,use_guided_attn=True,guide_loss_weight=3.0,use_mmi=True,use_ddc_loss=True,"
-        "ddc_loss_weight=0.1,grad_clip_thresh=0.3,fp16_run=True,emergency_restart_enabled=True"
-    ),
-    "distributed": (
-        "distributed_run=True,batch_size=8,learning_rate=1e-4,use_guided_attn=True,grad_clip_thresh=0.5,fp16_run=True"
-    ),
-}
 
 # One line a parameter: what existing configurations set, and, behind "|", our default where it is another.
 LISTED = """

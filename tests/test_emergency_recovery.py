@@ -17,9 +17,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import disk_that_takes
-from telegram_server import TOKEN, UNAUTHORISED, TelegramServer
-from test_trainer import logs_are_closed, trained
 
 import checkpoint as ckpt
 import emergency_recovery
@@ -30,8 +27,11 @@ from errors import NothingToRecover, UserError
 from hparams import HParams
 from run_setup import alone_in, is_in_use
 from smart_tuner.monitors import telegram
+from support.limits import disk_that_takes
+from support.paths import REPOSITORY
+from support.runs import logs_are_closed, trained
+from support.telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]
 
@@ -56,8 +56,8 @@ def evaluation(step: int, alignment: float) -> dict[str, Any]:
 def write_run(
     directory: Path,
     events: list[dict[str, Any]],
-    metrics: list[dict[str, Any]] = [],
-    **info: Any,  # noqa: B006
+    metrics: list[dict[str, Any]] = [],  # noqa: B006
+    **info: Any,
 ) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name, lines in (("events.jsonl", events), ("metrics.jsonl", metrics)):

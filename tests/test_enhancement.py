@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_speaking import save_voice
 
 import enhancement
 from audio import read_audio
@@ -14,6 +13,7 @@ from enhancement import TARGET_LUFS, at_loudness, enhance, integrated_loudness, 
 from features import read_mel
 from hparams import HParams, create_hparams
 from speaking import Speaker
+from support.voices import save_voice
 
 Tiny = Callable[..., HParams]
 RATE = 22050

@@ -15,6 +15,7 @@ from errors import DataError, UserError
 from features import FeatureSet, MelStats, build_features, mel_stats, read_mel, training_stats
 from filelists import Utterance
 from hparams import HParams, create_hparams
+from support.paths import REPOSITORY
 
 RATE = 22050
 
@@ -131,7 +132,7 @@ def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwa
     tone, tell = write_tone(tmp_path / "a.wav"), "import torch; print(torch.get_num_threads())"
     alone, after = (
         subprocess.run(
-            [sys.executable, "-c", code, str(tone)], cwd=Path(__file__).parents[1],
+            [sys.executable, "-c", code, str(tone)], cwd=REPOSITORY,
             env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True,
         ).stdout
         for code in (tell, build_first + tell)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import disk_that_takes
 
 import checkpoint as ckpt
 import evaluate
@@ -20,9 +19,9 @@ from errors import UserError
 from files import atomic_file, refusals_explained, write_atomic
 from hparams import HParams
 from model import Tacotron2
+from support.limits import disk_that_takes
+from support.paths import REPOSITORY
 from voices import voice_of
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("content", ["new: \u0434\u0430", b"\x00\xff"])

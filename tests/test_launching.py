@@ -8,19 +8,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from test_cli import REPOSITORY, TINY, assert_refused, command, environment, run, write_dataset, write_recordings
-from test_spec_commands import holds_a_step, wait_until
 
 import launching
 from errors import UserError
 from run_log import read_jsonl, read_metrics
+from support.commands import (
+    ENDLESS,
+    REPOSITORY,
+    TINY,
+    Started,
+    assert_refused,
+    command,
+    environment,
+    holds_a_step,
+    run,
+    wait_until,
+    write_dataset,
+    write_recordings,
+)
 
-ENDLESS = f"{TINY},iters_per_checkpoint=100000,validate_interval=100000,early_stopping=False"
 TO = ("-o", "output", "-l", "logs")
 AS_ONE = (
     f"{TINY},dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0,encoder_dropout_rate=0,postnet_dropout_rate=0,"
@@ -38,39 +48,6 @@ def cache(tmp_path: Path) -> Path:
 def dataset(tmp_path: Path) -> Path:
     write_dataset(tmp_path)
     return tmp_path
-
-
-class Started:
-    """A launcher that runs beside the test, and the processes that it started."""
-
-    def __init__(self, cwd: Path, cache: Path, *arguments: str) -> None:
-        self.said = cwd / "launcher.log"
-        with self.said.open("wb") as log:
-            self.process = subprocess.Popen(
-                command("multiproc.py", *arguments), cwd=cwd, env=environment(cache), stderr=log, start_new_session=True
-            )
-        self.pids: list[int] = []
-
-    def find_processes(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        self.pids = sorted(map(int, children.read_text().split()))
-        return self.pids
-
-    def alive(self) -> list[int]:
-        return [pid for pid in self.pids if _state(pid) not in ("Z", "")]
-
-    def end(self) -> None:
-        for pid in [self.process.pid, *self.alive()]:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
-        return ""
 
 
 @pytest.fixture

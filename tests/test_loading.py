@@ -8,13 +8,13 @@ from multiprocessing import active_children
 
 import pytest
 import torch
-from test_batching import assert_same_batch, dataset
 
 from batching import Batch, BatchPlan, MelDataset, round_up
 from data_utils import plan_batches
 from errors import UserError
 from hparams import create_hparams
 from loading import _whoever_dies, loader_workers, make_loader
+from support.corpora import assert_same_batch, dataset
 
 __all__ = ["dataset"]
 

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_healing import OFTEN, Hurt, infect, large_gradient, nan_gradient, nan_loss, nan_moments, nan_statistics, once
-from test_trainer import Watched, assert_same, logs_are_closed, trainer_of  # noqa: F401 - a fixture
 
 from errors import GaveUp
 from hparams import HParams
+from support.faults import (
+    OFTEN,
+    Hurt,
+    infect,
+    large_gradient,
+    nan_gradient,
+    nan_loss,
+    nan_moments,
+    nan_statistics,
+    once,
+)
+from support.runs import Watched, assert_same, logs_are_closed, trainer_of  # noqa: F401 - a fixture
 from trainer import LOG_EVERY, Limits
 
 Tiny = Callable[..., HParams]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TRAINING_TEXTS, VALIDATION_TEXTS
-from test_trainer import trained
 
 from data_utils import load_corpus
 from errors import DataError
 from features import read_mel
 from hparams import HParams
+from support.corpora import TRAINING_TEXTS, VALIDATION_TEXTS
+from support.runs import trained
 
 Tiny = Callable[..., HParams]
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitored import run_info, step, validation
 
 from run_log import Event, Queued, Record, RunInfo, RunLog
 from smart_tuner.monitors import mlflow as monitor
@@ -28,6 +26,8 @@ from smart_tuner.monitors.mlflow import (
     ui_command,
     without_password,
 )
+from support.observed_run import run_info, step, validation
+from support.trackers import dead_address
 
 pytestmark = pytest.mark.filterwarnings("default")  # warnings of MLflow's dependencies are not ours to solve
 ENDED = Event(30, "ended", "max_steps", {"signal": None})
@@ -196,15 +196,6 @@ def test_two_runs_side_by_side_share_a_store(runs: Path) -> None:
     client = client_of(f"sqlite:///{runs}/mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("voices").experiment_id])
     assert {run.info.run_name for run in found} == {"anna", "bert"}
-
-
-# -- outages ----------------------------------------------------------------------------------------------------------
-
-
-def dead_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
 def test_a_dead_server_is_said_once_and_holds_nothing_up(

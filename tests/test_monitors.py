@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
-from test_cli import REPOSITORY, TINY, command, environment, write_dataset
-from test_mlflow import dead_address
-from test_trainer import assert_same_run, trainer_of
 
 import composition
 from hparams import HParams
 from run_log import Observer, Queued, Record, RunInfo, close_all
 from smart_tuner.monitors.tensorboard import TensorBoardObserver
+from support.commands import REPOSITORY, TINY, command, environment, write_dataset
+from support.runs import assert_same_run, trainer_of
+from support.telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
+from support.trackers import dead_address
 from trainer import Limits
 
 
@@ -138,10 +138,10 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
 
 
 def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
-    from monitored import run_info, step, validation
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from smart_tuner.monitors.scalars import scalars_of
+    from support.observed_run import run_info, step, validation
 
     records = step(10), validation(10, samples=False)
     observer = TensorBoardObserver(images=True, alignment_scalars=True, picture_every=1000)
@@ -155,8 +155,9 @@ def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
 
 
 def test_tensorboard_draws_every_so_many_steps_and_at_the_end_and_hears_every_validation(tmp_path: Path) -> None:
-    from monitored import run_info, validation
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from support.observed_run import run_info, validation
 
     observer = TensorBoardObserver(images=True, alignment_scalars=True, picture_every=20)
     observer.on_start(run_info(tmp_path))

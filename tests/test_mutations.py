@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mutations import HEAD, ROOT, Verdict, ignoring, remembered, write_document
 
 HOLDERS = frozenset({"hp", "audio"})

@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_free_running import LIMITS, SMALL, assert_same, speak, voice
-from test_kernels import needs_native
-from test_speaking import Tiny, save_voice
 from torch import Tensor
 
 from data_utils import load_corpus
@@ -21,6 +18,9 @@ from kernels.weights import SpeakingPrecision, in_int8
 from model import Decoded, DecodeLimits, Decoder, Tacotron2
 from speaking import Speaker
 from stopping import Said
+from support.decoding import LIMITS, SMALL, assert_same, speak, voice
+from support.kernels import needs_native
+from support.voices import Tiny, save_voice
 
 pytestmark = needs_native
 

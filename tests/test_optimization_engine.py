@@ -13,7 +13,6 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
-from conftest import TINY
 from optuna.trial import TrialState
 
 import run_setup
@@ -28,8 +27,10 @@ from smart_tuner.objective import WORST_VALUE
 from smart_tuner.optimization_engine import drop_weights
 from smart_tuner.search_space import Choices, Interval
 from smart_tuner.settings import Layers, SearchOptions
+from support.corpora import TINY
+from support.paths import REPOSITORY
 
-STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
 SILENT = "validation_attention_analysis=False,"
 
 

@@ -19,6 +19,7 @@ from plots import (
     sample_figure,
     save_png,
 )
+from support.paths import REPOSITORY
 
 FRAME_S = 256 / 22050
 TEXT = list("hello, $world$")
@@ -156,7 +157,7 @@ def test_threads_draw_the_same_picture_as_one() -> None:
 
 
 def test_pyplot_is_never_imported() -> None:
-    root = Path(__file__).parents[1]
+    root = REPOSITORY
     code = "import sys, plots; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -6,10 +6,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from test_checkpoint import made
-from test_saving import saver_of
 
 import checkpoint as ckpt
+from support.checkpoints import made, saver_of
 
 Content = bytes | None  # of a name: None if there is no such file
 CALLS = ("fsync", "replace", "rename", "unlink")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import assert_same_run, poisoned, resumed, trained, trainer_of, weights_of
 
 from errors import UserError
 from hparams import HParams, create_hparams
 from precision import GROWTH_INTERVAL, Precision, half_type
 from run_log import StepRecord
+from support.runs import assert_same_run, poisoned, resumed, trained, trainer_of, weights_of
 from trainer import Limits
 
 Tiny = Callable[..., HParams]

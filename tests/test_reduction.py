@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_model import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
-from test_trainer import Watched, assert_same_run, logs_are_closed, resumed, trained, trainer_of
 from torch import Tensor
 
 import checkpoint as ckpt
@@ -20,6 +18,8 @@ from model import decoder_steps
 from reduction import Reduction
 from speaking import Speaker
 from stepper import Stepper
+from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
+from support.runs import Watched, assert_same_run, logs_are_closed, resumed, trained, trainer_of
 from trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture

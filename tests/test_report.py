@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from written_runs import eval_record, info_of, sample, step_record, write_run
 
 import run_report
 from errors import UserError
@@ -27,8 +26,9 @@ from report.page import render, write_report
 from run_files import read_run
 from run_log import Event, Queued, RunLog
 from run_setup import alone_in
+from support.paths import REPOSITORY
+from support.written_runs import eval_record, info_of, sample, step_record, write_run
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\"' {{ 7 * 7 }} \u0434"
 
 

@@ -11,10 +11,10 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from written_runs import RATE, sample, write_run
 
 from audio import write_wav
 from report.page import write_report
+from support.written_runs import RATE, sample, write_run
 
 pytestmark = pytest.mark.spec
 

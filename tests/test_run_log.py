@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import disk_that_takes
 
 from run_log import (
     EvalRecord,
@@ -20,6 +19,7 @@ from run_log import (
     read_jsonl,
     read_metrics,
 )
+from support.limits import disk_that_takes
 
 INFO = RunInfo(Path("run"), Path("logs"), {}, None, 0, "train.py")
 

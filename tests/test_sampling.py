@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from test_trainer import assert_same_run, resumed, trained, trainer_of
 
 from batching import BatchPlan
 from data_utils import plan_batches
 from hparams import HParams
 from sampling import DURATION_BANDS, balanced_draw, duration_bands
+from support.runs import assert_same_run, resumed, trained, trainer_of
 from trainer import Limits
 
 SPEAKERS = ["a"] * 80 + ["b"] * 15 + [None] * 5

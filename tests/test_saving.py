@@ -6,21 +6,17 @@ from threading import Event as Signal
 
 import pytest
 import torch
-from conftest import disk_that_takes, memory_room
-from test_checkpoint import made
-from test_trainer import assert_same, logs_are_closed, trainer_of, weights_of
 
 import checkpoint as ckpt
 from hparams import HParams
-from saving import Saver, copied, snapshot
+from saving import copied, snapshot
+from support.checkpoints import made, saver_of
+from support.limits import disk_that_takes, memory_room
+from support.runs import assert_same, logs_are_closed, trainer_of, weights_of
 from trainer import Limits
 
 Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]
-
-
-def saver_of(directory: Path, *, keep_last: int = 3, milestone_every: int = 0) -> Saver:
-    return Saver(directory, keep_last=keep_last, milestone_every=milestone_every)
 
 
 def test_a_snapshot_shares_no_memory_with_what_goes_on() -> None:

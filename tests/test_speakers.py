@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, write_corpus
 
 import checkpoint as ckpt
 import composition
@@ -19,6 +18,7 @@ from judging import judge
 from model import DecodeLimits, Tacotron2
 from run_log import RunLog
 from speaking import Speaker
+from support.corpora import TINY, write_corpus
 from text.symbols import symbols
 from trainer import Limits, Trainer
 from validation import references_of, speak

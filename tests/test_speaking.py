@@ -1,6 +1,5 @@
 """A trained voice from disk: run directories, files, NVIDIA's weights, and texts that can't be read."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,21 +8,14 @@ import pytest
 import torch
 
 import checkpoint as ckpt
-from data_utils import Corpus, load_corpus
+from data_utils import load_corpus
 from errors import DataError, NothingToRecover, UserError
-from hparams import HParams, create_hparams
+from hparams import create_hparams
 from judging import judge
 from model import Decoder, Tacotron2
 from speaking import Speaker, read_texts, usable
+from support.voices import Tiny, save_voice
 from voices import voice_of
-
-Tiny = Callable[..., HParams]
-
-
-def save_voice(hp: HParams, corpus: Corpus, run: Path, *, step: int = 3, seed: int = 1) -> Path:
-    torch.manual_seed(seed)
-    model = Tacotron2(hp)
-    return ckpt.save(ckpt.Checkpoint(step, model.state_dict(), voice_of(hp, corpus), None), run / "checkpoints")
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from campaigns import power
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from campaigns import power
+from support.paths import REPOSITORY
 
 pytestmark = pytest.mark.spec
 

@@ -6,41 +6,36 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
-from test_cli import (
+
+from hparams import create_hparams
+from model import Tacotron2
+from run_log import read_jsonl, read_metrics
+from support.commands import (
     REPOSITORY,
     SAMPLING_RATE,
     TEXTS,
     TINY,
     assert_refused,
-    command,
-    environment,
+    checkpoints,
+    holds_a_step,
+    interrupt_training,
     run,
+    tiny_arguments,
     write_dataset,
     write_recordings,
 )
-
-from hparams import create_hparams
-from model import Tacotron2
-from run_log import read_jsonl, read_metrics
 
 pytestmark = pytest.mark.spec
 
 BASIC = ("-o", "output", "-l", "logs", "--hparams", "learning_rate=1e-3,batch_size=32,use_guided_attn=True")
 KATHLEEN = Path(os.environ.get("TACOTRON2_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "kathleen"))
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared, so that the demo corpus is spoken once."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +46,6 @@ def basic_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator
     assert done.returncode == 0, done.stderr
     yield cwd, done.stderr
     shutil.rmtree(cwd / "output" / "checkpoints")
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """A working folder with four recordings where the trainer looks by default."""
-    write_dataset(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +64,10 @@ def begun(voice: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tiny_arguments(*more: str, hparams: str = "") -> tuple[str, ...]:
-    return ("-o", "output", "-l", "logs", "--hparams", ",".join(filter(None, [TINY, hparams])), *more)
-
-
 def train_tiny(cwd: Path, cache: Path, *more: str, hparams: str = "") -> subprocess.CompletedProcess[str]:
     done = run("train.py", *tiny_arguments(*more, hparams=hparams), cwd=cwd, cache=cache)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def checkpoints(run_directory: Path) -> list[str]:
-    return sorted(path.name for path in (run_directory / "checkpoints").glob("step_*.pt"))
 
 
 def steps_recorded(run_directory: Path) -> list[int]:
@@ -219,38 +199,6 @@ def test_warm_start_takes_weights_over_and_begins_at_step_0(voice: Path, dataset
     assert steps_recorded(dataset / "output") == [1]
 
 
-# -- interrupted ------------------------------------------------------------------------------------------------------
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], *, timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, f"training ended by itself with {process.returncode} before it could be hit"
-        assert time.monotonic() < deadline, f"nothing to hit within {timeout_s} s"
-        time.sleep(0.02)
-
-
-def interrupt_training(
-    cwd: Path, cache: Path, arguments: tuple[str, ...], *, when: Callable[[], bool], number: signal.Signals
-) -> int:
-    """Trains in a process group of its own, hits it with a signal at the given moment, returns the exit status."""
-    with (cwd / "interrupted.log").open("wb") as log:
-        process = subprocess.Popen(
-            command("train.py", *arguments), cwd=cwd, env=environment(cache), stderr=log, start_new_session=True
-        )
-        try:
-            wait_until(when, process)
-            if number == signal.SIGKILL:
-                os.killpg(process.pid, number)
-            else:
-                process.send_signal(number)
-            return process.wait(timeout=120)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
 LONG = "iters_per_checkpoint=5,validate_interval=10000,save_interval=0"
 
 
@@ -289,11 +237,6 @@ def test_a_run_killed_before_its_first_checkpoint_records_each_step_once(dataset
     again = run("train.py", *endless, "--max-steps", "30", cwd=dataset, cache=cache)
     assert again.returncode == 0, again.stderr
     assert steps_recorded(dataset / "output") == [10, 20, 30]
-
-
-def holds_a_step(metrics: Path) -> bool:
-    """Training is under way: the file's first line, a rewind, is written before signals are caught."""
-    return metrics.exists() and '"type": "step"' in metrics.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

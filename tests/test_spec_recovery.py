@@ -7,10 +7,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_cli import command, environment, run
-from test_spec_commands import cache, checkpoints, dataset, interrupt_training, tiny_arguments, wait_until
 
 from run_log import read_jsonl
+from support.commands import (
+    cache,
+    checkpoints,
+    command,
+    dataset,
+    environment,
+    interrupt_training,
+    run,
+    tiny_arguments,
+    wait_until,
+)
 
 pytestmark = pytest.mark.spec
 __all__ = ["cache", "dataset"]
@@ -19,7 +28,7 @@ __all__ = ["cache", "dataset"]
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A working folder with a run that was killed -9 after step 20, before its end at 60."""
-    from test_cli import write_dataset
+    from support.commands import write_dataset
 
     folder = tmp_path_factory.mktemp("killed")
     write_dataset(folder)
@@ -87,7 +96,7 @@ def test_where_nothing_was_trained_it_says_so(tmp_path: Path, cache: Path) -> No
 def test_a_run_that_fails_again_and_again_gives_up_with_a_diagnosis_and_goes_on_once_something_changes(
     tmp_path: Path, cache: Path
 ) -> None:
-    from test_cli import write_dataset
+    from support.commands import write_dataset
 
     write_dataset(tmp_path)
     hopeless, fair = (

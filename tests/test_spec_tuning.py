@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli import TINY, assert_refused, run, write_dataset
+
+from support.commands import TINY, assert_refused, run, write_dataset
 
 pytestmark = pytest.mark.spec
 

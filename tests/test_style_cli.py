@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from conftest import TINY, write_corpus
-from test_cli import run
 
 import checkpoint as ckpt
 import evaluate
@@ -17,6 +15,8 @@ from data_utils import load_corpus
 from hparams import create_hparams
 from model import Tacotron2
 from run_log import read_metrics
+from support.commands import run
+from support.corpora import TINY, write_corpus
 
 NAMES = ("anna", "bert")
 STYLE = "use_gst=True,ref_enc_filters=[4,4],token_embedding_size=8,token_num=3,num_heads=2,max_decoder_steps=30"

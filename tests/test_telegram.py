@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from monitored import STARTED, run_info, step, validation
-from telegram_server import BROKEN, OK, TOKEN, UNAUTHORISED, TelegramServer, too_many
 
 import composition
 from hparams import HParams, create_hparams
 from run_log import Event, Queued, Record
 from smart_tuner.monitors import telegram
 from smart_tuner.monitors.telegram import Account, TelegramObserver, account_from
+from support.observed_run import STARTED, run_info, step, validation
+from support.telegram_server import BROKEN, OK, TOKEN, UNAUTHORISED, TelegramServer, too_many
 
 STARTS = Event(0, "started", "28.19 M parameters", STARTED)
 ENDS = Event(2000, "ended", "max_steps", {"signal": None, "best_score": 0.61, "best_step": 1800})

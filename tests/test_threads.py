@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+from support.paths import REPOSITORY
 
 BESIDE = """
 import os, threading, torch
@@ -25,7 +26,7 @@ print(torch.get_num_threads() == n, *told[0])
 def told(first: str) -> list[str]:
     """Whether the main thread kept its number; a helper's number, and how many threads it made for itself."""
     return subprocess.run(
-        [sys.executable, "-c", BESIDE.format(first=first)], cwd=Path(__file__).parents[1],
+        [sys.executable, "-c", BESIDE.format(first=first)], cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
 

@@ -4,123 +4,38 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import checkpoint as ckpt
-from data_utils import Batch, Corpus, load_corpus, make_loader
-from features import read_mel
+from data_utils import make_loader
 from healing import Diverged
 from hparams import HParams
 from model import Tacotron2
-from run_log import Event, Record, RunLog, StepRecord, read_jsonl, read_metrics
-from stepper import Stepper
-from trainer import Limits, StopRequest, Trainer
+from run_log import StepRecord, read_jsonl, read_metrics
+from support.runs import (
+    NO_DROPOUT,
+    Frozen,
+    Watched,
+    assert_same,
+    assert_same_run,
+    poisoned,
+    resumed,
+    rows,
+    trained,
+    trainer_of,
+    weights_of,
+)
+from trainer import Limits, StopRequest
 
 Tiny = Callable[..., HParams]
-
-
-_open_logs: list[RunLog] = []
-
-
-@pytest.fixture(autouse=True)
-def logs_are_closed() -> Iterator[None]:
-    yield
-    while _open_logs:
-        _open_logs.pop().close()
-
-
-class Watched(Trainer):
-    """Keeps every event and the utterances of every micro-batch; a signal comes during step `interrupt_at`."""
-
-    interrupt_at = -1
-    on_step: Callable[["Watched"], None] = staticmethod(lambda trainer: None)
-
-    def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
-        self.seen.append(tuple(batch.utterance_ids for batch in micro_batches))
-        if self.progress.step + 1 == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        super()._step(micro_batches, waited_s)
-        self.on_step(self)
-
-    def emit(self, record: Record) -> None:
-        self.records.append(record)
-        super().emit(record)
-
-    def events(self, kind: str) -> list[Event]:
-        return [r for r in self.records if isinstance(r, Event) and r.kind == kind]
-
-    @property
-    def losses(self) -> list[float]:
-        return [r.losses["total"] for r in self.records if isinstance(r, StepRecord)]
-
-
-def trainer_of(
-    hp: HParams, directory: Path, *, limits: Limits | None = None, corpus: Corpus | None = None, attempt: int = 1
-) -> Watched:
-    torch.manual_seed(hp.seed)
-    trainer = Watched(
-        hp,
-        Tacotron2(hp),
-        corpus or load_corpus(hp),
-        directory=directory,
-        log=RunLog(directory, attempt=attempt),
-        limits=limits,
-        device=torch.device("cpu"),
-    )
-    trainer.seen, trainer.records = [], []
-    _open_logs.append(trainer.log)
-    return trainer
-
-
-def trained(hp: HParams, directory: Path, steps: int, **more: Any) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), **more)
-    trainer.fit()
-    return trainer
-
-
-def resumed(hp: HParams, directory: Path, steps: int) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), attempt=2)
-    newest = ckpt.newest_good(directory / "checkpoints")
-    assert newest is not None
-    torch.manual_seed(999)  # whatever the new process has drawn meanwhile
-    trainer.restore(ckpt.load(newest))
-    trainer.fit()
-    return trainer
-
-
-def assert_same(a: object, b: object, where: str = "state") -> None:
-    """To the last bit."""
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b), where  # type: ignore[arg-type]
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where  # type: ignore[attr-defined]
-        for key, value in a.items():
-            assert_same(value, b[key], f"{where}.{key}")  # type: ignore[index]
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where  # type: ignore[arg-type]
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):  # type: ignore[arg-type]
-            assert_same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b, where
-
-
-def assert_same_run(a: Watched, b: Watched) -> None:
-    mine, other = a.state(), b.state()
-    assert_same(mine.model, other.model, "model")
-    assert_same(mine.training, other.training, "training")
-
-
-def weights_of(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: t.clone() for name, t in trainer.model.state_dict().items()}
 
 
 # ---- the same bits
@@ -196,37 +111,6 @@ def test_metrics_have_each_step_once_after_a_crash(tiny: Tiny, tmp_path: Path) -
     assert_same_run(straight, second)
 
 
-# ---- one step
-
-
-class Frozen(Stepper):
-    """Batch normalisation by running statistics: with a batch's own ones, a loss is no mean over its utterances."""
-
-    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.eval()
-        return super().accumulate(micro_batches, step=step)
-
-
-def rows(batch: Batch, part: slice) -> Batch:
-    """Some utterances of a batch, with its padding."""
-    names = ("text", "text_lengths", "mel", "mel_lengths", "gate", "utterance_ids")
-    return replace(batch, **{name: getattr(batch, name)[part] for name in names}, n_frames=-1)
-
-
-NO_DROPOUT = ",".join(
-    f"{name}=0"
-    for name in (
-        "dropout_rate",
-        "encoder_dropout_rate",
-        "postnet_dropout_rate",
-        "p_attention_dropout",
-        "p_decoder_dropout",
-    )
-)
-
-
 @pytest.mark.parametrize("settings", ["", "n_frames_per_step=2"])
 def test_accumulated_gradients_are_those_of_one_large_batch(tiny: Tiny, tmp_path: Path, settings: str) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{settings}")
@@ -242,14 +126,6 @@ def test_accumulated_gradients_are_those_of_one_large_batch(tiny: Tiny, tmp_path
     for name, expected in gradients[0].items():
         # float32 sums in another order
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def poisoned(hp: HParams, index: int) -> Corpus:
-    """One training recording's mel becomes NaN on disk after it was checked."""
-    corpus = load_corpus(hp)
-    feature = corpus.train.features[index]
-    np.save(feature.mel_path, np.full_like(read_mel(feature.mel_path), np.nan))
-    return corpus
 
 
 def test_a_step_that_is_not_finite_is_not_taken_and_names_its_utterances(tiny: Tiny, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from smart_tuner.objective import Records, validations
 from smart_tuner.trainer_wrapper import OUTPUT_FILE, PID_FILE, TrainerWrapper, end_leftover
+from support.paths import REPOSITORY
 
-STAND_IN = Path(__file__).with_name("stand_in_trainer.py")
+STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
 
 
 @pytest.fixture

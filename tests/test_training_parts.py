@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import (
-    logs_are_closed,  # noqa: F401 - a fixture
-    trained,
-)
 
 import checkpoint as ckpt
 from hparams import HParams
 from model import Tacotron2, without_training_parts
 from speaking import Speaker
+from support.runs import trained
 from voices import voice_of
 
 Tiny = Callable[..., HParams]

@@ -8,34 +8,18 @@ import pytest
 import torch
 
 from audio import mel_spectrogram, read_audio
-from data_utils import Corpus, MelStats, load_corpus, make_loader, plan_batches
+from data_utils import MelStats, load_corpus, make_loader, plan_batches
 from hparams import HParams
-from model import Tacotron2
+from support.runs import CPU, model_of, validated
 from validation import (
-    Validated,
     ignored_symbols,
     log_mel,
-    references_of,
     symbols_of,
     teacher_forced_losses,
     to_log_mel_units,
-    validate,
 )
-from voices import decode_limits
 
 Tiny = Callable[..., HParams]
-CPU = torch.device("cpu")
-
-
-def model_of(hp: HParams) -> Tacotron2:
-    torch.manual_seed(hp.seed)
-    return Tacotron2(hp)
-
-
-def validated(hp: HParams, model: Tacotron2, corpus: Corpus) -> Validated:
-    plan = plan_batches(corpus.validation, hp, is_validation=True)
-    batches = make_loader(corpus.validation, plan, epoch=0, r=hp.n_frames_per_step)
-    return validate(model, batches, references_of(corpus), hp, corpus.stats, decode_limits(hp, corpus), CPU)
 
 
 @pytest.fixture

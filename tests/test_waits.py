@@ -6,14 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from math import inf
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
-from tape import taped
-from test_free_running import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import backend_registration
@@ -30,8 +26,11 @@ from model import DecodeLimits, Tacotron2
 from recovery import StepLimits
 from stepper import Stepper
 from stopping import StopWatch
+from support.corpora import TINY
+from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
+from support.paths import REPOSITORY
+from support.tape import taped
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 VALUES = torch.tensor([3.0, 1.0, 2.0])
 IS_BIG = VALUES > 1.5
@@ -269,7 +268,7 @@ def test_both_paths_give_the_same_loss_and_gradients(
 def test_nothing_of_the_path_is_left_on_the_host() -> None:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this PyTorch has no devices made of Python")
-    script = Path(__file__).with_name("stand_in_device.py")
+    script = REPOSITORY / "tests/support/fake_device.py"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, script.parent)))}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

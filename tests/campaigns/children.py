@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from test_trainer import assert_same
-
 import checkpoint as ckpt
 import composition
 from campaigns.table import Place
 from run_log import Event, Record
+from support.runs import assert_same
 from trainer import Trainer
 
 SAVE_EVERY = 5

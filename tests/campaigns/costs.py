@@ -7,11 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-from conftest import tiny_settings
-from test_trainer import trained, trainer_of
 
 import checkpoint as ckpt
 from batching import Batch
@@ -22,9 +18,11 @@ from hparams import resolve_hparams
 from recovery import Ladder
 from saving import Saver
 from stepper import Stepper, StepResult
+from support.corpora import tiny_settings
+from support.paths import REPOSITORY
+from support.runs import trained, trainer_of
 from trainer import Limits, Trainer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 INTERVALS = 2  # between saves, of the demo preset
 FULL_SIZE_CHECKPOINTS = 3
 MOST_COST, MOST_S_PER_GB = 0.01, 10.0

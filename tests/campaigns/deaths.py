@@ -7,13 +7,6 @@ import time
 from multiprocessing import active_children
 from typing import Any
 
-import test_healing as healing
-from test_cli import write_dataset
-from test_launching import ENDLESS as PARALLEL
-from test_launching import Started
-from test_spec_commands import wait_until
-from test_trainer import assert_same_run, trained, trainer_of
-
 import composition
 from campaigns.children import (
     ENDLESS,
@@ -32,6 +25,10 @@ from campaigns.children import (
 )
 from campaigns.table import Place, Row
 from run_log import read_jsonl
+from support import faults
+from support.commands import ENDLESS as PARALLEL
+from support.commands import Started, wait_until, write_dataset
+from support.runs import assert_same_run, trained, trainer_of
 from trainer import Limits, Trainer
 
 KILLS, KILLS_IN_SAVES, ROLLBACK_KILLS, SIGNALS, LOADER_KILLS = 150, 50, 20, 100, 10
@@ -59,7 +56,7 @@ def rollbacks(place: Place, chance: random.Random) -> Row:
 
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
-            healing.infect(self, healing.once(8, healing.nan_weight))
+            faults.infect(self, faults.once(8, faults.nan_weight))
 
         def _roll_back(self, *arguments: Any) -> None:
             at_call(self.call, die)

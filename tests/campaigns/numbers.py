@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import test_healing as healing
 import torch
-from conftest import memory_room
-from test_trainer import poisoned, trained, trainer_of
 
 import checkpoint as ckpt
 from campaigns.children import in_child
@@ -17,6 +14,9 @@ from campaigns.table import Place, Row
 from errors import GaveUp
 from hparams import HParams
 from run_log import read_jsonl
+from support import faults as faults_module
+from support.limits import memory_room
+from support.runs import poisoned, trained, trainer_of
 from trainer import Limits
 
 TOLD = ("skipped", "tightened", "rollback", "gave_up", "out_of_memory")
@@ -29,27 +29,27 @@ def memory_ends(stepper: object, losses: object) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
 
-def spoil_batch(stepper: healing.Sick, losses: object) -> None:
+def spoil_batch(stepper: faults_module.Sick, losses: object) -> None:
     stepper.spoils_batch_at = 9
 
 
-def always(since: int, do: Callable[..., None]) -> healing.Hurt:
+def always(since: int, do: Callable[..., None]) -> faults_module.Hurt:
     return lambda stepper, step, losses: do(stepper, losses) if step >= since else None
 
 
 FAULTS = {
-    "NaN in the loss, once": healing.once(8, healing.nan_loss),
-    "NaN in one gradient, once": healing.once(8, healing.nan_gradient),
-    "gradient x 1e6, once": healing.once(8, healing.large_gradient),
-    "NaN in a batch": healing.once(8, spoil_batch),  # before its forward pass, the next step's
-    "NaN in a weight": healing.once(8, healing.nan_weight),
-    "infinity in a weight": healing.once(8, healing.inf_weight),
-    "NaN in the statistics of batch normalisation": healing.once(8, healing.nan_statistics),
-    "NaN in Adam's state": healing.once(8, healing.nan_moments),
-    "infinity in Adam's state": healing.once(8, healing.inf_moments),
-    "NaN in the loss from step 8 on": always(8, healing.nan_loss),
-    "gradient x 1e6 from step 8 on": always(8, healing.large_gradient),
-    "memory ends at step 8": healing.once(8, memory_ends),
+    "NaN in the loss, once": faults_module.once(8, faults_module.nan_loss),
+    "NaN in one gradient, once": faults_module.once(8, faults_module.nan_gradient),
+    "gradient x 1e6, once": faults_module.once(8, faults_module.large_gradient),
+    "NaN in a batch": faults_module.once(8, spoil_batch),  # before its forward pass, the next step's
+    "NaN in a weight": faults_module.once(8, faults_module.nan_weight),
+    "infinity in a weight": faults_module.once(8, faults_module.inf_weight),
+    "NaN in the statistics of batch normalisation": faults_module.once(8, faults_module.nan_statistics),
+    "NaN in Adam's state": faults_module.once(8, faults_module.nan_moments),
+    "infinity in Adam's state": faults_module.once(8, faults_module.inf_moments),
+    "NaN in the loss from step 8 on": always(8, faults_module.nan_loss),
+    "gradient x 1e6 from step 8 on": always(8, faults_module.large_gradient),
+    "memory ends at step 8": faults_module.once(8, memory_ends),
     "a recording broken on disk": lambda stepper, step, losses: None,
 }
 
@@ -58,14 +58,14 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
     """Numbers that go wrong in a run of 30 steps with a checkpoint every 5."""
     rows = []
     for number, (name, hurt) in enumerate(FAULTS.items()):
-        hp, directory = place.hparams(healing.OFTEN), place.folder / f"fault{number}"
+        hp, directory = place.hparams(faults_module.OFTEN), place.folder / f"fault{number}"
         corpus = poisoned(hp, 2) if "recording" in name else None
         trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus)
-        healing.infect(trainer, hurt)
+        faults_module.infect(trainer, hurt)
         try:
             end = f"trained to step {trainer.fit().step}"
         except GaveUp:
-            told = healing.diagnosis(directory)
+            told = faults_module.diagnosis(directory)
             last_good = Path(told["last_good"]).name
             end = f"stopped at step {told['step']}, diagnosis: {told['kind']}, last good: {last_good}"
         kinds = Counter(event.kind for kind in TOLD for event in trainer.events(kind))

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from test_trainer import assert_same, resumed, trained, trainer_of
 
 import checkpoint as ckpt
 from campaigns.table import Place, Row
+from support.paths import REPOSITORY
+from support.runs import assert_same, resumed, trained, trainer_of
 from trainer import Limits
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DAMAGES, FULL_DISKS = 1000, 20
 
 ENTRIES = (

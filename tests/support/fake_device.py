@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from conftest import TINY
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
@@ -25,6 +24,7 @@ from kernels.free_running import SpeakingWeights
 from kernels.loops import AttentionLoop, RecurrentLoop
 from loss_function import tacotron2_loss
 from model import Tacotron2
+from support.corpora import TINY
 
 OPTIONS = (
     "use_guided_attn=True,attention_alignment_loss_weight=0.5,use_mmi=True,use_gaf=False,use_ddc_loss=True,"
