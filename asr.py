@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from errors import DataError, UserError
+from common.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from errors import UserError
+from common.errors import UserError
 from features import Feature, MelStats, read_mel
 from sampling import balanced_draw, duration_bands
 from speakers import row_tensor

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from errors import UserError
+from common.errors import UserError
+from common.translations import Language, messages
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
-from messages import Language, messages
 from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
 from source_checks import names_read, program_files, texts_found
 from tools import convert, format_overrides, format_value, read_yaml_layer

@@ -13,24 +13,31 @@ from typing import Any
 
 import torch
 
-import checkpoint as ckpt
-import run_setup
-from audio import MelFingerprint
+from audio.mel import MelFingerprint
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing import weights as checkpoint_weights
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import DataError, GaveUp, NothingToRecover, UserError
+from common.files import refusals_explained
+from common.log import LOG
+from common.threads import keep_for_this_thread
+from common.translations import language_of
 from console import ConsoleObserver, configure_logging, counted_progress
 from data_utils import Corpus, load_corpus
 from demo.corpus import ensure_demo_corpus
 from distributed import ALONE, Group, joined, place_of
-from errors import DataError, GaveUp, NothingToRecover, UserError
-from files import refusals_explained
 from hparams import HParams, Resolved
-from messages import language_of
 from model import Tacotron2
 from report.observer import ReportFile
-from run_log import LOG, REMOTE_CLOSE_S, Event, Observer, Queued, RunInfo, RunLog, close_all
+from run_directory import paths as run_paths_module
+from run_directory import run_info
+from run_directory.metrics_log import REMOTE_CLOSE_S, Observer, Queued, RunInfo, RunLog, close_all
+from run_directory.records import Event
 from sample_files import SampleFiles
 from text.symbols import symbols
-from threads import keep_for_this_thread
 from trainer import Limits, Outcome, Trainer
+from training import resume
 
 # A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
 FILES_PATIENCE_S = 120.0
@@ -61,18 +68,18 @@ def train(settings: Resolved, options: Options) -> int:
     configure_logging()
     keep_for_this_thread()
     with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
-        paths = run_setup.run_paths(options.output, options.logs, hp)
-        group.from_first(lambda: alone.enter_context(run_setup.alone_in(paths.directory, ways_on=WAYS_ON)))
+        paths = run_paths_module.run_paths(options.output, options.logs, hp)
+        group.from_first(lambda: alone.enter_context(run_paths_module.alone_in(paths.directory, ways_on=WAYS_ON)))
         return train_in(group, paths, settings, options)
 
 
-def train_in(group: Group, paths: run_setup.RunPaths, settings: Resolved, options: Options) -> int:
+def train_in(group: Group, paths: run_paths_module.RunPaths, settings: Resolved, options: Options) -> int:
     hp = settings.hparams
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
     is_fresh, is_demo = group.from_first(lambda: look(paths, settings, options))
     corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
     check_same_data(group.gathered(corpus.fingerprint))
-    data = run_setup.DEMO if is_demo else hp.training_files
+    data = run_paths_module.DEMO if is_demo else hp.training_files
     trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group)
     try:
         return fit(trainer, paths)
@@ -81,16 +88,16 @@ def train_in(group: Group, paths: run_setup.RunPaths, settings: Resolved, option
             attempt_log.close()
 
 
-def look(paths: run_setup.RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
+def look(paths: run_paths_module.RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
-    with refusals_explained(f"to {paths.log_directory}", next_step=f"{run_setup.MAKE_ROOM} -l"):
+    with refusals_explained(f"to {paths.log_directory}", next_step=f"{run_paths_module.MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
     directory = paths.directory
-    is_fresh = run_setup.is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
-    goes_on = not is_fresh and ckpt.all_checkpoints(directory / "checkpoints")
+    is_fresh = resume.is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
+    goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
     if options.checkpoint is not None and not goes_on:
-        ckpt.resolve(options.checkpoint)  # a wrong -c is refused here
-    return is_fresh, run_setup.is_demo_wanted(settings, directory, is_fresh=is_fresh)
+        checkpoint_dir.resolve(options.checkpoint)  # a wrong -c is refused here
+    return is_fresh, resume.is_demo_wanted(settings, directory, is_fresh=is_fresh)
 
 
 def check_same_data(fingerprints: Sequence[str]) -> None:
@@ -168,15 +175,15 @@ def build(
 
 def open_run(
     model: Tacotron2, hp: HParams, corpus: Corpus, directory: Path, options: Options, data: str, is_fresh: bool
-) -> tuple[ckpt.Checkpoint | None, int]:
+) -> tuple[Checkpoint | None, int]:
     """What to go on from, perhaps weights that are in the model now, and the number of this attempt."""
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
-        saved = start_from(ckpt.resolve(options.checkpoint), model, hp, corpus, options)
-    with refusals_explained(f"to {directory}", next_step=f"{run_setup.MAKE_ROOM} -o"):
-        if is_fresh and (aside := run_setup.move_aside(directory)):
+        saved = start_from(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
+    with refusals_explained(f"to {directory}", next_step=f"{run_paths_module.MAKE_ROOM} -o"):
+        if is_fresh and (aside := run_paths_module.move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
-        attempt = run_setup.write_run_info(
+        attempt = run_info.write_run_info(
             directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
         )
     return saved, attempt
@@ -184,17 +191,17 @@ def open_run(
 
 def set_aside(directory: Path, step: int, log: RunLog) -> None:
     """Damaged files of later steps than the one that training goes on from: moved, never deleted."""
-    for path in ckpt.all_checkpoints(directory / "checkpoints"):
-        if path > ckpt.checkpoint_path(path.parent, step):
-            moved = ckpt.quarantine(path)
+    for path in checkpoint_dir.all_checkpoints(directory / "checkpoints"):
+        if path > checkpoint_dir.checkpoint_path(path.parent, step):
+            moved = checkpoint_dir.quarantine(path)
             LOG.warning("%s is damaged and was moved to %s", path, moved)
             log.write(Event(step, "quarantined", f"{path.name} is damaged; moved to {moved.parent.name}/"))
 
 
-def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
+def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Options) -> Checkpoint | None:
     """The run's own newest good checkpoint, if its settings allow to go on; it beats -c."""
-    path = ckpt.newest_good(directory / "checkpoints")
-    damaged = ckpt.all_checkpoints(directory / "checkpoints")
+    path = checkpoint_dir.newest_good(directory / "checkpoints")
+    damaged = checkpoint_dir.all_checkpoints(directory / "checkpoints")
     if path is None and damaged:
         raise NothingToRecover(
             f"{directory}: all {len(damaged)} checkpoints are damaged; put a good one back, or start anew with --fresh "
@@ -207,9 +214,9 @@ def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Option
     return resumable(path, hp, corpus, options, where=directory)
 
 
-def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, where: Path) -> ckpt.Checkpoint:
+def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, where: Path) -> Checkpoint:
     """A checkpoint of ours that training can go on from with these settings; else a UserError with the ways on."""
-    saved = ckpt.load(path)
+    saved = checkpoint_file.load(path)
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
     if list(saved.voice.speakers) != list(corpus.speakers):
@@ -218,22 +225,22 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
             f"{', '.join(corpus.speakers) or 'none named'} in the filelists)\n"
             "Ways on: --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
         )
-    run_setup.check_resumable(
+    resume.check_resumable(
         hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,
         with_changes=options.resume_with_changes, where=where,
     )  # fmt: skip
     return saved
 
 
-def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options) -> ckpt.Checkpoint | None:
+def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options) -> Checkpoint | None:
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
-    content = ckpt.read(path)
+    content = checkpoint_file.read(path)
     if options.warm_start:
-        ignore = [*hp.ignore_layers, *ckpt.keys_under(options.ignore_prefixes, content)]
-        done = ckpt.warm_start(model, content, ignore=ignore, symbols=symbols, speakers=corpus.speakers)
+        ignore = [*hp.ignore_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
+        done = checkpoint_weights.warm_start(model, content, ignore=ignore, symbols=symbols, speakers=corpus.speakers)
         LOG.info("warm start from %s: %s", path, done)
         return None
-    if content.get("format") == ckpt.FORMAT:
+    if content.get("format") == checkpoint_file.FORMAT:
         return resumable(path, hp, corpus, options, where=path)
     if hp.normalize_mel:
         raise UserError(
@@ -241,7 +248,7 @@ def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, option
             "normalize_mel=True expects standardised ones; add --preset nvidia, or --warm-start to take the weights "
             "as a beginning only"
         )
-    ckpt.load_exactly(model, content, path=path)
+    checkpoint_weights.load_exactly(model, content, path=path)
     LOG.info("loaded all weights of %s; training starts at step 0", path)
     return None
 
@@ -303,7 +310,7 @@ def telegram_observers(hp: HParams) -> list[Observer]:
     return [Queued(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]
 
 
-def fit(trainer: Trainer, paths: run_setup.RunPaths) -> int:
+def fit(trainer: Trainer, paths: run_paths_module.RunPaths) -> int:
     """Trains, tells the observers, and turns the outcome into the exit code."""
     info = RunInfo(
         paths.directory,
@@ -311,7 +318,7 @@ def fit(trainer: Trainer, paths: run_setup.RunPaths) -> int:
         trainer.hp.canonical(),
         trainer.total_steps,
         trainer.progress.step,
-        run_setup.without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])),
+        run_info.without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])),
     )
     for observer in trainer.observers:
         observer.on_start(info)
@@ -359,7 +366,7 @@ def ending(outcome: Outcome, trainer: Trainer) -> dict[str, Any]:
     return {"signal": outcome.signal, "best_score": best, "best_step": progress.best_step}
 
 
-def farewell(outcome: Outcome, paths: run_setup.RunPaths, trainer: Trainer, *, first_step: int) -> str:
+def farewell(outcome: Outcome, paths: run_paths_module.RunPaths, trainer: Trainer, *, first_step: int) -> str:
     from smart_tuner.monitors.mlflow import ui_command
 
     was_finished = outcome.signal is None and outcome.step == first_step

@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from run_log import LOG, URGENT_KINDS, EvalRecord, Event, Record, RunInfo, StepRecord
+from common.durations import Pace, duration
+from common.log import LOG
+from run_directory.metrics_log import RunInfo
+from run_directory.records import URGENT_KINDS, EvalRecord, Event, Record, StepRecord
 
 PLAIN_EVERY_S = 10.0  # between lines about steps where there is no terminal
 QUIET_EVENTS = frozenset({"saved"})  # in events.jsonl and train.log, not on the console
@@ -49,33 +52,6 @@ class LogFile(logging.FileHandler):
         if not self.is_refused:
             self.is_refused = True
             LOG.warning("%s can't be written: it lacks lines from here on, until there is room", self.baseFilename)
-
-
-def duration(seconds: float) -> str:
-    """90 -> '1m30s', 7200 -> '2h00m'."""
-    s = int(seconds)
-    if s >= 3600:
-        return f"{s // 3600}h{s % 3600 // 60:02d}m"
-    return f"{s // 60}m{s % 60:02d}s"
-
-
-class Pace:
-    """Seconds a step takes all in all, validation and saving included, as an exponential mean."""
-
-    def __init__(self, first_step: int) -> None:
-        self.step, self.time, self.seconds_per_step = first_step, time.monotonic(), 0.0
-
-    def update(self, step: int) -> None:
-        now = time.monotonic()
-        if step > self.step:
-            latest = (now - self.time) / (step - self.step)
-            self.seconds_per_step = latest if not self.seconds_per_step else 0.9 * self.seconds_per_step + 0.1 * latest
-            self.step, self.time = step, now
-
-    def eta(self, total: int | None) -> str:
-        return (
-            "?" if total is None or not self.seconds_per_step else duration((total - self.step) * self.seconds_per_step)
-        )
 
 
 class ConsoleObserver:

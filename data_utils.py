@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batching import LEAST_FRAME_MULTIPLE, Batch, BatchPlan, Item, MelDataset, collate, item_seed
-from errors import DataError
+from common.errors import DataError
+from common.step_schedule import Reduction
 from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
 from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
 from hparams import HParams
 from loading import loader_workers, make_loader
 from mel_files import read_mel_files
-from reduction import Reduction
 from speakers import speaker_names, speaker_rows, with_agreed_speakers
 from text import text_to_sequence
 

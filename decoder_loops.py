@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attention import Memory
+from common.log import LOG
 from hparams import ModelParams
 from layers import Prenet
 from recompute import states_of
-from run_log import LOG
 from stopping import Said, StopWatch
 
 Masks = tuple[Tensor | None, Tensor | None]  # dropout of the attention and the decoder LSTM, [T_dec, B, D] each

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from console import duration
-from errors import NothingToRecover, UserError, says_no_memory
+from common.durations import duration
+from common.errors import NothingToRecover, UserError, says_no_memory
 from hparams import HParams, create_hparams
-from run_files import Record, Run, number, read_mapping, read_run
-from run_setup import is_in_use
+from run_directory.paths import is_in_use
+from run_directory.reader import Record, Run, number, read_mapping, read_run
 
 State = Literal["running", "finished", "interrupted", "gave_up", "crashed", "killed", "not_started"]
 COMPLETE = frozenset({"epochs", "early_stopping", "max_steps", "max_minutes"})  # reasons of an `ended` event

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from errors import UserError
+from common.errors import UserError
+from common.log import LOG
 from hparams import DistributedParams
 from pulse import Pulse, pulse_of
-from run_log import LOG
 
 T = TypeVar("T")
 # What processes wait for in the host group: a validation, a slow disk, the first one's pass over a large corpus. A

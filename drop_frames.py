@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio import MelFingerprint
-from cache import cache_directory
+from audio.mel import MelFingerprint
+from common.cache_dir import cache_directory
+from common.files import atomic_file, refusals_explained, write_atomic
 from features import Feature, MelStats, read_mel
-from files import atomic_file, refusals_explained, write_atomic
 from hparams import HParams
 from layers import padding_mask
 

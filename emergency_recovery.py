@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from errors import UserError
-from files import refusals_explained
-from switches import with_dashes
+from common.cli import with_dashes
+from common.errors import UserError
+from common.files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from diagnosis import Diagnosis
@@ -95,7 +95,7 @@ def act(args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings") 
 
 def renewed_report(directory: Path) -> Path:
     """The page that the run left says that it trains."""
-    from messages import language_of
+    from common.translations import language_of
     from report.page import write_report
 
     return write_report(directory, language_of(os.environ))
@@ -124,7 +124,7 @@ def notify(text: str) -> None:
     """By Telegram. A message that does not get through is said, and stops nothing; UserError where nobody is named."""
     from threading import Event
 
-    from run_log import ObserverOff
+    from run_directory.metrics_log import ObserverOff
     from smart_tuner.monitors.telegram import Courier, Undelivered, account_from
 
     account = account_from(os.environ)

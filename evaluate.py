@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import UserError
-from files import write_atomic
+from common.errors import UserError
+from common.files import write_atomic
 
 if TYPE_CHECKING:
     from judging import Judgement

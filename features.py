@@ -12,25 +12,23 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import IO
 
 import numpy as np
 import torch
 
-from audio import MelFingerprint, mel_spectrogram, probe_audio, read_audio, silence_log_mel
-from cache import CACHE_VARIABLE, cache_directory
-from errors import DataError
+from audio.mel import MelFingerprint, mel_spectrogram, silence_log_mel
+from audio.recordings import probe_audio, read_audio
+from common.cache_dir import _cache_file, cache_directory
+from common.errors import DataError
+from common.threads import keep_for_this_thread
 from filelists import Problem, ProblemKind, Utterance
-from files import atomic_file, refusals_explained
 from hparams import AudioParams
-from threads import keep_for_this_thread
 
 HASH_BLOCK_BYTES = 1 << 20
 MAX_WORKERS = 16  # decoding and hashing are bound by the disk beyond that
@@ -252,14 +250,6 @@ def _hash_of(path: Path, index: HashIndex) -> str:
         return index.sha256(path)
     except OSError as error:
         raise BadRecording("unreadable audio", f"{path} can't be read ({error.strerror}); restore it") from error
-
-
-@contextmanager
-def _cache_file(path: Path) -> Iterator[IO[bytes]]:
-    """UserError if the disk refuses: full, read-only, not ours."""
-    way_on = f"free space there, or set {CACHE_VARIABLE} to another folder"
-    with refusals_explained(f"the feature cache at {path}", next_step=way_on), atomic_file(path) as file:
-        yield file
 
 
 # ---- statistics

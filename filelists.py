@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from errors import DataError, report
+from common.errors import DataError, report
 from text import text_to_sequence, unknown_characters
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")

@@ -14,17 +14,20 @@ from typing import Any, TypeVar
 
 import torch
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import snapshot
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import GaveUp, first_line, is_out_of_memory
+from common.files import write_atomic
+from common.log import LOG
+from config.hparams_diff import differences
 from data_utils import Batch
 from distributed import ALONE, Group
-from errors import GaveUp, first_line, is_out_of_memory
-from files import write_atomic
 from hparams import HParams, hparams_hash
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
-from run_files import read_mapping
-from run_log import LOG, Event
-from run_setup import differences
-from saving import snapshot
+from run_directory.reader import read_mapping
+from run_directory.records import Event
 from schedule import Progress
 from stepper import SeenStep, Stepper, StepResult
 
@@ -60,7 +63,7 @@ class Healing:
         self.ladder = Ladder(hp)
         self.corpus, self.settings = corpus, f"{hparams_hash(hp)}-{corpus[:8]}"
         self.journal = read_mapping(directory / JOURNAL, [])  # a damaged one: the count begins anew
-        self._beginning: ckpt.Checkpoint | None = None  # of this launch, while there is no checkpoint to go back to
+        self._beginning: Checkpoint | None = None  # of this launch, while there is no checkpoint to go back to
         self._suspects: dict[str, None] = {}  # utterances of the latest bad steps, in order
 
     @property
@@ -84,7 +87,7 @@ class Healing:
 
     # -- the beginning ----------------------------------------------------------------------------------------
 
-    def begin(self, progress: Progress, state: Callable[[], ckpt.Checkpoint]) -> None:
+    def begin(self, progress: Progress, state: Callable[[], Checkpoint]) -> None:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
         is_new, self.journal = self.group.from_first(lambda: self._begin(progress))
         self.take_over(progress)
@@ -102,7 +105,7 @@ class Healing:
             (self.directory / DIAGNOSIS).unlink()
             if self.rollbacks:
                 self._write_journal(cleared=len(self.rollbacks))
-        return not ckpt.all_checkpoints(self.directory / "checkpoints"), self.journal
+        return not checkpoint_dir.all_checkpoints(self.directory / "checkpoints"), self.journal
 
     def take_over(self, progress: Progress) -> None:
         """What a checkpoint, or the beginning of a run, doesn't know of yet."""
@@ -119,7 +122,7 @@ class Healing:
         """For the checkpoint."""
         return asdict(self.ladder.vitals)
 
-    def restore(self, saved: ckpt.Checkpoint, progress: Progress) -> None:
+    def restore(self, saved: Checkpoint, progress: Progress) -> None:
         """progress: the checkpoint's, which learns of later rollbacks here."""
         assert saved.training is not None
         self.journal = self.group.same(self.journal)
@@ -258,21 +261,21 @@ class Healing:
             self._write_journal(cleared=len(self.rollbacks))
             self._suspects.clear()
 
-    def roll_back(self, fault: Fault, progress: Progress) -> ckpt.Checkpoint:
+    def roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:
         """The checkpoint to go on from, after all is written down. GaveUp where the ladder ends."""
         target, self.journal = self.group.from_first(lambda: (self._roll_back(fault, progress), self.journal))
         return target
 
-    def _roll_back(self, fault: Fault, progress: Progress) -> ckpt.Checkpoint:
+    def _roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:
         directory = self.directory / "checkpoints"
-        first_bad = ckpt.checkpoint_path(directory, fault.onset)
-        earlier = [path for path in ckpt.all_checkpoints(directory) if path < first_bad]
-        good = [path for path in earlier if ckpt.verdict(path).problem is None]
+        first_bad = checkpoint_dir.checkpoint_path(directory, fault.onset)
+        earlier = [path for path in checkpoint_dir.all_checkpoints(directory) if path < first_bad]
+        good = [path for path in earlier if checkpoint_dir.verdict(path).problem is None]
         reason = self._reason_to_give_up(fault, has_way_back=bool(good) or self._beginning is not None)
         if reason:
             raise self.gave_up(fault, step=progress.step, last_good=good, reason=reason)
         if good:
-            target = ckpt.load(good[min(self.attempts, len(good) - 1)])  # in vain before: further back
+            target = checkpoint_file.load(good[min(self.attempts, len(good) - 1)])  # in vain before: further back
         else:
             assert self._beginning is not None
             target = snapshot(self._beginning)
@@ -296,7 +299,7 @@ class Healing:
             return f"went back {self.attempts} times without getting beyond it (max_restart_attempts)"
         return "" if has_way_back else f"there is no good checkpoint from before step {fault.onset}"
 
-    def _stretch(self, fault: Fault, progress: Progress, target: ckpt.Checkpoint) -> tuple[Position, Position] | None:
+    def _stretch(self, fault: Fault, progress: Progress, target: Checkpoint) -> tuple[Position, Position] | None:
         """The data from the first bad step to here; where that is unknown, from the checkpoint on."""
         assert target.training is not None
         then = target.training["progress"]
@@ -313,20 +316,20 @@ class Healing:
             what += f", with the learning rate x {entry['rate']:g}"
         return f"{what} (rollback {self.attempts} of {self.hp.max_restart_attempts})"
 
-    def _set_aside(self, directory: Path, target: ckpt.Checkpoint) -> None:
+    def _set_aside(self, directory: Path, target: Checkpoint) -> None:
         """Checkpoints of the steps that are given up: whoever resumes must not find them the newest."""
         assert target.training is not None
-        own = ckpt.checkpoint_path(directory, target.step)
-        for path in ckpt.all_checkpoints(directory):
+        own = checkpoint_dir.checkpoint_path(directory, target.step)
+        for path in checkpoint_dir.all_checkpoints(directory):
             if path > own:
-                LOG.info("%s was moved to %s", path, ckpt.quarantine(path))
+                LOG.info("%s was moved to %s", path, checkpoint_dir.quarantine(path))
         progress = target.training["progress"]
-        best = ckpt.checkpoint_path(directory, progress["best_step"])
+        best = checkpoint_dir.checkpoint_path(directory, progress["best_step"])
         try:
             if own.exists():
-                ckpt.point(directory, "last", own)
-            if best.exists() and ckpt.pointed(directory, "best") is None:
-                ckpt.point(directory, "best", best, score=progress["best_score"])
+                checkpoint_dir.point(directory, "last", own)
+            if best.exists() and checkpoint_dir.pointed(directory, "best") is None:
+                checkpoint_dir.point(directory, "best", best, score=progress["best_score"])
         except OSError as error:  # resuming goes by the files themselves
             LOG.warning("the pointers in %s were not written: %s", directory, error)
 
@@ -342,7 +345,11 @@ class Healing:
         reason: str = "",
     ) -> GaveUp:
         """Writes and tells the diagnosis. -> what to raise"""
-        good = last_good or [p for p in ckpt.all_checkpoints(self.directory / "checkpoints") if not ckpt.problem_of(p)]
+        good = last_good or [
+            p
+            for p in checkpoint_dir.all_checkpoints(self.directory / "checkpoints")
+            if not checkpoint_file.problem_of(p)
+        ]
         causes, advice = causes_and_advice(fault.kind, is_half=self.stepper.precision.dtype is not None)
         content: dict[str, Any] = {
             "step": step,

@@ -10,7 +10,7 @@ from torch import Tensor
 from data_utils import Batch
 from distributed import Group
 from features import MelStats
-from run_log import StepRecord
+from run_directory.records import StepRecord
 from stepper import SeenStep
 from validation import to_log_mel_units
 

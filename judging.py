@@ -11,15 +11,17 @@ import numpy as np
 import torch
 
 import metrics
-from audio import griffin_lim, mel_spectrogram, read_audio, write_wav
+from audio.griffin_lim import griffin_lim
+from audio.mel import mel_spectrogram
+from audio.recordings import read_audio, write_wav
+from common.errors import DataError, report
+from common.files import refusals_explained
 from console import counted_progress
 from demo.corpus import ensure_demo_corpus
-from errors import DataError, report
 from filelists import Utterance, data_error, read_filelist
-from files import refusals_explained
 from kernels.weights import PrecisionChoice
 from plots import save_png
-from run_log import Sample
+from run_directory.records import Sample
 from sample_files import figure_of
 from speaking import Speaker
 from validation import assess

@@ -25,9 +25,9 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
-from errors import UserError
+from common.errors import UserError
+from common.log import LOG
 from pulse import FOLDER, TELLS_WHERE, Watch
-from run_log import LOG
 
 KILL_AFTER_S = 5  # what the others get to end by themselves when one of them has died
 FOLLOW_WITHIN_S = 30.0  # and where one has ended on purpose, as all of them do

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from batching import Batch, BatchPlan, MelDataset, collate, item_seed
-from errors import UserError, first_line
-from run_log import LOG
+from common.errors import UserError, first_line
+from common.log import LOG
 
 MAX_AUTO_WORKERS = 8
 FEW_CORES = 4

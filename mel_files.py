@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audio import silence_log_mel
-from cache import cache_directory
+from audio.mel import silence_log_mel
+from common.cache_dir import cache_directory
 from features import BadRecording, Feature, FeatureSet, HashIndex
 from filelists import Problem, Utterance
 from hparams import MelShape

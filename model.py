@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attention import Memory, Normalisation
+from common.step_schedule import Reduction
 from decoder_loops import (
     AttentionState,
     partly_taught_loop,
@@ -46,7 +47,6 @@ from layers import (
 from metrics import StopReason
 from mmi import Recogniser
 from recompute import chunk_of
-from reduction import Reduction
 from speakers import SpeakerEmbedding
 from stopping import DecodeLimits, StopWatch
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import UserError
-from signals import ending_at_once
+from common.errors import UserError
+from common.signals import ending_at_once
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"

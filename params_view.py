@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from common.translations import Language, messages
 from hparams import Resolved, field_info, field_names, preset_names, read_help, resolve_hparams
-from messages import Language, messages
 from tools import format_value
 
 Format = Literal["text", "md", "json"]

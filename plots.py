@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from files import atomic_file
+from common.files import atomic_file
 
 MAX_SYMBOL_LABELS = 60  # more don't fit at a readable size
 DOTS_PER_INCH = 100

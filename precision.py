@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from errors import UserError
+from common.errors import UserError
 from hparams import OptimisationParams
-from run_log import Event
+from run_directory.records import Event
 
 GROWTH_INTERVAL = 2000  # steps without overflow before the scale grows; torch.amp.GradScaler's own default
 LEAST_SCALE = 1.0  # a scale below one makes small gradients vanish sooner: what still overflows has diverged

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 import yaml
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from common.errors import NothingToRecover, UserError
+from common.files import write_atomic
 from diagnosis import Diagnosis
-from errors import NothingToRecover, UserError
-from files import write_atomic
 from hparams import create_hparams
-from run_files import number, read_run
+from run_directory.reader import number, read_run
 
 HERE = Path(__file__).parent
 PROPOSAL = "recovery_hparams.yaml"
@@ -30,21 +31,21 @@ DROPPED_WITH_VALUE = ("--hparams", "--hparams-file", "--preset", "-c", "--checkp
 class Findings:
     """All files of a run's `checkpoints/` that end in .pt, newest step first."""
 
-    verdicts: Sequence[ckpt.Verdict]
+    verdicts: Sequence[checkpoint_dir.Verdict]
 
     @property
-    def good(self) -> list[ckpt.Verdict]:
+    def good(self) -> list[checkpoint_dir.Verdict]:
         return [verdict for verdict in self.verdicts if verdict.problem is None]
 
     @property
-    def newest(self) -> ckpt.Verdict | None:
+    def newest(self) -> checkpoint_dir.Verdict | None:
         return self.good[0] if self.good else None
 
 
 def examine(run: Path) -> Findings:
     """Reads every checkpoint of a run as a whole: about a gigabyte in a few seconds."""
     files = sorted((run / "checkpoints").glob("*.pt")) if (run / "checkpoints").is_dir() else []
-    verdicts = [ckpt.verdict(path) for path in files]
+    verdicts = [checkpoint_dir.verdict(path) for path in files]
     return Findings(sorted(verdicts, key=lambda v: (v.step is not None, v.step or 0, v.path.name), reverse=True))
 
 
@@ -54,17 +55,17 @@ def repair_pointers(run: Path, findings: Findings) -> list[str]:
     if not good:
         return done
     named = {verdict.path for verdict in good}
-    if ckpt.pointed(directory, "last") != good[0].path:
-        ckpt.point(directory, "last", good[0].path)
+    if checkpoint_dir.pointed(directory, "last") != good[0].path:
+        checkpoint_dir.point(directory, "last", good[0].path)
         done.append(f"last -> {good[0].path.name}")
-    if ckpt.pointed(directory, "best") not in named:
+    if checkpoint_dir.pointed(directory, "best") not in named:
         best, score = _best_of(good, run)
-        ckpt.point(directory, "best", best, **({} if score is None else {"score": score}))
+        checkpoint_dir.point(directory, "best", best, **({} if score is None else {"score": score}))
         done.append(f"best -> {best.name}")
     return done
 
 
-def _best_of(good: Sequence[ckpt.Verdict], run: Path) -> tuple[Path, float | None]:
+def _best_of(good: Sequence[checkpoint_dir.Verdict], run: Path) -> tuple[Path, float | None]:
     """The whole checkpoint with the best recorded score; the newest where none was validated."""
     scores = {line["step"]: number(line.get("score")) for line in read_run(run).evals}
     judged = [(scores[v.step], v.path) for v in good if v.step in scores and isfinite(scores[v.step])]
@@ -76,10 +77,14 @@ def _best_of(good: Sequence[ckpt.Verdict], run: Path) -> tuple[Path, float | Non
 
 def quarantine(findings: Findings) -> list[Path]:
     """Sets aside what training must not go on from: files named like checkpoints that are not whole."""
-    return [ckpt.quarantine(v.path) for v in findings.verdicts if v.problem and ckpt.NAME.fullmatch(v.path.name)]
+    return [
+        checkpoint_dir.quarantine(v.path)
+        for v in findings.verdicts
+        if v.problem and checkpoint_dir.NAME.fullmatch(v.path.name)
+    ]
 
 
-def chosen(findings: Findings, path: Path | None, run: Path) -> ckpt.Verdict:
+def chosen(findings: Findings, path: Path | None, run: Path) -> checkpoint_dir.Verdict:
     """The checkpoint to go on from: the one that was asked for, else the newest whole one."""
     if path is None:
         if findings.newest is None and not findings.verdicts:
@@ -92,7 +97,7 @@ def chosen(findings: Findings, path: Path | None, run: Path) -> ckpt.Verdict:
         return findings.newest
     if not path.is_file():
         raise UserError(f"--checkpoint {path}: no such file")
-    verdict = ckpt.verdict(path)
+    verdict = checkpoint_dir.verdict(path)
     if verdict.problem is not None:
         raise NothingToRecover(f"--checkpoint {path} {verdict.problem}; name another one, or none for the newest whole")
     return verdict
@@ -101,12 +106,12 @@ def chosen(findings: Findings, path: Path | None, run: Path) -> ckpt.Verdict:
 def strip_optimizer(path: Path, run: Path) -> Path:
     """A copy that can be spoken with and started from, a third of the size. -> where"""
     directory = run / "recovered"
-    return ckpt.save(replace(ckpt.load(path), training=None), directory)
+    return checkpoint_dir.save(replace(checkpoint_file.load(path), training=None), directory)
 
 
 def export_weights(path: Path, run: Path) -> Path:
     """The bare weights under NVIDIA's names: `{"state_dict": ..., "iteration": step}`. -> where"""
-    saved = ckpt.load(path)
+    saved = checkpoint_file.load(path)
     target = run / "recovered" / f"{path.stem}.weights.pt"
     target.parent.mkdir(exist_ok=True)
     torch.save({"state_dict": saved.model, "iteration": saved.step}, target)
@@ -115,7 +120,7 @@ def export_weights(path: Path, run: Path) -> Path:
 
 def proposal(checkpoint: Path, safer: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's own hyperparameters that are not the defaults, with the safer ones in place."""
-    values = {**ckpt.load(checkpoint).voice.hparams, **safer}
+    values = {**checkpoint_file.load(checkpoint).voice.hparams, **safer}
     defaults = create_hparams().canonical()
     return {name: value for name, value in values.items() if name in defaults and value != defaults[name]}
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import UserError
+from common.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,8 +18,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from files import refusals_explained
-    from messages import language_of
+    from common.files import refusals_explained
+    from common.translations import language_of
     from report.page import write_report
 
     language = language_of(os.environ) if args.language == "auto" else args.language

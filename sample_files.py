@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import plots
-from audio import write_wav
-from files import write_atomic
-from run_log import EvalRecord, Record, RunInfo, Sample
+from audio.recordings import write_wav
+from common.files import write_atomic
+from run_directory.metrics_log import RunInfo
+from run_directory.records import EvalRecord, Record, Sample
 
 DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of different steps compare
 

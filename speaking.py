@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import checkpoint as ckpt
-from audio import mel_spectrogram, read_audio
+from audio.mel import mel_spectrogram
+from audio.recordings import read_audio
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing import weights as checkpoint_weights
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import DataError, UserError, report
+from common.log import LOG
 from data_utils import MelStats
-from errors import DataError, UserError, report
 from gst import StyleTokens
 from hparams import HParams, create_hparams
 from kernels.choice import lacks_for
 from kernels.weights import PrecisionChoice, SpeakingPrecision
 from model import DecodeLimits, Decoder, Tacotron2, without_training_parts
-from run_log import LOG, Sample
+from run_directory.records import Sample
 from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import clean
 from text.symbols import symbols
@@ -62,10 +67,10 @@ class Speaker:
 
         precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
         """
-        path = ckpt.resolve(run_or_checkpoint)
-        content = ckpt.read(path)
-        if content.get("format") == ckpt.FORMAT:
-            speaker = cls._of_ours(ckpt.load(path), path, gate_threshold)
+        path = checkpoint_dir.resolve(run_or_checkpoint)
+        content = checkpoint_file.read(path)
+        if content.get("format") == checkpoint_file.FORMAT:
+            speaker = cls._of_ours(checkpoint_file.load(path), path, gate_threshold)
         else:
             speaker = cls._of_nvidias(content, path, gate_threshold)
         decoder = speaker.model.decoder
@@ -73,7 +78,7 @@ class Speaker:
         return speaker
 
     @classmethod
-    def _of_ours(cls, saved: ckpt.Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
+    def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
         voice = saved.voice
         if list(voice.symbols) != list(symbols):
             raise UserError(
@@ -89,7 +94,7 @@ class Speaker:
         )
         names = tuple(voice.speakers)
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))
-        ckpt.load_exactly(model, {"model": saved.model}, path=path)
+        checkpoint_weights.load_exactly(model, {"model": saved.model}, path=path)
         model.r = r
         return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names)
 
@@ -97,7 +102,7 @@ class Speaker:
     def _of_nvidias(cls, content: dict, path: Path, gate_threshold: float | None) -> "Speaker":
         hp = create_hparams("normalize_mel=False,dropout_rate=0.5")
         model = Tacotron2(hp)
-        ckpt.load_exactly(model, content, path=path)
+        checkpoint_weights.load_exactly(model, content, path=path)
         limits = DecodeLimits(
             max_frames=hp.max_decoder_steps,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,

@@ -19,7 +19,7 @@ from loss_function import LossTerms, guide_weight, tacotron2_loss
 from model import Tacotron2, decoder_steps
 from precision import Precision
 from recovery import Fault, StepLimits
-from run_log import Event
+from run_directory.records import Event
 from schedule import learning_rate, teacher_forcing_ratio
 
 

@@ -7,8 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import UserError
-from files import refusals_explained
+from common.errors import UserError
+from common.files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from speaking import Utterance
@@ -77,7 +77,7 @@ def style_weight(args: argparse.Namespace) -> float:
 
 def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
     """Writes files and one line for each. -> whether all stopped by themselves."""
-    from audio import write_wav
+    from audio.recordings import write_wav
     from plots import save_png
     from sample_files import figure_of
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from messages import Language, language_of, messages
+from common.translations import Language, language_of, messages
 from source_checks import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import UserError
+from common.cli import positive_int, positive_minutes, with_dashes
+from common.errors import UserError
+from common.signals import ending_at_once
 from hparams import HParams, preset_names, resolve_hparams
-from signals import ending_at_once
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
-from switches import positive_int, positive_minutes, with_dashes
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs

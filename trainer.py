@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-import checkpoint as ckpt
+from checkpointing.background_writer import Saver
+from checkpointing.checkpoint_file import Checkpoint
+from common.signals import StopRequest
+from common.step_schedule import Reduction
 from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
 from distributed import ALONE, Group
 from healing import Diverged, Healing
@@ -20,11 +23,9 @@ from interval import Interval
 from model import Tacotron2
 from module_norms import module_norms
 from recovery import Position
-from reduction import Reduction
-from run_log import EvalRecord, Event, Observer, Record, RunLog
-from saving import Saver
+from run_directory.metrics_log import Observer, RunLog
+from run_directory.records import EvalRecord, Event, Record
 from schedule import Progress
-from signals import StopRequest
 from stepper import Stepper, StepResult
 from validation import references_of, validate
 from voices import decode_limits, voice_of
@@ -404,7 +405,7 @@ class Trainer:
         if self.group.is_first:
             self._start_to_save(state, began)
 
-    def _start_to_save(self, state: ckpt.Checkpoint, began: float) -> None:
+    def _start_to_save(self, state: Checkpoint, began: float) -> None:
         step = self.progress.step
         self.saver.keep_last = self.healing.keep_checkpoints
         is_best = self.progress.best_step == step
@@ -429,11 +430,11 @@ class Trainer:
             self.emit(Event(done.step, "saved", done.path.name, seconds))
             self.healing.saved(done.step)
 
-    def _state_of_all(self) -> ckpt.Checkpoint:
+    def _state_of_all(self) -> Checkpoint:
         """`state` with the random states of all processes, which call this together."""
         return self.state(self.group.gathered(self.group.random_state())[1:])
 
-    def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> ckpt.Checkpoint:
+    def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> Checkpoint:
         training = {
             **self.stepper.state(),
             "progress": asdict(self.progress),
@@ -443,9 +444,9 @@ class Trainer:
             "corpus": self.corpus.fingerprint,
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
-        return ckpt.Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
+        return Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
 
-    def restore(self, saved: ckpt.Checkpoint) -> None:
+    def restore(self, saved: Checkpoint) -> None:
         """Goes on exactly where the checkpoint was taken."""
         assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
         self.model.load_state_dict(saved.model)

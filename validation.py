@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 import metrics
-from audio import griffin_lim
+from audio.enhancement import enhance
+from audio.griffin_lim import griffin_lim
 from auxiliary_losses import auxiliary_parts
 from data_utils import Batch, Corpus, MelStats
-from enhancement import enhance
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from mmi import reading_error
 from model import Decoded, DecodeLimits, Outputs, Tacotron2, decoder_steps, pad_texts
-from run_log import Sample
+from run_directory.records import Sample
 from speakers import row_tensor
 from text import sequence_to_text
 

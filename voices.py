@@ -2,17 +2,17 @@
 
 import numpy as np
 
-import checkpoint as ckpt
-from audio import MelFingerprint
+from audio.mel import MelFingerprint
+from checkpointing.checkpoint_file import Voice
 from data_utils import Corpus, MelDataset
 from hparams import HParams
 from model import DecodeLimits
 from text.symbols import symbols
 
 
-def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> ckpt.Voice:
+def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice:
     limits = decode_limits(hp, corpus)
-    return ckpt.Voice(
+    return Voice(
         hparams=hp.canonical(),
         symbols=list(symbols),
         mel_fingerprint=MelFingerprint.of(hp).to_dict(),

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from plots import save_png
-from run_log import read_metrics
+from run_directory.metrics_log import read_metrics
 
 SHOWN = ("mmi", "mmi_error", "mel", "mel_coarse", "alignment_fine", "alignment_coarse")
 PANELS = {

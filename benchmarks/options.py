@@ -85,7 +85,7 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     from distributed import best_device
     from hparams import resolve_hparams
     from model import Tacotron2
-    from run_log import RunInfo, RunLog
+    from run_directory.metrics_log import RunInfo, RunLog
     from trainer import Limits, Trainer
 
     folder.mkdir()

@@ -87,7 +87,7 @@ def mel_extractors() -> dict[str, Callable[[], object]]:
     wav = torch.randn(6 * 22050, generator=torch.Generator().manual_seed(0)).mul_(0.1).clamp_(-1, 1)
     found: dict[str, Callable[[], object]] = {}
     with contextlib.suppress(ImportError):
-        from audio import mel_spectrogram
+        from audio.mel import mel_spectrogram
         from hparams import create_hparams
 
         hp = create_hparams()

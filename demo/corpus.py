@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from cache import CACHE_VARIABLE
-from cache import cache_directory as default_cache_directory
+from common.cache_dir import CACHE_VARIABLE
+from common.cache_dir import cache_directory as default_cache_directory
+from common.errors import UserError
 from demo import speak
 from demo.sentences import DemoSentences, demo_sentences
-from errors import UserError
 
 PACKAGE = "espeakng-loader"
 INSTALL_HINT = f"install it with: pip install {PACKAGE}"
@@ -236,7 +236,7 @@ def _finish_recording(path: Path) -> None:
     """Cut the silence at both ends and scale to the common peak, in place."""
     import soundfile  # not at import: the command line asks for --help without loading libraries for sound
 
-    from audio import trim_silence, write_wav
+    from audio.recordings import trim_silence, write_wav
 
     wav, rate = soundfile.read(path, dtype="float32")  # [L]
     assert rate == SAMPLING_RATE, f"espeak-ng speaks at {rate} Hz"

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache import cache_directory
-from files import write_atomic
-from run_log import LOG
+from common.cache_dir import cache_directory
+from common.files import write_atomic
+from common.log import LOG
 
 HERE = Path(__file__).parent
 SOURCES = (HERE / "native.cpp", HERE / "native_speaking.cpp")

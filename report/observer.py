@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
-from messages import Language
+from common.log import LOG
+from common.translations import Language
 from report.page import NAME, write_report
-from run_log import LOG, Record, RunInfo
+from run_directory.metrics_log import RunInfo
+from run_directory.records import Record
 
 MOST_SHARE = 0.01  # of a core
 

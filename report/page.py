@@ -14,16 +14,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from console import duration
-from errors import UserError
-from files import write_atomic
+from common.durations import duration
+from common.errors import UserError
+from common.files import write_atomic
+from common.translations import Language, messages
 from hparams import field_info, field_names, read_help
-from messages import Language, messages
 from report import verdicts
 from report.curves import Chart, Series, chart, compact, series
 from report.media import picture_uri, sound_uri
-from run_files import Record, Run, number, read_run
-from run_log import URGENT_KINDS
+from run_directory.reader import Record, Run, number, read_run
+from run_directory.records import URGENT_KINDS
 from tools import format_value
 
 NAME = "report.html"

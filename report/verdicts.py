@@ -7,8 +7,8 @@ from statistics import mean
 from typing import Literal
 
 from diagnosis import state_of, unusual_silence_s
-from run_files import Record, Run, number
-from run_log import URGENT_KINDS
+from run_directory.reader import Record, Run, number
+from run_directory.records import URGENT_KINDS
 
 Level = Literal["good", "watch", "bad", "plain"]
 RECENT_RECORDS = 50

@@ -20,13 +20,14 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 import composition
-import run_setup
+from common.errors import GaveUp, UserError, report
+from common.log import LOG
 from compatibility import CONFIG, Finding, check_narrowed, check_search
 from console import configure_logging
 from data_utils import Corpus, plan_batches
-from errors import GaveUp, UserError, report
 from hparams import HParams, Resolved, field_info, resolve_hparams
-from run_log import LOG
+from run_directory import paths as run_paths_module
+from run_directory import run_info
 from smart_tuner import study as studies
 from smart_tuner.objective import (
     LAST_RUNG_REACHED,
@@ -48,6 +49,7 @@ from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
 from trainer import StopRequest
+from training import resume
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 STUDY = "study"
@@ -108,11 +110,11 @@ def optimize(layers: Layers, options: composition.Options, search: SearchOptions
     settings = resolve_hparams(**vars(layers))
     configure_logging()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    paths = run_setup.run_paths(options.output, options.logs, settings.hparams)
+    paths = run_paths_module.run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with run_setup.alone_in(paths.directory, ways_on=WAYS_ON):
-        if search.is_new and (aside := run_setup.move_aside(paths.directory, (STUDY,))):
+    with run_paths_module.alone_in(paths.directory, ways_on=WAYS_ON):
+        if search.is_new and (aside := run_paths_module.move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
         plan = planned(layers, settings, space, options, paths, repeated)
         storage = studies.open_storage(search.storage, plan.directory)
@@ -190,12 +192,12 @@ def planned(
     settings: Resolved,
     space: SearchSpace,
     options: composition.Options,
-    paths: run_setup.RunPaths,
+    paths: run_paths_module.RunPaths,
     repeated: tuple[str, ...],
 ) -> Plan:
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
-    is_demo = run_setup.is_demo_wanted(settings, paths.directory)
+    is_demo = resume.is_demo_wanted(settings, paths.directory)
     corpus = composition.read_corpus(composition.with_demo_files(hp) if is_demo else hp, settings, options)
     budget = budget_of(
         space.budget,
@@ -432,7 +434,7 @@ class Heartbeat:
 
 def environment(slot: int, n_jobs: int) -> dict[str, str]:
     """Ours, with this slot's share of the processors and its GPU; one launch for all restarts of a trial."""
-    shared = {"TACOTRON2_LAUNCH_ID": run_setup.launch_id()}
+    shared = {"TACOTRON2_LAUNCH_ID": run_info.launch_id()}
     if n_jobs > 1:
         shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // n_jobs))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 
 import plots
+from common.files import write_atomic
+from common.log import LOG
 from console import CONSOLE
-from files import write_atomic
-from run_log import LOG
 from smart_tuner.objective import WORST_VALUE, Records, validations
 from smart_tuner.study import best_trial, finished, is_failed, origin_of
 from tools import format_value

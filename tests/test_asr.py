@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import asr
+from common.errors import DataError
 from demo.corpus import ensure_demo_corpus
 from demo.sentences import DemoSentences
-from errors import DataError
 from support.paths import REPOSITORY
 
 EASY = DemoSentences(("My window is yellow.",), ("The horse is in the kitchen.",), ("It is windy on Monday.",))

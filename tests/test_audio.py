@@ -14,19 +14,11 @@ import pytest
 import soundfile
 import torch
 
-import audio as audio_module
-from audio import (
-    MelFingerprint,
-    griffin_lim,
-    mel_spectrogram,
-    mel_to_magnitude,
-    probe_audio,
-    read_audio,
-    silence_log_mel,
-    trim_silence,
-    write_wav,
-)
-from errors import DataError
+from audio import mel
+from audio.griffin_lim import griffin_lim, mel_to_magnitude
+from audio.mel import MelFingerprint, mel_spectrogram, silence_log_mel
+from audio.recordings import probe_audio, read_audio, trim_silence, write_wav
+from common.errors import DataError
 from hparams import AudioParams
 
 HERE = Path(__file__).parent
@@ -127,8 +119,8 @@ def test_autocast_does_not_change_the_mel() -> None:
 
 
 def test_a_first_call_in_inference_mode_leaves_later_gradients_possible() -> None:
-    audio_module._mel_basis.cache_clear()
-    audio_module._hann.cache_clear()
+    mel._mel_basis.cache_clear()
+    mel._hann.cache_clear()
     with torch.inference_mode():
         mel_spectrogram(torch.from_numpy(chirp_in_noise(RATE)), DEFAULT)
     wav = torch.from_numpy(chirp_in_noise(RATE)).requires_grad_()
@@ -393,7 +385,7 @@ def test_griffin_lim_scales_what_would_clip_and_only_that(params: AudioParams) -
 def test_mel_inverse_reproduces_the_mel_and_is_zero_over_fmax() -> None:
     log_mel = mel_spectrogram(voice_like(0.5), DEFAULT)
     magnitude = mel_to_magnitude(log_mel, DEFAULT)
-    basis = audio_module._basis_for(DEFAULT, magnitude.device)
+    basis = mel._basis_for(DEFAULT, magnitude.device)
     assert magnitude.shape == (513, log_mel.shape[1])
     assert magnitude.min() >= 0
     assert not magnitude[basis.shape[1] :].any()

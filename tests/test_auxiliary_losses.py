@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import checkpoint as ckpt
 import train
 from auxiliary_losses import alignment_distance, auxiliary_parts, coarse_losses, monotonicity_loss
+from checkpointing import directory as checkpoint_dir
 from composition import Options, start_from
 from data_utils import Batch, load_corpus, make_loader, plan_batches
 from hparams import HParams
@@ -318,7 +318,7 @@ def test_the_scores_of_both_decoders_are_those_of_their_valid_parts() -> None:
 def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignored: bool) -> None:
     hp = tiny("use_mmi=True,mmi_ignore_layers=[mmi.output.weight]")
     trainer: Watched = trained(hp, tmp_path, 1)
-    path = ckpt.checkpoint_path(tmp_path / "checkpoints", 1)
+    path = checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1)
     model = Tacotron2(hp)
     prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)

@@ -13,7 +13,7 @@ from batching import (
     collate,
     item_seed,
 )
-from errors import UserError
+from common.errors import UserError
 from features import IDENTITY
 from support.corpora import N_MELS, STATS, assert_same_batch, random_lengths
 

@@ -13,15 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-import checkpoint as ckpt
-from errors import NothingToRecover, UserError
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing import weights as checkpoint_weights
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import NothingToRecover, UserError
 from support.checkpoints import SYMBOLS, VOICE, made
 from support.limits import disk_that_takes
 
 
 def save_all(directory: Path, *steps: int) -> None:
     for step in steps:
-        ckpt.save(made(step), directory)
+        checkpoint_dir.save(made(step), directory)
 
 
 def flip_a_byte(path: Path) -> None:
@@ -74,14 +77,14 @@ def test_a_crash_anywhere_in_a_save_leaves_the_older_checkpoint_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, nth: int, error: type[BaseException]
 ) -> None:
     save_all(tmp_path, 1)
-    before = ckpt.checkpoint_path(tmp_path, 1).read_bytes()
+    before = checkpoint_dir.checkpoint_path(tmp_path, 1).read_bytes()
     with monkeypatch.context() as patch, pytest.raises(error):
         crash_at(patch, target, nth, error)
-        ckpt.save(made(2), tmp_path)
-    assert ckpt.checkpoint_path(tmp_path, 1).read_bytes() == before
-    pointed, newest = ckpt.pointed(tmp_path, "last"), ckpt.newest_good(tmp_path)
-    assert pointed is not None and ckpt.problem_of(pointed) is None
-    assert newest is not None and ckpt.load(newest).step in (1, 2)
+        checkpoint_dir.save(made(2), tmp_path)
+    assert checkpoint_dir.checkpoint_path(tmp_path, 1).read_bytes() == before
+    pointed, newest = checkpoint_dir.pointed(tmp_path, "last"), checkpoint_dir.newest_good(tmp_path)
+    assert pointed is not None and checkpoint_file.problem_of(pointed) is None
+    assert newest is not None and checkpoint_file.load(newest).step in (1, 2)
     assert not list(tmp_path.glob(".*.tmp"))
 
 
@@ -89,31 +92,31 @@ def test_a_crash_anywhere_in_a_save_leaves_the_older_checkpoint_whole(
 def test_a_crash_while_saving_the_same_step_again_leaves_it_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, nth: int
 ) -> None:
-    ckpt.save(made(1, value=1.0), tmp_path)
+    checkpoint_dir.save(made(1, value=1.0), tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Crash):
         crash_at(patch, target, nth, Crash)
-        ckpt.save(made(1, value=2.0), tmp_path)
-    newest = ckpt.newest_good(tmp_path)
-    assert newest is not None and float(ckpt.load(newest).model["w"][0]) in (1.0, 2.0)
+        checkpoint_dir.save(made(1, value=2.0), tmp_path)
+    newest = checkpoint_dir.newest_good(tmp_path)
+    assert newest is not None and float(checkpoint_file.load(newest).model["w"][0]) in (1.0, 2.0)
 
 
 @pytest.mark.parametrize("n", [30_000, 1_000_000])
 def test_a_disk_that_takes_no_more_is_an_oserror(tmp_path: Path, n: int) -> None:
     save_all(tmp_path, 1)
     with pytest.raises(OSError, match="too large"), disk_that_takes(20_000):
-        ckpt.save(made(2, n=n), tmp_path)
+        checkpoint_dir.save(made(2, n=n), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.json", "step_00000001.json", "step_00000001.pt"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, value: float) -> None:
     with pytest.raises(AssertionError, match="non-finite"):
-        ckpt.save(made(1, value=value), tmp_path)
+        checkpoint_dir.save(made(1, value=value), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    loaded = ckpt.load(ckpt.save(made(7, value=0.5), tmp_path))
+    loaded = checkpoint_file.load(checkpoint_dir.save(made(7, value=0.5), tmp_path))
     assert (loaded.step, loaded.training) == (7, {"progress": {"step": 7}})
     assert torch.equal(loaded.model["w"], torch.full((64,), 0.5))
     assert tuple(loaded.voice.symbols) == SYMBOLS and loaded.voice.mel_std == 2.0
@@ -135,56 +138,56 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_next_older(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], message: str
 ) -> None:
     save_all(tmp_path, 1, 2, 3)
-    damage(ckpt.checkpoint_path(tmp_path, 3))
+    damage(checkpoint_dir.checkpoint_path(tmp_path, 3))
     with caplog.at_level(logging.WARNING, "tacotron2"):
-        assert ckpt.newest_good(tmp_path) == ckpt.checkpoint_path(tmp_path, 2)
+        assert checkpoint_dir.newest_good(tmp_path) == checkpoint_dir.checkpoint_path(tmp_path, 2)
     assert message in caplog.text and "step_00000003.pt" in caplog.text
-    assert ckpt.checkpoint_path(tmp_path, 3).exists()
+    assert checkpoint_dir.checkpoint_path(tmp_path, 3).exists()
 
 
 def test_loading_a_damaged_checkpoint_by_name_is_refused(tmp_path: Path) -> None:
     save_all(tmp_path, 1)
-    flip_a_byte(ckpt.checkpoint_path(tmp_path, 1))
+    flip_a_byte(checkpoint_dir.checkpoint_path(tmp_path, 1))
     with pytest.raises(UserError, match="it is damaged; use an older one"):
-        ckpt.load(ckpt.checkpoint_path(tmp_path, 1))
+        checkpoint_file.load(checkpoint_dir.checkpoint_path(tmp_path, 1))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"file": "step_00000009.pt"}', b'{"file": ""}'])
 def test_a_damaged_pointer_points_nowhere(tmp_path: Path, content: bytes) -> None:
     save_all(tmp_path, 1)
     (tmp_path / "last.json").write_bytes(content)
-    assert ckpt.pointed(tmp_path, "last") is None
+    assert checkpoint_dir.pointed(tmp_path, "last") is None
 
 
 def test_a_run_resolves_to_its_best_else_its_last_good_checkpoint(tmp_path: Path) -> None:
     directory = tmp_path / "checkpoints"
     save_all(directory, 1, 2, 3)
-    assert ckpt.resolve(tmp_path).name == "step_00000003.pt"
-    ckpt.point(directory, "best", ckpt.checkpoint_path(directory, 1), score=0.5)
-    assert ckpt.resolve(tmp_path).name == ckpt.resolve(directory).name == "step_00000001.pt"
-    flip_a_byte(ckpt.checkpoint_path(directory, 1))
-    assert ckpt.resolve(tmp_path).name == "step_00000003.pt"
-    named = ckpt.checkpoint_path(directory, 2)
-    assert ckpt.resolve(named) == named
+    assert checkpoint_dir.resolve(tmp_path).name == "step_00000003.pt"
+    checkpoint_dir.point(directory, "best", checkpoint_dir.checkpoint_path(directory, 1), score=0.5)
+    assert checkpoint_dir.resolve(tmp_path).name == checkpoint_dir.resolve(directory).name == "step_00000001.pt"
+    flip_a_byte(checkpoint_dir.checkpoint_path(directory, 1))
+    assert checkpoint_dir.resolve(tmp_path).name == "step_00000003.pt"
+    named = checkpoint_dir.checkpoint_path(directory, 2)
+    assert checkpoint_dir.resolve(named) == named
     with pytest.raises(UserError, match="no such checkpoint"):
-        ckpt.resolve(tmp_path / "other.pt")
+        checkpoint_dir.resolve(tmp_path / "other.pt")
 
 
 def test_a_run_without_a_usable_checkpoint_is_nothing_to_recover(tmp_path: Path) -> None:
     with pytest.raises(NothingToRecover, match="no usable checkpoint") as caught:
-        ckpt.resolve(tmp_path)
+        checkpoint_dir.resolve(tmp_path)
     assert caught.value.exit_code == 5
     save_all(tmp_path / "checkpoints", 1)
-    truncate(ckpt.checkpoint_path(tmp_path / "checkpoints", 1))
+    truncate(checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1))
     with pytest.raises(NothingToRecover):
-        ckpt.resolve(tmp_path)
+        checkpoint_dir.resolve(tmp_path)
 
 
 # ---- pruning
 
 
 def kept_steps(directory: Path) -> list[int]:
-    return sorted(int(p.stem[5:]) for p in ckpt.all_checkpoints(directory))
+    return sorted(int(p.stem[5:]) for p in checkpoint_dir.all_checkpoints(directory))
 
 
 @pytest.mark.parametrize(
@@ -195,8 +198,8 @@ def test_pruning_keeps_the_last_two_the_best_and_milestones(
     tmp_path: Path, keep_last: int, milestone_every: int, kept: list[int]
 ) -> None:
     save_all(tmp_path, *range(1, 8))
-    ckpt.point(tmp_path, "best", ckpt.checkpoint_path(tmp_path, 2))
-    gone = ckpt.prune(tmp_path, keep_last=keep_last, milestone_every=milestone_every)
+    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2))
+    gone = checkpoint_dir.prune(tmp_path, keep_last=keep_last, milestone_every=milestone_every)
     assert kept_steps(tmp_path) == kept and len(gone) == 7 - len(kept)
     assert sorted(p.stem for p in tmp_path.glob("step_*.json")) == [f"step_{step:08d}" for step in kept]
 
@@ -204,7 +207,7 @@ def test_pruning_keeps_the_last_two_the_best_and_milestones(
 def test_pruning_removes_what_a_killed_save_left_behind(tmp_path: Path) -> None:
     save_all(tmp_path, 1)
     (tmp_path / ".step_00000002.pt.x7.tmp").write_bytes(b"half")
-    ckpt.prune(tmp_path, keep_last=2, milestone_every=0)
+    checkpoint_dir.prune(tmp_path, keep_last=2, milestone_every=0)
     assert kept_steps(tmp_path) == [1] and not list(tmp_path.glob(".*.tmp"))
 
 
@@ -229,7 +232,7 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path, plain
     else:
         torch.save({"model": Hostile(target)}, path)
     with pytest.raises(UserError, match="could run foreign code"):
-        ckpt.read(path)
+        checkpoint_file.read(path)
     assert not target.exists()
 
 
@@ -237,37 +240,37 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path, plain
 def test_a_file_that_is_no_checkpoint_is_a_user_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.pt"):
-        ckpt.read(tmp_path / "x.pt")
+        checkpoint_file.read(tmp_path / "x.pt")
 
 
 def test_any_flipped_byte_is_read_or_refused_but_never_a_crash(tmp_path: Path) -> None:
-    path = ckpt.save(made(1), tmp_path)
+    path = checkpoint_dir.save(made(1), tmp_path)
     content = path.read_bytes()
     for position in range(0, len(content), 29):
         damaged = bytearray(content)
         damaged[position] ^= 0x55
         (tmp_path / "x.pt").write_bytes(damaged)
         try:
-            ckpt.read(tmp_path / "x.pt")
+            checkpoint_file.read(tmp_path / "x.pt")
         except UserError as error:
             assert "x.pt" in str(error)
 
 
 def test_a_missing_file_and_other_contents_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such checkpoint"):
-        ckpt.load(tmp_path / "none.pt")
+        checkpoint_file.load(tmp_path / "none.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UserError, match="holds a list, not a checkpoint"):
-        ckpt.load(tmp_path / "list.pt")
+        checkpoint_file.load(tmp_path / "list.pt")
     torch.save({"format": 99}, tmp_path / "new.pt")
     with pytest.raises(UserError, match=r"format 99, not 1"):
-        ckpt.load(tmp_path / "new.pt")
+        checkpoint_file.load(tmp_path / "new.pt")
 
 
 @pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"model": w}, lambda w: {"state_dict": w, "iteration": 5}])
 @pytest.mark.parametrize("prefix", ["", "module.", "module.1."])
 def test_weights_are_found_in_every_known_layout(wrap: Callable[[dict], dict], prefix: str) -> None:
-    found = ckpt.weights_of(wrap({f"{prefix}decoder.w": torch.ones(2)}))
+    found = checkpoint_weights.weights_of(wrap({f"{prefix}decoder.w": torch.ones(2)}))
     assert list(found) == ["decoder.w"]
 
 
@@ -291,8 +294,8 @@ def test_a_warm_start_says_what_became_of_every_tensor() -> None:
     before = ours.gate.bias.clone()
     weights = {k: v.clone() for k, v in theirs.state_dict().items() if k != "gate.bias"}
     weights |= {"gate.weight": torch.ones(5, 3), "postnet.w": torch.ones(1)}
-    done = ckpt.warm_start(ours, weights, ignore=["linear.bias"], symbols=SYMBOLS)
-    assert done == ckpt.WarmStart(
+    done = checkpoint_weights.warm_start(ours, weights, ignore=["linear.bias"], symbols=SYMBOLS)
+    assert done == checkpoint_weights.WarmStart(
         loaded=["embedding.weight", "linear.weight"],
         ignored=["linear.bias"],
         missing=["gate.bias"],
@@ -308,7 +311,7 @@ def test_a_warm_start_says_what_became_of_every_tensor() -> None:
 def test_embedding_rows_come_over_by_symbol(ignore: list[str], their_symbols: tuple[str, ...]) -> None:
     ours, theirs = Small(), Small(len(their_symbols))
     before = ours.embedding.weight.detach().clone()
-    done = ckpt.warm_start(ours, content_of(theirs, their_symbols), ignore=ignore, symbols=SYMBOLS)
+    done = checkpoint_weights.warm_start(ours, content_of(theirs, their_symbols), ignore=ignore, symbols=SYMBOLS)
     for i, symbol in enumerate(SYMBOLS):
         known = symbol in their_symbols
         expected = theirs.embedding.weight[their_symbols.index(symbol)] if known else before[i]
@@ -318,28 +321,28 @@ def test_embedding_rows_come_over_by_symbol(ignore: list[str], their_symbols: tu
 
 
 def test_a_stripped_checkpoint_loads_without_training_state(tmp_path: Path) -> None:
-    stripped = ckpt.Checkpoint(3, {"w": torch.ones(2)}, VOICE, None)
-    assert ckpt.load(ckpt.save(stripped, tmp_path)).training is None
+    stripped = Checkpoint(3, {"w": torch.ones(2)}, VOICE, None)
+    assert checkpoint_file.load(checkpoint_dir.save(stripped, tmp_path)).training is None
 
 
 def test_a_checkpoint_may_be_moved_without_its_manifest(tmp_path: Path) -> None:
-    path = ckpt.save(made(3), tmp_path / "run")
+    path = checkpoint_dir.save(made(3), tmp_path / "run")
     shutil.copy(path, tmp_path / "voice.pt")
-    assert ckpt.load(tmp_path / "voice.pt").step == 3
+    assert checkpoint_file.load(tmp_path / "voice.pt").step == 3
 
 
 def test_loading_exactly_names_everything_that_does_not_fit(tmp_path: Path) -> None:
     weights = {k: v for k, v in Small().state_dict().items() if k != "gate.bias"}
     weights |= {"gate.weight": torch.ones(5, 3), "postnet.w": torch.ones(1)}
     with pytest.raises(UserError, match="does not fit this model in 3 places") as caught:
-        ckpt.load_exactly(Small(), weights, path=tmp_path / "x.pt")
+        checkpoint_weights.load_exactly(Small(), weights, path=tmp_path / "x.pt")
     for part in ("missing: gate.bias", "not in this model: postnet.w", r"gate.weight is (5, 3) there", "--warm-start"):
         assert part in str(caught.value)
 
 
 def test_the_manifest_and_pointers_are_plain_json(tmp_path: Path) -> None:
-    path = ckpt.save(made(4), tmp_path)
+    path = checkpoint_dir.save(made(4), tmp_path)
     manifest = json.loads(path.with_suffix(".json").read_text())
-    assert manifest == {"sha256": ckpt.sha256_of(path), "bytes": path.stat().st_size, "step": 4}
-    ckpt.point(tmp_path, "best", path, score=0.25)
+    assert manifest == {"sha256": checkpoint_file.sha256_of(path), "bytes": path.stat().st_size, "step": 4}
+    checkpoint_dir.point(tmp_path, "best", path, score=0.25)
     assert json.loads((tmp_path / "best.json").read_text()) == {"file": path.name, "score": 0.25}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.errors import UserError
 from data_utils import make_loader, plan_batches
-from errors import UserError
 from hparams import HParams, create_hparams
 from support.losses import ALL, FrozenHead
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, texts

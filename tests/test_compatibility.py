@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import test_hparams_compatibility as command
+from common.translations import language_of, read_messages
 from compatibility import CONFIG, check, check_effects, check_old_names, report
-from messages import language_of, read_messages
 from source_checks import declared_twice, names_read, syntax_problem
 from support.paths import REPOSITORY
 from test_hparams_compatibility import main
@@ -171,7 +171,7 @@ def test_a_field_declared_twice_is_found_across_classes(tmp_path: Path) -> None:
 
 
 def test_a_keyword_given_twice_is_reported_although_hparams_cannot_be_imported(tmp_path: Path) -> None:
-    for name in ("test_hparams_compatibility.py", "source_checks.py", "messages.py", "messages.yaml"):
+    for name in ("test_hparams_compatibility.py", "source_checks.py", "common/translations.py", "common/messages.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     (tmp_path / "hparams.py").write_text("x = dict(gate_threshold=0.5,\n    gate_threshold=0.6)\n")
     done = subprocess.run(

@@ -10,7 +10,8 @@ import torch
 
 from hparams import HParams, create_hparams
 from module_norms import module_norms, module_of
-from run_log import Event, Record, StepRecord, read_metrics
+from run_directory.metrics_log import read_metrics
+from run_directory.records import Event, Record, StepRecord
 from smart_tuner.monitors.debug_report import KEPT, DebugReport
 from smart_tuner.monitors.hints import hints_of
 from support.observed_run import FREE, run_info, step, validation

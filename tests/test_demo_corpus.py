@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from cache import cache_directory
+from common.cache_dir import cache_directory
+from common.errors import UserError
 from demo.corpus import MARKER, DemoCorpus, demo_fingerprint, ensure_demo_corpus
 from demo.sentences import SLOTS, TEMPLATES, DemoSentences, demo_sentences
-from errors import UserError
 from support.paths import REPOSITORY
 
 FEW = DemoSentences(("The dog is in the garden.", "My box is red."), ("My box is brown.",), ("The dog is red.",))

@@ -11,14 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-import checkpoint as ckpt
 from batching import BatchPlan
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import DataError, UserError
 from data_utils import Corpus, load_corpus, make_loader
 from distributed import ALONE, Group, Place, chosen_backend, joined, place_of
-from errors import DataError, UserError
 from hparams import HParams
 from model import Tacotron2
-from run_log import Event, RunLog, StepRecord
+from run_directory.metrics_log import RunLog
+from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Frozen, Watched, assert_same, poisoned, trainer_of
 from trainer import Limits
@@ -71,7 +74,7 @@ def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> 
     assert first.progress.step == CUT
     second = in_group(hp, folder / "cut", group, corpus)
     torch.manual_seed(999)  # whatever the new process has drawn meanwhile
-    second.restore(group.same(ckpt.load(ckpt.checkpoint_path(folder / "cut" / "checkpoints", CUT))
+    second.restore(group.same(checkpoint_file.load(checkpoint_dir.checkpoint_path(folder / "cut" / "checkpoints", CUT))
                               if group.is_first else None))  # fmt: skip
     second.fit()
     return {
@@ -246,7 +249,7 @@ def test_what_one_process_knows_holds_for_both(pair: list[dict[str, Any]]) -> No
 def test_a_checkpoint_of_two_goes_on_in_one_process(
     pair: list[dict[str, Any]], tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = ckpt.Checkpoint(**pair[0]["resume"]["straight"])
+    state = Checkpoint(**pair[0]["resume"]["straight"])
     assert state.training is not None
     state.training["other_processes"] = [ALONE.random_state()]
     state.training["progress"]["batch_in_epoch"] = 1

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hparams import create_hparams
-from run_log import read_metrics
+from run_directory.metrics_log import read_metrics
 from support.commands import run, write_dataset
 from support.documented import RECOMMENDED
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import UserError
 from data_utils import Corpus, load_corpus
 from drop_frames import drop_frames, global_mean, mean_frame, standardised_mean_frame
-from errors import UserError
 from features import read_mel
 from hparams import HParams
 

@@ -18,14 +18,15 @@ import pytest
 import torch
 import yaml
 
-import checkpoint as ckpt
 import emergency_recovery
 import rescue
 import train
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from common.errors import NothingToRecover, UserError
 from diagnosis import Diagnosis, diagnose, newest_run, story
-from errors import NothingToRecover, UserError
 from hparams import HParams
-from run_setup import alone_in, is_in_use
+from run_directory.paths import alone_in, is_in_use
 from smart_tuner.monitors import telegram
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
@@ -249,14 +250,14 @@ def mixed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     run = shutil.copytree(finished, tmp_path / "output" / "run")
     write_run(run, [event("started")])
     folder = run / "checkpoints"
-    content = ckpt.load(folder / "step_00000004.pt")
-    ckpt.save(replace(content, step=7), folder)
+    content = checkpoint_file.load(folder / "step_00000004.pt")
+    checkpoint_dir.save(replace(content, step=7), folder)
     truncated = folder / "step_00000007.pt"
     truncated.write_bytes(truncated.read_bytes()[:-100])
-    raw = ckpt.read(folder / "step_00000004.pt")
+    raw = checkpoint_file.read(folder / "step_00000004.pt")
     raw["model"]["embedding.weight"][0, 0] = float("nan")
     torch.save({**raw, "step": 8}, folder / "step_00000008.pt")
-    raw = ckpt.read(folder / "step_00000004.pt")
+    raw = checkpoint_file.read(folder / "step_00000004.pt")
     next(iter(raw["training"]["optimizer"]["state"].values()))["exp_avg_sq"].fill_(float("inf"))
     torch.save({**raw, "step": 9}, folder / "step_00000009.pt")
     torch.save({"state_dict": {}}, folder / "nvidia.pt")
@@ -307,8 +308,8 @@ def test_pointers_are_repaired_and_no_checkpoint_is_changed(mixed: Path) -> None
     before = hashes(folder)
     (folder / "best.json").write_text("{")
     assert emergency_recovery.main([str(mixed)]) == 0
-    assert ckpt.pointed(folder, "last") == ckpt.checkpoint_path(folder, 6)
-    assert ckpt.pointed(folder, "best") == ckpt.checkpoint_path(folder, 6)  # nothing was validated
+    assert checkpoint_dir.pointed(folder, "last") == checkpoint_dir.checkpoint_path(folder, 6)
+    assert checkpoint_dir.pointed(folder, "best") == checkpoint_dir.checkpoint_path(folder, 6)  # nothing was validated
     assert hashes(folder) == before
     assert rescue.repair_pointers(mixed, rescue.examine(mixed)) == []
 
@@ -346,7 +347,7 @@ def test_setting_aside_moves_only_what_is_named_like_a_checkpoint(mixed: Path) -
 
 def test_nothing_whole_is_exit_5(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for step in (2, 4, 6):
-        ckpt.checkpoint_path(mixed / "checkpoints", step).write_bytes(b"gone")
+        checkpoint_dir.checkpoint_path(mixed / "checkpoints", step).write_bytes(b"gone")
     assert emergency_recovery.main([str(mixed)]) == 5
     assert "none of its 14 checkpoints is whole" in capsys.readouterr().err
 
@@ -361,8 +362,8 @@ def test_a_named_checkpoint_that_is_damaged_is_refused(mixed: Path, capsys: pyte
 def test_a_stripped_copy_and_bare_weights_hold_the_weights(mixed: Path) -> None:
     folder = mixed / "checkpoints"
     assert emergency_recovery.main([str(mixed), "--strip_optimizer", "--export-weights"]) == 0
-    source = ckpt.load(ckpt.checkpoint_path(folder, 6))
-    stripped = ckpt.load(ckpt.checkpoint_path(mixed / "recovered", 6))
+    source = checkpoint_file.load(checkpoint_dir.checkpoint_path(folder, 6))
+    stripped = checkpoint_file.load(checkpoint_dir.checkpoint_path(mixed / "recovered", 6))
     bare = torch.load(mixed / "recovered" / "step_00000006.weights.pt", weights_only=True)
     assert stripped.training is None and bare["iteration"] == 6
     for weights in (stripped.model, bare["state_dict"]):
@@ -406,7 +407,7 @@ def test_several_processes_go_on_as_several(tmp_path: Path) -> None:
 
 
 def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed: Path, tiny: Tiny) -> None:
-    saved = ckpt.checkpoint_path(mixed / "checkpoints", 6)
+    saved = checkpoint_dir.checkpoint_path(mixed / "checkpoints", 6)
     path = rescue.write_proposal(mixed, saved, {"learning_rate": 5e-4}, ["learning_rate=0.0005: smaller steps"])
     text = path.read_text()
     content = yaml.safe_load(text)

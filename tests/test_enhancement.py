@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import enhancement
-from audio import read_audio
+from audio import enhancement
+from audio.enhancement import TARGET_LUFS, at_loudness, enhance, integrated_loudness, lower_noise
+from audio.recordings import read_audio
 from data_utils import load_corpus
-from enhancement import TARGET_LUFS, at_loudness, enhance, integrated_loudness, lower_noise
 from features import read_mel
 from hparams import HParams, create_hparams
 from speaking import Speaker

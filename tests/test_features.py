@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio import MelFingerprint, mel_spectrogram, read_audio
+from audio.mel import MelFingerprint, mel_spectrogram
+from audio.recordings import read_audio
+from common.errors import DataError, UserError
 from data_utils import Corpus, load_corpus
-from errors import DataError, UserError
 from features import FeatureSet, MelStats, build_features, mel_stats, read_mel, training_stats
 from filelists import Utterance
 from hparams import HParams, create_hparams

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import DataError
+from common.errors import DataError
 from filelists import Filelist, counts_by_kind, read_filelist
 
 

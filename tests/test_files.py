@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoint as ckpt
 import evaluate
 import synthesize
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import UserError
+from common.files import atomic_file, refusals_explained, write_atomic
 from data_utils import load_corpus
-from errors import UserError
-from files import atomic_file, refusals_explained, write_atomic
 from hparams import HParams
 from model import Tacotron2
 from support.limits import disk_that_takes
@@ -95,8 +96,8 @@ def test_a_refusal_says_what_why_and_what_next(error: OSError, reason: str) -> N
 def voice(tiny: Callable[..., HParams], tmp_path: Path) -> Path:
     hp = tiny()
     torch.manual_seed(1)
-    saved = ckpt.Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp)), None)
-    return ckpt.save(saved, tmp_path / "run")
+    saved = Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp)), None)
+    return checkpoint_dir.save(saved, tmp_path / "run")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from data_utils import load_corpus, make_loader, plan_batches
-from errors import UserError
 from gst import FrameNorm, Style, StyleTokens, style_loss
 from hparams import HParams, create_hparams
 from loss_function import LossTerms, tacotron2_loss

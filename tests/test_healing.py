@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from common.errors import GaveUp, is_out_of_memory
 from data_utils import Batch
-from errors import GaveUp, is_out_of_memory
 from hparams import HParams
 from recovery import BAD_DATA_STEPS
-from run_log import EvalRecord, read_metrics
+from run_directory.metrics_log import read_metrics
+from run_directory.records import EvalRecord
 from schedule import Progress
 from support.faults import (
     OFTEN,
@@ -118,8 +120,8 @@ def test_a_bit_that_flips_once_leaves_no_trace(tiny: Tiny, tmp_path: Path, damag
     assert trainer.progress.rollbacks == 1 and trainer.progress.rollback_scale == 1.0
     assert_same(weights_of(straight), weights_of(trainer))
     assert_same(straight.stepper.state(), trainer.stepper.state())
-    for path in ckpt.all_checkpoints(tmp_path / "sick/checkpoints"):
-        assert ckpt.verdict(path).problem is None
+    for path in checkpoint_dir.all_checkpoints(tmp_path / "sick/checkpoints"):
+        assert checkpoint_dir.verdict(path).problem is None
 
 
 def test_damage_before_the_first_checkpoint_goes_back_to_the_beginning(tiny: Tiny, tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_checkpoints_from_before_the_bad_steps_are_not_pruned_by_those_among_the
     assert [e.data["to"] for e in trainer.events("rollback")] == [7]
     quarantined = sorted(p.name for p in (tmp_path / "checkpoints/quarantine").glob("*.pt"))
     assert quarantined == [f"step_{step:08d}.pt" for step in range(8, 13)]  # 13 was found bad before it was saved
-    assert len(ckpt.all_checkpoints(tmp_path / "checkpoints")) == trainer.hp.keep_checkpoints
+    assert len(checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")) == trainer.hp.keep_checkpoints
 
 
 @pytest.mark.parametrize("killed_at", [6, 15, 17])
@@ -199,8 +201,8 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
     assert [e.data["to"] for e in trainer.events("rollback")] == [10, 5]  # in vain: further back
     assert [e.data["rate"] for e in trainer.events("rollback")] == [0.5, 0.5]
     assert trainer.events("gave_up")[0].data["kind"] == "explosion"
-    for path in ckpt.all_checkpoints(tmp_path / "checkpoints"):
-        assert ckpt.verdict(path).problem is None
+    for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints"):
+        assert checkpoint_dir.verdict(path).problem is None
 
     # an external loop that starts it again
     again = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), attempt=2)
@@ -216,9 +218,9 @@ def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny:
     hp = tiny(OFTEN)
     for attempt in (1, 2, 3):
         trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt)
-        newest = ckpt.newest_good(tmp_path / "checkpoints")
+        newest = checkpoint_dir.newest_good(tmp_path / "checkpoints")
         if newest:
-            trainer.restore(ckpt.load(newest))
+            trainer.restore(checkpoint_file.load(newest))
         assert trainer.healing.attempts == attempt - 1
         infect(trainer, lambda stepper, step, losses: nan_loss(stepper, losses) if step > 8 else None)
 
@@ -271,7 +273,7 @@ def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
     assert kinds(trainer, "tightened", "rollback") == [(12, "tightened"), (16, "rollback")]
     (event,) = trainer.events("rollback")
     assert (event.data["to"], event.data["reason"]) == (8, "alignment_lost")
-    best = ckpt.pointed(tmp_path / "checkpoints", "best")
+    best = checkpoint_dir.pointed(tmp_path / "checkpoints", "best")
     assert best is not None and best.name == f"step_{trainer.progress.best_step:08d}.pt"
     assert [r.step for r in trainer.records if isinstance(r, EvalRecord)] == [4, 8, 12, 16, 12, 16, 20]
 
@@ -285,7 +287,7 @@ def test_a_broken_recording_is_named_and_passed_over_epoch_after_epoch(tiny: Tin
     trainer.fit()
     skipped = trainer.events("skipped")
     assert len(skipped) == 8 and all(e.data["utterances"] == ["2"] and "mel of 2" in e.message for e in skipped)
-    assert not trainer.events("tightened") and ckpt.all_finite(trainer.model.state_dict())
+    assert not trainer.events("tightened") and checkpoint_file.all_finite(trainer.model.state_dict())
 
 
 def test_where_every_batch_is_broken_the_run_stops_and_names_the_recording(tiny: Tiny, tmp_path: Path) -> None:
@@ -362,9 +364,9 @@ def test_the_parts_are_remembered(tiny: Tiny, tmp_path: Path) -> None:
     first = hungry(hp, tmp_path / "cut", 3)
     first.fit()
     second = hungry(hp, tmp_path / "cut", 6)
-    newest = ckpt.newest_good(tmp_path / "cut/checkpoints")
+    newest = checkpoint_dir.newest_good(tmp_path / "cut/checkpoints")
     assert newest is not None
-    second.restore(ckpt.load(newest))
+    second.restore(checkpoint_file.load(newest))
     second.fit()
     assert not second.events("out_of_memory") and second.progress.splits == 4
     assert_same_run(straight, second)

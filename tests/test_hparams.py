@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from errors import UserError
+from common.errors import UserError
 from hparams import (
     AudioParams,
     HParams,

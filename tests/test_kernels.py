@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from common.log import LOG
 from hparams import create_hparams
 from kernels import native, products
 from kernels.bidirectional import OneDirection, bidirectional, by_library, by_loops
 from kernels.teacher_forced import fast_teacher_forced
 from layers import dropout_mask
 from model import Decoder, Memory
-from run_log import LOG
 from support.kernels import (
     CASES,
     PACKED,

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import launching
-from errors import UserError
-from run_log import read_jsonl, read_metrics
+from common.errors import UserError
+from run_directory.metrics_log import read_jsonl, read_metrics
 from support.commands import (
     ENDLESS,
     REPOSITORY,

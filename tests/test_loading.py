@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from batching import Batch, BatchPlan, MelDataset, round_up
+from common.errors import UserError
 from data_utils import plan_batches
-from errors import UserError
 from hparams import create_hparams
 from loading import _whoever_dies, loader_workers, make_loader
 from support.corpora import assert_same_batch, dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import GaveUp
+from common.errors import GaveUp
 from hparams import HParams
 from support.faults import (
     OFTEN,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import DataError
 from data_utils import load_corpus
-from errors import DataError
 from features import read_mel
 from hparams import HParams
 from support.corpora import TRAINING_TEXTS, VALIDATION_TEXTS

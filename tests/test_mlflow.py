@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from run_log import Event, Queued, Record, RunInfo, RunLog
+from run_directory.metrics_log import Queued, RunInfo, RunLog
+from run_directory.records import Event, Record
 from smart_tuner.monitors import mlflow as monitor
 from smart_tuner.monitors.mlflow import (
     MLflowObserver,

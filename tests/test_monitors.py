@@ -15,7 +15,8 @@ import pytest
 
 import composition
 from hparams import HParams
-from run_log import Observer, Queued, Record, RunInfo, close_all
+from run_directory.metrics_log import Observer, Queued, RunInfo, close_all
+from run_directory.records import Record
 from smart_tuner.monitors.tensorboard import TensorBoardObserver
 from support.commands import REPOSITORY, TINY, command, environment, write_dataset
 from support.runs import assert_same_run, trainer_of
@@ -120,8 +121,8 @@ def test_all_together_are_waited_for_no_longer_than_one(caplog: pytest.LogCaptur
 
 
 def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams], tmp_path: Path) -> None:
-    from run_log import read_jsonl
-    from run_setup import RunPaths
+    from run_directory.metrics_log import read_jsonl
+    from run_directory.paths import RunPaths
 
     trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
     paths = RunPaths(tmp_path / "o", tmp_path / "l", True)

@@ -15,13 +15,13 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-import run_setup
 import smart_tuner.optimization_engine as engine
 import smart_tuner.report as report
+from common.errors import DataError, GaveUp, UserError
+from common.log import LOG
 from composition import Options
-from errors import DataError, GaveUp, UserError
 from hparams import resolve_hparams
-from run_log import LOG
+from run_directory import paths as run_paths_module
 from smart_tuner import study as studies
 from smart_tuner.objective import WORST_VALUE
 from smart_tuner.optimization_engine import drop_weights
@@ -228,7 +228,7 @@ def test_only_the_best_trial_keeps_its_weights(tune, tmp_path: Path) -> None:
 
 def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -> None:
     is_refused = pytest.raises(UserError, match="at work in it; --n-jobs runs more trials")
-    with run_setup.alone_in(tmp_path / "output", ways_on=""), is_refused:
+    with run_paths_module.alone_in(tmp_path / "output", ways_on=""), is_refused:
         tune(n_trials=1)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
 from support.checkpoints import made, saver_of
 
 Content = bytes | None  # of a name: None if there is no such file
@@ -89,8 +90,8 @@ class PowerCuts:
         for name, content in state.items():
             if content is not None:
                 (self.rebuilt / name).write_bytes(content)
-        newest = ckpt.newest_good(self.rebuilt)
-        step = 0 if newest is None else ckpt.load(newest).step
+        newest = checkpoint_dir.newest_good(self.rebuilt)
+        step = 0 if newest is None else checkpoint_file.load(newest).step
         assert step >= self.told, f"step {self.told} was told as saved, and of {sorted(state)} step {step} is whole"
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import UserError
+from common.errors import UserError
 from hparams import HParams, create_hparams
 from precision import GROWTH_INTERVAL, Precision, half_type
-from run_log import StepRecord
+from run_directory.records import StepRecord
 from support.runs import assert_same_run, poisoned, resumed, trained, trainer_of, weights_of
 from trainer import Limits
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import checkpoint as ckpt
 from batching import gate_targets
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from common.errors import UserError
+from common.step_schedule import Reduction
 from data_utils import Batch, plan_batches
-from errors import UserError
 from hparams import HParams, create_hparams, resolve_hparams
 from loss_function import tacotron2_loss
 from model import decoder_steps
-from reduction import Reduction
 from speaking import Speaker
 from stepper import Stepper
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
@@ -150,8 +151,8 @@ def test_a_run_is_resumed_bit_exactly_in_any_phase(tiny: Tiny, tmp_path: Path, k
 
 def test_a_checkpoint_speaks_with_the_r_it_was_trained_with(tiny: Tiny, tmp_path: Path) -> None:
     trained(tiny(f"{SCHEDULE},iters_per_checkpoint=1,keep_checkpoints=9"), tmp_path, 6)
-    for path in ckpt.all_checkpoints(tmp_path / "checkpoints"):
-        saved = ckpt.load(path)
+    for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints"):
+        saved = checkpoint_file.load(path)
         r = [6, 6, 3, 3, 1, 1][saved.step - 1]
         speaker = Speaker.load(path)
         assert saved.voice.frames_per_step == speaker.model.r == r
@@ -162,7 +163,7 @@ def test_a_checkpoint_speaks_with_the_r_it_was_trained_with(tiny: Tiny, tmp_path
 def test_a_checkpoint_older_than_schedules_speaks_with_its_hyperparameters_r(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny("n_frames_per_step=2"), tmp_path, 1)
     older = replace(trainer.state(), voice=replace(trainer.state().voice, frames_per_step=None))
-    assert Speaker.load(ckpt.save(older, tmp_path / "older")).model.r == 2
+    assert Speaker.load(checkpoint_dir.save(older, tmp_path / "older")).model.r == 2
 
 
 def test_validation_uses_the_r_of_the_step_it_judges(tiny: Tiny, tmp_path: Path) -> None:

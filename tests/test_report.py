@@ -18,14 +18,15 @@ import pytest
 import soundfile
 
 import run_report
-from errors import UserError
+from common.errors import UserError
 from report import verdicts
 from report.media import picture_uri, sound_uri
 from report.observer import ReportFile
 from report.page import render, write_report
-from run_files import read_run
-from run_log import Event, Queued, RunLog
-from run_setup import alone_in
+from run_directory.metrics_log import Queued, RunLog
+from run_directory.paths import alone_in
+from run_directory.reader import read_run
+from run_directory.records import Event
 from support.paths import REPOSITORY
 from support.written_runs import eval_record, info_of, sample, step_record, write_run
 

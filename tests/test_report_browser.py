@@ -12,7 +12,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from audio import write_wav
+from audio.recordings import write_wav
 from report.page import write_report
 from support.written_runs import RATE, sample, write_run
 

@@ -8,17 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from run_log import (
-    EvalRecord,
-    Event,
-    Queued,
-    Record,
-    RunInfo,
-    RunLog,
-    StepRecord,
-    read_jsonl,
-    read_metrics,
-)
+from run_directory.metrics_log import Queued, RunInfo, RunLog, read_jsonl, read_metrics
+from run_directory.records import EvalRecord, Event, Record, StepRecord
 from support.limits import disk_that_takes
 
 INFO = RunInfo(Path("run"), Path("logs"), {}, None, 0, "train.py")

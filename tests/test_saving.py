@@ -7,9 +7,11 @@ from threading import Event as Signal
 import pytest
 import torch
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import copied, snapshot
+from checkpointing.checkpoint_file import Checkpoint
 from hparams import HParams
-from saving import copied, snapshot
 from support.checkpoints import made, saver_of
 from support.limits import disk_that_takes, memory_room
 from support.runs import assert_same, logs_are_closed, trainer_of, weights_of
@@ -30,13 +32,13 @@ def test_a_snapshot_shares_no_memory_with_what_goes_on() -> None:
 def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_own_step(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_write, save = Signal(), ckpt.save
+    may_write, save = Signal(), checkpoint_dir.save
 
-    def slow(checkpoint: ckpt.Checkpoint, directory: Path) -> Path:
+    def slow(checkpoint: Checkpoint, directory: Path) -> Path:
         assert may_write.wait(60)
         return save(checkpoint, directory)
 
-    monkeypatch.setattr(ckpt, "save", slow)
+    monkeypatch.setattr(checkpoint_dir, "save", slow)
     trainer = trainer_of(tiny("iters_per_checkpoint=2"), tmp_path, limits=Limits(max_steps=3))
     seen = {}
 
@@ -44,12 +46,12 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_o
         step = trainer.progress.step
         seen[step] = weights_of(trainer)
         if step == 3:  # reached although nothing could be written
-            assert not ckpt.all_checkpoints(tmp_path / "checkpoints")
+            assert not checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")
             may_write.set()
 
     trainer.on_step = watch
     trainer.fit()
-    assert_same(ckpt.load(ckpt.checkpoint_path(tmp_path / "checkpoints", 2)).model, seen[2])
+    assert_same(checkpoint_file.load(checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 2)).model, seen[2])
     assert [event.step for event in trainer.events("saved")] == [2, 3]
 
 
@@ -58,9 +60,9 @@ def test_what_became_of_a_checkpoint_is_told_once(tmp_path: Path) -> None:
     assert saver.collect(wait=True) is None
     saver.start(made(1), best_score=0.5)
     done = saver.collect(wait=True)
-    assert done is not None and done.path == ckpt.checkpoint_path(tmp_path, 1) and not done.problem
+    assert done is not None and done.path == checkpoint_dir.checkpoint_path(tmp_path, 1) and not done.problem
     assert saver.collect(wait=True) is None
-    assert ckpt.pointed(tmp_path, "best") == ckpt.pointed(tmp_path, "last") == done.path
+    assert checkpoint_dir.pointed(tmp_path, "best") == checkpoint_dir.pointed(tmp_path, "last") == done.path
 
 
 def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_before_training_goes_on(
@@ -74,22 +76,22 @@ def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_befo
         saver.start(large, best_score=None)
     done = saver.collect()
     assert done is not None and done.path is not None
-    assert_same(ckpt.load(done.path).model, large.model)
+    assert_same(checkpoint_file.load(done.path).model, large.model)
 
 
 def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_best(tmp_path: Path) -> None:
     for step in range(1, 6):
-        ckpt.save(made(step), tmp_path)
-    ckpt.point(tmp_path, "best", ckpt.checkpoint_path(tmp_path, 2), score=0.1)
+        checkpoint_dir.save(made(step), tmp_path)
+    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2), score=0.1)
     saver = saver_of(tmp_path, keep_last=2, milestone_every=1)
     with disk_that_takes(500):
         saver.start(made(6), best_score=None)
         done = saver.collect(wait=True)
     assert done is not None and done.path is None and "too large" in done.problem
     assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
-    left = ckpt.all_checkpoints(tmp_path)
+    left = checkpoint_dir.all_checkpoints(tmp_path)
     assert [path.name for path in left] == ["step_00000005.pt", "step_00000004.pt", "step_00000002.pt"]
-    assert all(ckpt.problem_of(path) is None for path in left)
+    assert all(checkpoint_file.problem_of(path) is None for path in left)
 
 
 def test_a_disk_that_is_full_for_one_save_only_is_written_to_again(tiny: Tiny, tmp_path: Path) -> None:

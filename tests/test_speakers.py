@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint as ckpt
 import composition
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing import weights as checkpoint_weights
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import DataError, UserError
 from data_utils import Corpus, load_corpus, make_loader, plan_batches
-from errors import DataError, UserError
 from hparams import HParams, create_hparams
 from judging import judge
 from model import DecodeLimits, Tacotron2
-from run_log import RunLog
+from run_directory.metrics_log import RunLog
 from speaking import Speaker
 from support.corpora import TINY, write_corpus
 from text.symbols import symbols
@@ -56,7 +59,7 @@ def model_of(hp: HParams, n_speakers: int = 2) -> Tacotron2:
     return Tacotron2(hp, n_speakers=n_speakers)
 
 
-def trained(hp: HParams, directory: Path, steps: int, *, saved: ckpt.Checkpoint | None = None) -> Trainer:
+def trained(hp: HParams, directory: Path, steps: int, *, saved: Checkpoint | None = None) -> Trainer:
     corpus = load_corpus(hp)
     log = RunLog(directory, attempt=1)
     trainer = Trainer(hp, model_of(hp, len(corpus.speakers)), corpus, directory=directory, log=log,
@@ -71,7 +74,7 @@ def trained(hp: HParams, directory: Path, steps: int, *, saved: ckpt.Checkpoint 
 
 def save_voice(hp: HParams, corpus: Corpus, run: Path) -> Path:
     weights = model_of(hp, len(corpus.speakers)).state_dict()
-    return ckpt.save(ckpt.Checkpoint(3, weights, voice_of(hp, corpus), None), run / "checkpoints")
+    return checkpoint_dir.save(Checkpoint(3, weights, voice_of(hp, corpus), None), run / "checkpoints")
 
 
 # -- filelists
@@ -178,16 +181,16 @@ def test_going_on_is_exact_with_style_and_speakers(lists: Lists, tmp_path: Path)
     hp = lists(overrides="use_gst=True,ref_enc_filters=[4,4],iters_per_checkpoint=2,keep_checkpoints=9")
     whole = trained(hp, tmp_path / "whole", 4)
     trained(hp, tmp_path / "parts", 2)
-    newest = ckpt.newest_good(tmp_path / "parts" / "checkpoints")
+    newest = checkpoint_dir.newest_good(tmp_path / "parts" / "checkpoints")
     assert newest is not None
-    parts = trained(hp, tmp_path / "parts", 4, saved=ckpt.load(newest))
+    parts = trained(hp, tmp_path / "parts", 4, saved=checkpoint_file.load(newest))
     for key, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, parts.model.state_dict()[key]), key
 
 
 def test_mixed_precision_trains_style_and_speakers(lists: Lists, tmp_path: Path) -> None:
     trainer = trained(lists(overrides="use_gst=True,ref_enc_filters=[4,4],fp16_run=True"), tmp_path, 2)
-    assert trainer.progress.step == 2 and ckpt.all_finite(trainer.model.state_dict())
+    assert trainer.progress.step == 2 and checkpoint_file.all_finite(trainer.model.state_dict())
     assert trainer.stepper.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
 
 
@@ -196,21 +199,24 @@ def test_mixed_precision_trains_style_and_speakers(lists: Lists, tmp_path: Path)
 
 def test_rows_come_over_by_name(lists: Lists, tmp_path: Path) -> None:
     hp = lists()
-    content = ckpt.read(save_voice(hp, load_corpus(hp), tmp_path))
+    content = checkpoint_file.read(save_voice(hp, load_corpus(hp), tmp_path))
     theirs, model = content["model"]["speaker_embedding.table.weight"], model_of(hp, 3)
     torch.nn.init.constant_(model.get_parameter("speaker_embedding.table.weight"), 9.0)
-    done = ckpt.warm_start(model, content, ignore=[], symbols=symbols, speakers=("bert", "carl", "anna"))
+    done = checkpoint_weights.warm_start(model, content, ignore=[], symbols=symbols, speakers=("bert", "carl", "anna"))
     ours = model.get_parameter("speaker_embedding.table.weight")
     assert torch.equal(ours[0], theirs[1]) and torch.equal(ours[2], theirs[0]) and (ours[1] == 9.0).all()
     assert done.speaker_rows == 2 and "2 speakers copied by name" in str(done) and done.reshaped == []
     ignoring = ["speaker_embedding.table.weight"]
-    assert ckpt.warm_start(model, content, ignore=ignoring, symbols=symbols, speakers=("anna",)).speaker_rows == 0
+    assert (
+        checkpoint_weights.warm_start(model, content, ignore=ignoring, symbols=symbols, speakers=("anna",)).speaker_rows
+        == 0
+    )
 
 
 def test_every_weight_of_a_single_voice_fits_into_one_of_many_in_style(lists: Lists) -> None:
     hp = lists(overrides="use_gst=True,ref_enc_filters=[4]")
     single = model_of(hp.model_copy(update={"use_gst": False}), 0).state_dict()
-    done = ckpt.warm_start(model_of(hp), single, ignore=[], symbols=symbols, speakers=("anna", "bert"))
+    done = checkpoint_weights.warm_start(model_of(hp), single, ignore=[], symbols=symbols, speakers=("anna", "bert"))
     assert done.reshaped == [] and set(done.loaded) == set(single)
     assert {key.split(".")[0] for key in done.missing} == {"gst", "tpgst", "speaker_embedding"}
 
@@ -227,7 +233,7 @@ def test_going_on_with_other_speakers_is_refused(lists: Lists, tmp_path: Path) -
 def test_an_older_checkpoint_names_nobody(lists: Lists, tmp_path: Path) -> None:
     hp = lists(("",) * 5, ("",) * 2)
     path = save_voice(hp, load_corpus(hp), tmp_path)
-    content = ckpt.read(path)
+    content = checkpoint_file.read(path)
     del content["voice"]["speakers"]
     torch.save(content, tmp_path / "old.pt")
     assert Speaker.load(tmp_path / "old.pt").names == ()
@@ -284,7 +290,7 @@ def test_speakers_styles_and_every_loss_go_on_together_to_the_last_bit(
     )
     whole = trained(hp, tmp_path / "whole", 4).model.state_dict()
     trained(hp, tmp_path / "parts", 2)
-    saved = ckpt.load(ckpt.resolve(tmp_path / "parts"))
+    saved = checkpoint_file.load(checkpoint_dir.resolve(tmp_path / "parts"))
     parts = trained(hp, tmp_path / "parts", 4, saved=saved).model.state_dict()
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
     assert not any(torch.equal(whole[f"{part}.weight"], saved.model[f"{part}.weight"]) for part in (

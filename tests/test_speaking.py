@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint, Voice
+from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
-from errors import DataError, NothingToRecover, UserError
 from hparams import create_hparams
 from judging import judge
 from model import Decoder, Tacotron2
@@ -34,7 +36,7 @@ def test_a_run_and_its_file_are_the_same_voice(voice: Path) -> None:
 def test_a_run_speaks_with_its_best_checkpoint(tiny: Tiny, voice: Path) -> None:
     hp = tiny()
     save_voice(hp, load_corpus(hp), voice.parent.parent, step=9, seed=2)
-    ckpt.point(voice.parent, "best", voice)
+    checkpoint_dir.point(voice.parent, "best", voice)
     assert Speaker.load(voice.parent.parent).step == 3
 
 
@@ -106,9 +108,9 @@ def test_readable_texts_become_ids() -> None:
 
 def test_other_symbols_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny()
-    saved = ckpt.load(save_voice(hp, load_corpus(hp), tmp_path))
-    other = ckpt.Voice(**{**vars(saved.voice), "symbols": ["a", "b"]})
-    ckpt.save(ckpt.Checkpoint(4, saved.model, other, None), tmp_path / "checkpoints")
+    saved = checkpoint_file.load(save_voice(hp, load_corpus(hp), tmp_path))
+    other = Voice(**{**vars(saved.voice), "symbols": ["a", "b"]})
+    checkpoint_dir.save(Checkpoint(4, saved.model, other, None), tmp_path / "checkpoints")
     with pytest.raises(UserError, match="trained with 2 other symbols"):
         Speaker.load(tmp_path)
 

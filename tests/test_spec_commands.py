@@ -16,7 +16,7 @@ import torch
 
 from hparams import create_hparams
 from model import Tacotron2
-from run_log import read_jsonl, read_metrics
+from run_directory.metrics_log import read_jsonl, read_metrics
 from support.commands import (
     REPOSITORY,
     SAMPLING_RATE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from run_log import read_jsonl
+from run_directory.metrics_log import read_jsonl
 from support.commands import (
     cache,
     checkpoints,

@@ -6,15 +6,17 @@ import pytest
 import soundfile
 import torch
 
-import checkpoint as ckpt
 import evaluate
 import synthesize
 import train
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
 from composition import Options, start_from
 from data_utils import load_corpus
 from hparams import create_hparams
 from model import Tacotron2
-from run_log import read_metrics
+from run_directory.metrics_log import read_metrics
 from support.commands import run
 from support.corpora import TINY, write_corpus
 
@@ -51,7 +53,7 @@ def test_training_records_the_style_loss_and_speaks_in_validation(trained: Path)
     step, validation = read_metrics(trained / "output")
     assert step["losses"]["style"] > 0 and validation["losses"]["style"] > 0
     assert "alignment" in validation["free_running"]
-    assert ckpt.load(ckpt.resolve(trained / "output")).voice.speakers == ["anna", "bert"]
+    assert checkpoint_file.load(checkpoint_dir.resolve(trained / "output")).voice.speakers == ["anna", "bert"]
 
 
 def test_every_switch_speaks_in_its_own_way(trained: Path, tmp_path: Path) -> None:
@@ -94,7 +96,10 @@ def test_a_plain_voice_has_neither_style_nor_speakers(
 
     data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
     hp = create_hparams(f"{TINY},{data},dataset_path={corpus_folder}")
-    ckpt.save(ckpt.Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp))), tmp_path / "checkpoints")
+    checkpoint_dir.save(
+        Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp))),
+        tmp_path / "checkpoints",
+    )
     for switches, expected in (
         (["--speaker", "anna"], "this voice was trained without speaker names"),
         (["--style-token", "0"], "--style-token: this voice has no style tokens; train one with use_gst=True"),
@@ -120,12 +125,12 @@ def test_evaluation_takes_the_speakers_of_the_list(trained: Path, tmp_path: Path
 def test_a_warm_start_leaves_out_what_it_is_told(trained: Path, switches: list[str], left_out: set[str]) -> None:
     hp = create_hparams(hparams_of(trained))
     torch.manual_seed(77)
-    model, path = Tacotron2(hp, n_speakers=2), ckpt.resolve(trained / "output")
+    model, path = Tacotron2(hp, n_speakers=2), checkpoint_dir.resolve(trained / "output")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *switches]), hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
     assert start_from(path, model, hp, load_corpus(hp), options) is None
-    theirs = ckpt.load(path).model
+    theirs = checkpoint_file.load(path).model
     for key, tensor in model.state_dict().items():
         expected = before if key.split(".")[0] in left_out else theirs
         assert torch.equal(tensor, expected[key]), key

@@ -12,7 +12,8 @@ import yaml
 
 import composition
 from hparams import HParams, create_hparams
-from run_log import Event, Queued, Record
+from run_directory.metrics_log import Queued
+from run_directory.records import Event, Record
 from smart_tuner.monitors import telegram
 from smart_tuner.monitors.telegram import Account, TelegramObserver, account_from
 from support.observed_run import STARTED, run_info, step, validation

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from errors import DataError, UserError
+from common.errors import DataError, UserError
 from support.paths import REPOSITORY
 from text import describe_characters, sequence_to_text, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import CLEANERS, basic_cleaners, clean, english_cleaners, transliteration_cleaners

@@ -14,12 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
 from data_utils import make_loader
 from healing import Diverged
 from hparams import HParams
 from model import Tacotron2
-from run_log import StepRecord, read_jsonl, read_metrics
+from run_directory.metrics_log import read_jsonl, read_metrics
+from run_directory.records import StepRecord
 from support.runs import (
     NO_DROPOUT,
     Frozen,
@@ -139,7 +141,7 @@ def test_a_step_that_is_not_finite_is_not_taken_and_names_its_utterances(tiny: T
     assert_same(states[event.step - 1], states[event.step])
     for step in {1, 2, 3, 4, 5} - {event.step}:
         assert not torch.equal(states[step]["embedding.weight"], states[step - 1]["embedding.weight"])
-    assert ckpt.all_finite(trainer.model.state_dict()) and trainer.events("saved")
+    assert checkpoint_file.all_finite(trainer.model.state_dict()) and trainer.events("saved")
     (record,) = (r for r in trainer.records if isinstance(r, StepRecord))
     assert record.skipped == 1 and np.isfinite(record.losses["total"])
 
@@ -167,7 +169,7 @@ def test_the_best_pointer_names_the_best_validation(tiny: Tiny, tmp_path: Path) 
     trainer = trained(tiny("validate_interval=2,learning_rate=0.03,learning_rate_min=0"), tmp_path, 9)
     scores = {line["step"]: line["score"] for line in read_metrics(tmp_path) if line["type"] == "eval"}
     best = min(scores, key=lambda step: scores[step])
-    pointed = ckpt.pointed(tmp_path / "checkpoints", "best")
+    pointed = checkpoint_dir.pointed(tmp_path / "checkpoints", "best")
     assert pointed is not None and pointed.name == f"step_{best:08d}.pt"
     assert trainer.progress.best_step == best and len(scores) == 5
 
@@ -176,9 +178,9 @@ def test_a_last_validation_that_is_the_best_is_pointed_at_though_the_step_was_sa
     tiny: Tiny, tmp_path: Path
 ) -> None:
     trained(tiny("iters_per_checkpoint=2"), tmp_path, 4)
-    pointed = ckpt.pointed(tmp_path / "checkpoints", "best")
+    pointed = checkpoint_dir.pointed(tmp_path / "checkpoints", "best")
     assert pointed is not None and pointed.name == "step_00000004.pt"
-    saved = ckpt.load(pointed).training
+    saved = checkpoint_file.load(pointed).training
     assert saved is not None and saved["progress"]["best_step"] == 4
 
 
@@ -220,7 +222,10 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     assert failed.step == 4 and "too large" in failed.message
     told = [(event["kind"], event["step"]) for event in read_jsonl(tmp_path / "events.jsonl")]
     assert told == [("saved", 2), ("save_failed", 4), ("saved", 6), ("saved", 6)]  # in full, as soon as there was room
-    assert [p.name for p in ckpt.all_checkpoints(tmp_path / "checkpoints")] == ["step_00000006.pt", "step_00000002.pt"]
+    assert [p.name for p in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")] == [
+        "step_00000006.pt",
+        "step_00000002.pt",
+    ]
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny: Tiny, tmp_path: Path) -> None:
@@ -229,13 +234,13 @@ def test_weights_that_are_not_finite_are_not_saved(tiny: Tiny, tmp_path: Path) -
         trainer.model.embedding.weight[0, 0] = inf
     with pytest.raises(Diverged, match="embedding.weight"):
         trainer.save()
-    assert trainer.events("not_saved") and not ckpt.all_checkpoints(tmp_path / "checkpoints")
+    assert trainer.events("not_saved") and not checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")
 
 
 @pytest.mark.parametrize(("kept", "steps"), [(2, (8, 7, 6, 3)), (4, (8, 7, 6, 5, 3))])
 def test_old_checkpoints_go_and_milestones_stay(tiny: Tiny, tmp_path: Path, kept: int, steps: tuple[int, ...]) -> None:
     trained(tiny(f"iters_per_checkpoint=1,save_interval=3,keep_checkpoints={kept}"), tmp_path, 8)
-    names = [p.name for p in ckpt.all_checkpoints(tmp_path / "checkpoints")]
+    names = [p.name for p in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")]
     assert names == [f"step_0000000{step}.pt" for step in steps]
 
 
@@ -267,7 +272,9 @@ def test_minutes_end_a_run_in_the_middle_saved(tiny: Tiny, tmp_path: Path) -> No
     trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_minutes=0.3 / 60))
     outcome = trainer.fit()
     assert outcome.reason == "max_minutes" and outcome.step > 0
-    assert ckpt.newest_good(tmp_path / "checkpoints") == ckpt.checkpoint_path(tmp_path / "checkpoints", outcome.step)
+    assert checkpoint_dir.newest_good(tmp_path / "checkpoints") == checkpoint_dir.checkpoint_path(
+        tmp_path / "checkpoints", outcome.step
+    )
 
 
 def test_a_finished_run_started_again_does_nothing(tiny: Tiny, tmp_path: Path) -> None:
@@ -284,7 +291,9 @@ def test_a_signal_finishes_the_step_saves_and_is_reported(tiny: Tiny, tmp_path: 
     outcome = trainer.fit()
     assert (outcome.reason, outcome.step, outcome.signal) == ("signal", 2, number)
     assert signal.getsignal(number) is before
-    assert ckpt.pointed(tmp_path / "checkpoints", "last") == ckpt.checkpoint_path(tmp_path / "checkpoints", 2)
+    assert checkpoint_dir.pointed(tmp_path / "checkpoints", "last") == checkpoint_dir.checkpoint_path(
+        tmp_path / "checkpoints", 2
+    )
     assert not [line for line in read_metrics(tmp_path) if line["type"] == "eval"]  # no time for that
 
 
@@ -303,7 +312,7 @@ def test_a_second_interrupt_ends_at_once() -> None:
 
 def test_the_saved_learning_rate_is_taken_only_where_asked(tiny: Tiny, tmp_path: Path) -> None:
     trained(tiny("learning_rate=2e-3"), tmp_path, 1)
-    saved = ckpt.load(ckpt.checkpoint_path(tmp_path / "checkpoints", 1))
+    saved = checkpoint_file.load(checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1))
     for settings, expected in (("", 1e-3), ("use_saved_learning_rate=True", 2e-3)):
         trainer = trainer_of(tiny(settings), tmp_path / (settings or "plain"))
         trainer.restore(saved)
@@ -312,5 +321,5 @@ def test_the_saved_learning_rate_is_taken_only_where_asked(tiny: Tiny, tmp_path:
 
 def test_progress_survives_a_checkpoint_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny("validate_interval=2"), tmp_path, 3)
-    saved = ckpt.load(ckpt.checkpoint_path(tmp_path / "checkpoints", 3)).training
+    saved = checkpoint_file.load(checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 3)).training
     assert saved is not None and saved["progress"] == asdict(trainer.progress)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from compatibility import check_narrowed
-from errors import UserError
 from hparams import preset_names, resolve_hparams
 from smart_tuner.optimization_engine import checked_space
 from smart_tuner.search_space import Choices, Interval, acts, first_trial, search_space

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from audio import mel_spectrogram, read_audio
+from audio.mel import mel_spectrogram
+from audio.recordings import read_audio
 from data_utils import MelStats, load_corpus, make_loader, plan_batches
 from hparams import HParams
 from support.runs import CPU, model_of, validated

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from files import write_atomic
-from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
+from common.files import write_atomic
+from run_directory.metrics_log import RunInfo
+from run_directory.records import EvalRecord, Event, Record, StepRecord
 from smart_tuner.monitors.hints import hints_of
 
 KEPT = 20  # reports

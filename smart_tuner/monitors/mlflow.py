@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import plots
-from audio import write_wav
-from files import write_atomic
-from run_log import LOG, EvalRecord, Event, Record, RunInfo, StepRecord, read_metrics
-from run_setup import read_run_info, without_password
+from audio.recordings import write_wav
+from common.files import write_atomic
+from common.log import LOG
+from run_directory.metrics_log import RunInfo, read_metrics
+from run_directory.records import EvalRecord, Event, Record, StepRecord
+from run_directory.run_info import read_run_info, without_password
 from sample_files import Drawn
 from smart_tuner.monitors.scalars import scalars_of
 

@@ -20,10 +20,12 @@ from typing import Any, Literal
 import yaml
 
 import plots
-from console import Pace, duration
-from messages import language_of
-from run_log import LOG, EvalRecord, Event, ObserverOff, Record, RunInfo, StepRecord
-from run_setup import read_run_info
+from common.durations import Pace, duration
+from common.log import LOG
+from common.translations import language_of
+from run_directory.metrics_log import ObserverOff, RunInfo
+from run_directory.records import EvalRecord, Event, Record, StepRecord
+from run_directory.run_info import read_run_info
 
 TOKEN, CHAT, BASE = "TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID", "TELEGRAM_API_BASE"
 PUBLIC_BASE = "https://api.telegram.org"

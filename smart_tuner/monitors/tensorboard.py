@@ -5,7 +5,8 @@ import os
 import shutil
 
 import plots
-from run_log import EvalRecord, Event, Record, RunInfo, StepRecord
+from run_directory.metrics_log import RunInfo
+from run_directory.records import EvalRecord, Event, Record, StepRecord
 from sample_files import Drawn, figure_of
 from smart_tuner.monitors.scalars import scalars_of
 

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import checkpoint as ckpt
 from batching import Batch
 from campaigns.table import Place, Row
+from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import Saver
 from composition import with_demo_files
 from healing import Healing
 from hparams import resolve_hparams
 from recovery import Ladder
-from saving import Saver
 from stepper import Stepper, StepResult
 from support.corpora import tiny_settings
 from support.paths import REPOSITORY
@@ -95,7 +95,7 @@ def verifying(place: Place, chance: random.Random) -> Row:
     run = place.folder / "full"
     trained(hp.hparams, run, FULL_SIZE_CHECKPOINTS)
     (run / "run.json").write_text("{}")
-    paths = ckpt.all_checkpoints(run / "checkpoints")
+    paths = checkpoint_dir.all_checkpoints(run / "checkpoints")
     for path in paths:
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # synced when it was saved

@@ -24,7 +24,7 @@ from campaigns.children import (
     signalled,
 )
 from campaigns.table import Place, Row
-from run_log import read_jsonl
+from run_directory.metrics_log import read_jsonl
 from support import faults
 from support.commands import ENDLESS as PARALLEL
 from support.commands import Started, wait_until, write_dataset

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-import checkpoint as ckpt
 from campaigns.children import in_child
 from campaigns.table import Place, Row
-from errors import GaveUp
+from checkpointing import directory as checkpoint_dir
+from common.errors import GaveUp
 from hparams import HParams
-from run_log import read_jsonl
+from run_directory.metrics_log import read_jsonl
 from support import faults as faults_module
 from support.limits import memory_room
 from support.runs import poisoned, trained, trainer_of
@@ -69,7 +69,10 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
             last_good = Path(told["last_good"]).name
             end = f"stopped at step {told['step']}, diagnosis: {told['kind']}, last good: {last_good}"
         kinds = Counter(event.kind for kind in TOLD for event in trainer.events(kind))
-        whole = all(ckpt.verdict(path).problem is None for path in ckpt.all_checkpoints(directory / "checkpoints"))
+        whole = all(
+            checkpoint_dir.verdict(path).problem is None
+            for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
+        )
         is_kept = whole and ("from step" in name) == end.startswith("stopped")
         rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
         trainer.log.close()
@@ -108,8 +111,8 @@ def how_it_ended(code: int, events: list[str], directory: Path) -> str:
     if code == GaveUp.exit_code:
         kind = json.loads((directory / "diagnosis.json").read_text())["kind"]
         return "stopped with the diagnosis" if kind == "out_of_memory" else f"FAILED: diagnosis {kind}"
-    paths = ckpt.all_checkpoints(directory / "checkpoints")
-    if code != 0 or not paths or any(ckpt.verdict(path).problem for path in paths):
+    paths = checkpoint_dir.all_checkpoints(directory / "checkpoints")
+    if code != 0 or not paths or any(checkpoint_dir.verdict(path).problem for path in paths):
         return f"FAILED: exit code {code}"
     parts = f" in {2 ** events.count('out_of_memory')} parts" if "out_of_memory" in events else ""
     left_out = ", validation left out" if "not_validated" in events else ""

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 
-import checkpoint as ckpt
 import composition
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import DataError
+from common.log import LOG
 from composition import Options
 from data_utils import load_corpus, make_loader, plan_batches
-from errors import DataError
 from hparams import HParams, Resolved, field_names
 from loss_function import guide_weight, tacotron2_loss
 from model import Tacotron2
-from run_log import LOG, Queued
+from run_directory.metrics_log import Queued
 from schedule import Progress, learning_rate, teacher_forcing_ratio
 from support.corpora import write_corpus
 from support.runs import model_of, trained, validated, weights_of
@@ -172,7 +174,7 @@ def watchers(hp: HParams, folder: Path) -> Observed:
 def warm_start(hp: HParams, folder: Path) -> Observed:
     corpus = load_corpus(hp)
     torch.manual_seed(77)
-    path = ckpt.save(ckpt.Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
+    path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
     model = model_of(hp)
     composition.start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
     return [t.double().sum().item() for t in model.state_dict().values()]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import checkpoint as ckpt
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
 from data_utils import Batch, Corpus, load_corpus, make_loader, plan_batches
 from features import read_mel
 from hparams import HParams
 from model import Tacotron2
-from run_log import Event, Record, RunLog, StepRecord
+from run_directory.metrics_log import RunLog
+from run_directory.records import Event, Record, StepRecord
 from stepper import Stepper
 from trainer import Limits, Trainer
 from validation import (
@@ -88,10 +90,10 @@ def trained(hp: HParams, directory: Path, steps: int, **more: Any) -> Watched:
 
 def resumed(hp: HParams, directory: Path, steps: int) -> Watched:
     trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), attempt=2)
-    newest = ckpt.newest_good(directory / "checkpoints")
+    newest = checkpoint_dir.newest_good(directory / "checkpoints")
     assert newest is not None
     torch.manual_seed(999)  # whatever the new process has drawn meanwhile
-    trainer.restore(ckpt.load(newest))
+    trainer.restore(checkpoint_file.load(newest))
     trainer.fit()
     return trainer
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-import checkpoint as ckpt
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
 from data_utils import Corpus
 from hparams import HParams
 from model import Tacotron2
@@ -17,4 +18,4 @@ Tiny = Callable[..., HParams]
 def save_voice(hp: HParams, corpus: Corpus, run: Path, *, step: int = 3, seed: int = 1) -> Path:
     torch.manual_seed(seed)
     model = Tacotron2(hp)
-    return ckpt.save(ckpt.Checkpoint(step, model.state_dict(), voice_of(hp, corpus), None), run / "checkpoints")
+    return checkpoint_dir.save(Checkpoint(step, model.state_dict(), voice_of(hp, corpus), None), run / "checkpoints")

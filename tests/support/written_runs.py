@@ -8,7 +8,8 @@ import numpy as np
 import yaml
 
 from hparams import create_hparams
-from run_log import EvalRecord, Event, RunInfo, RunLog, Sample, StepRecord
+from run_directory.metrics_log import RunInfo, RunLog
+from run_directory.records import EvalRecord, Event, Sample, StepRecord
 from sample_files import SampleFiles
 
 RATE = 8000

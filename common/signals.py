@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from run_log import LOG
+from common.log import LOG
 
 REQUESTS = (signal.SIGTERM, signal.SIGINT)
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from scipy import signal
 
-from audio import trim_silence
+from audio.recordings import trim_silence
 
 TARGET_LUFS = -23.0  # EBU R 128's programme loudness
 PEAK_CEILING = 10 ** (-1.0 / 20)  # -1 dBFS: where the target would clip, the utterance stays quieter

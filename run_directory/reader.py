@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from run_log import without_superseded
+from run_directory.metrics_log import without_superseded
 
 SAMPLE_FILE = re.compile(r"step_(\d{8})_(\d+)\.(wav|png)")
 Record = dict[str, Any]

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-import checkpoint as ckpt
-from errors import is_out_of_memory
-from files import NO_ROOM
+from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import Checkpoint
+from common.errors import is_out_of_memory
+from common.files import NO_ROOM
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def copied(value: Any) -> Any:
     return value
 
 
-def snapshot(checkpoint: ckpt.Checkpoint) -> ckpt.Checkpoint:
+def snapshot(checkpoint: Checkpoint) -> Checkpoint:
     """A moment that the next step can't change."""
     return replace(checkpoint, model=copied(checkpoint.model), training=copied(checkpoint.training))
 
@@ -49,7 +50,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Written] | None = None
 
-    def start(self, checkpoint: ckpt.Checkpoint, *, best_score: float | None) -> None:
+    def start(self, checkpoint: Checkpoint, *, best_score: float | None) -> None:
         """Copies a checkpoint and writes the copy in the background; best_score makes it `best`.
 
         Where memory does not suffice for a copy, it is written before this returns. The one before must be collected.
@@ -72,30 +73,30 @@ class Saver:
         done, self._pending = self._pending.result(), None
         return done
 
-    def _write(self, checkpoint: ckpt.Checkpoint, best_score: float | None) -> Written:
+    def _write(self, checkpoint: Checkpoint, best_score: float | None) -> Written:
         began, removed = time.perf_counter(), list[Path]()
         try:
             path = self._save(checkpoint, removed)
             if best_score is not None:
-                ckpt.point(self.directory, "best", path, score=best_score)
-            ckpt.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
+                checkpoint_dir.point(self.directory, "best", path, score=best_score)
+            checkpoint_dir.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
         except (OSError, RuntimeError, MemoryError) as error:
             if not isinstance(error, OSError) and not is_out_of_memory(error):
                 raise
             return Written(checkpoint.step, None, time.perf_counter() - began, _names(removed), str(error))
         return Written(checkpoint.step, path, time.perf_counter() - began, _names(removed))
 
-    def _save(self, checkpoint: ckpt.Checkpoint, removed: list[Path]) -> Path:
+    def _save(self, checkpoint: Checkpoint, removed: list[Path]) -> Path:
         """On a full disk once more, after milestones have made room: the newest state is worth more than an old one."""
         try:
-            return ckpt.save(checkpoint, self.directory)
+            return checkpoint_dir.save(checkpoint, self.directory)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            removed += ckpt.prune(self.directory, keep_last=2, milestone_every=0)
+            removed += checkpoint_dir.prune(self.directory, keep_last=2, milestone_every=0)
             if not removed:
                 raise
-            return ckpt.save(checkpoint, self.directory)
+            return checkpoint_dir.save(checkpoint, self.directory)
 
 
 def _names(paths: list[Path]) -> tuple[str, ...]:
