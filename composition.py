@@ -24,11 +24,11 @@ from common.log import LOG
 from common.threads import keep_for_this_thread
 from common.translations import language_of
 from console import ConsoleObserver, configure_logging, counted_progress
+from corpus.demo.builder import ensure_demo_corpus
 from data_utils import Corpus, load_corpus
-from demo.corpus import ensure_demo_corpus
-from distributed import ALONE, Group, joined, place_of
 from hparams import HParams, Resolved
 from model import Tacotron2
+from parallel.process_group import ALONE, Group, joined, place_of
 from report.observer import ReportFile
 from run_directory import paths as run_paths_module
 from run_directory import run_info

@@ -22,9 +22,9 @@ from common.errors import GaveUp, first_line, is_out_of_memory
 from common.files import write_atomic
 from common.log import LOG
 from config.hparams_diff import differences
-from data_utils import Batch
-from distributed import ALONE, Group
+from corpus.batch import Batch
 from hparams import HParams, hparams_hash
+from parallel.process_group import ALONE, Group
 from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
 from run_directory.reader import read_mapping
 from run_directory.records import Event

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from data_utils import Batch
-from distributed import Group
-from features import MelStats
+from corpus.batch import Batch
+from corpus.mel_statistics import MelStats, to_log_mel_units
+from parallel.process_group import Group
 from run_directory.records import StepRecord
 from stepper import SeenStep
-from validation import to_log_mel_units
 
 
 @dataclass

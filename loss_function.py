@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gst import style_loss
 from hparams import LossParams
 from layers import padding_mask
 from model import Outputs, decoder_steps
+from modules.style_tokens import Style
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,13 @@ def unmasked_nvidia_loss(outputs: Outputs, mel: Tensor, gate: Tensor, std: float
     mel = mel.masked_fill(behind, 0.0)
     squared = F.mse_loss(outputs.mel, mel) + F.mse_loss(outputs.mel_post, mel)
     return squared * std**2 + F.binary_cross_entropy_with_logits(outputs.gate_logits, gate)
+
+
+def style_loss(style: Style, steps: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the predicted weights from those of the mel, mean over heads; 0 = foreseen.
+
+    Reaches the predictor alone, so it needs no weight of its own. An utterance counts by its decoder steps [B], as it
+    does in the other losses: so accumulated micro-batches give the gradient of one large batch.
+    """
+    divergence = F.kl_div(style.predicted, style.weights.detach(), reduction="none").sum(2).mean(1)  # [B]
+    return (divergence * steps).sum() / steps.sum()

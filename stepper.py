@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auxiliary_losses import AuxiliaryLosses
-from data_utils import Batch, Corpus
-from distributed import ALONE, Group
+from corpus.batch import Batch
+from data_utils import Corpus
 from hparams import HParams
-from kernels.chunks import chunk_of
-from kernels.waits import are_waits_forbidden, is_gpu, no_waits, waiting
+from kernels.chunked_steps import chunk_of
+from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
 from loss_function import LossTerms, guide_weight, tacotron2_loss
+from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
+from parallel.process_group import ALONE, Group
 from precision import Precision
 from recovery import Fault, StepLimits
 from run_directory.records import Event

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
-    from speaking import Utterance
+    from speech.voice import Utterance
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         paths = output_paths(args.output, len(args.text))
         weight = style_weight(args)
-        from speaking import Speaker
+        from speech.voice import Speaker
 
         speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
         style = None

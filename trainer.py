@@ -15,13 +15,15 @@ from checkpointing.background_writer import Saver
 from checkpointing.checkpoint_file import Checkpoint
 from common.signals import StopRequest
 from common.step_schedule import Reduction
-from data_utils import Batch, Corpus, loader_workers, make_loader, plan_batches
-from distributed import ALONE, Group
+from corpus.batch import Batch
+from corpus.loader import loader_workers, make_loader
+from data_utils import Corpus, plan_batches
 from healing import Diverged, Healing
 from hparams import HParams
 from interval import Interval
 from model import Tacotron2
 from module_norms import module_norms
+from parallel.process_group import ALONE, Group
 from recovery import Position
 from run_directory.metrics_log import Observer, RunLog
 from run_directory.records import EvalRecord, Event, Record

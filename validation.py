@@ -9,33 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import metrics
-from audio.enhancement import enhance
-from audio.griffin_lim import griffin_lim
-from auxiliary_losses import auxiliary_parts
-from data_utils import Batch, Corpus, MelStats
+from corpus.batch import Batch
+from corpus.mel_statistics import MelStats, to_log_mel_units
+from data_utils import Corpus
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
-from mmi import reading_error
-from model import Decoded, DecodeLimits, Outputs, Tacotron2, decoder_steps, pad_texts
+from losses.auxiliary import auxiliary_parts
+from model import DecodeLimits, Outputs, Tacotron2, decoder_steps
+from modules.mmi_recognizer import reading_error
 from run_directory.records import Sample
-from speakers import row_tensor
-from text import sequence_to_text
+from speech import metrics
+from speech.decoding import Reference, assess, ignored_symbols, sample_of, speak, symbols_of
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
 VOCODED_TEXTS = 3  # as many as a person listens to
 SAMPLE_ITERATIONS = 30  # of Griffin-Lim: samples are for judging progress, synthesize.py uses more
-NO_SYMBOL_NEEDED = frozenset(" _-!'(),.:;?")  # attention may pass over these without harm
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A text to speak and the recording to compare with."""
-
-    text: str
-    ids: Sequence[int]
-    mel: np.ndarray | None  # [n_mels, T_mel] log-mel of the recording, where there is one
-    speaker: int | None = None  # row of the speaker table
 
 
 @torch.no_grad()
@@ -110,84 +98,6 @@ def mean_attention_score(alignments: Tensor, batch: Batch, steps: Tensor) -> flo
         ignore = ignored_symbols(symbols_of(ids[:length]))
         scores.append(metrics.attention_score(weights[:n, :length], ignore=ignore))
     return float(np.mean(scores))
-
-
-def to_log_mel_units(name: str, value: float, stats: MelStats) -> float:
-    """Mean squared errors of standardised mels, as they are in log-mel."""
-    return value * stats.std**2 if name.startswith("mel") else value
-
-
-def speak(
-    model: Tacotron2,
-    references: Sequence[Reference],
-    limits: DecodeLimits,
-    *,
-    seed: int,
-    device: torch.device,
-    style: Tensor | None = None,
-) -> list[Decoded]:
-    """Free-running decoding in one batch, reproducible by `seed`; training's random state is left alone.
-
-    style [B, heads, tokens]: without it each text decides its own, whatever its recording was like.
-    """
-    generator = torch.Generator(device=device).manual_seed(seed)
-    text, lengths = pad_texts([reference.ids for reference in references])
-    rows = row_tensor([reference.speaker for reference in references])
-    speakers = None if rows is None else rows.to(device)
-    return model.infer(text.to(device), lengths.to(device), limits, generator=generator, speakers=speakers, style=style)
-
-
-def symbols_of(ids: Sequence[int]) -> list[str]:
-    return [sequence_to_text([i]) for i in ids]
-
-
-def ignored_symbols(symbols: Sequence[str]) -> np.ndarray:
-    """True where a symbol needs no attention of its own: spaces and punctuation. [T_text]"""
-    return np.array([symbol in NO_SYMBOL_NEEDED for symbol in symbols])
-
-
-def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
-    return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
-
-
-def assess(sample: Sample, std: float) -> metrics.FreeRunning:
-    """The free-running metrics of one sample that has a recording; `std` is the corpus deviation."""
-    assert sample.target_mel is not None, sample.text
-    return metrics.assess(
-        sample.alignment,
-        predicted_mel=sample.mel,
-        reference_mel=sample.target_mel,
-        std=std,
-        stop_reason=sample.stop_reason,
-        ignore=ignored_symbols(sample.symbols),
-    )
-
-
-def sample_of(
-    decoded: Decoded,
-    reference: Reference,
-    hp: HParams,
-    stats: MelStats,
-    *,
-    n_iter: int,
-    seed: int = 0,
-    enhanced: bool = False,
-) -> Sample:
-    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only."""
-    mel = log_mel(decoded.mel, stats)
-    wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None
-    return Sample(
-        text=reference.text,
-        symbols=symbols_of(reference.ids),
-        alignment=decoded.alignment.float().cpu().numpy(),
-        gate=decoded.gate.float().cpu().numpy(),
-        mel=mel,
-        target_mel=reference.mel,
-        stop_reason=decoded.stop_reason,
-        wav=enhance(wav, hp.sampling_rate) if enhanced and wav is not None else wav,
-        sampling_rate=hp.sampling_rate,
-        frame_s=hp.hop_length / hp.sampling_rate,
-    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import numpy as np
 
 from audio.mel import MelFingerprint
 from checkpointing.checkpoint_file import Voice
-from data_utils import Corpus, MelDataset
+from corpus.batch import MelDataset
+from data_utils import Corpus
 from hparams import HParams
 from model import DecodeLimits
 from text.symbols import symbols

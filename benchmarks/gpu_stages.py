@@ -19,12 +19,12 @@ from gpu_report import Report, in_short
 from systems import BUILDERS, Ours, Shape, System, Training, TrainingBatch, loss_of, training_flops
 from torch import Tensor
 
-from batching import Batch
+from corpus.batch import Batch
 from hparams import create_hparams
-from kernels import chunks
-from kernels.free_running import SpeakingWeights
-from kernels.waits import HostWaits
-from kernels.weights import SpeakingPrecision
+from kernels import chunked_steps
+from kernels.host_sync import HostWaits
+from kernels.inference import SpeakingWeights
+from kernels.packed_weights import SpeakingPrecision
 from model import DecodeLimits, Tacotron2
 from recovery import StepLimits
 from stepper import Stepper
@@ -102,7 +102,7 @@ def ceilings(setup: Setup) -> None:
 def use_precision(name: str) -> None:
     """Of fp32 products: "highest", or "high" for TF32. Recordings keep that of their making, so new ones are made."""
     torch.set_float32_matmul_precision(name)
-    chunks.chunk_of.cache_clear()
+    chunked_steps.chunk_of.cache_clear()
 
 
 # ---- right?
@@ -246,7 +246,7 @@ def own_bytes(training: Training) -> int:
 
 def tell_recordings(setup: Setup) -> None:
     """What stays allocated between steps, for all shapes together; the peaks of single steps do not contain it."""
-    buffers = sum(b.numel() * b.element_size() for b in chunks.fixed_buffers.values())
+    buffers = sum(b.numel() * b.element_size() for b in chunked_steps.fixed_buffers.values())
     segments = torch.cuda.memory_snapshot() if setup.device.type == "cuda" else []
     pool = sum(s["total_size"] for s in segments if tuple(s.get("segment_pool_id", (0, 0))) != (0, 0))
     text = f"recordings of all shapes: fixed buffers {buffers / GIB:.2f} GiB, memory of graphs {pool / GIB:.2f} GiB"

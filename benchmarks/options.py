@@ -82,9 +82,9 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
 
     from composition import observers, with_demo_files
     from data_utils import load_corpus
-    from distributed import best_device
     from hparams import resolve_hparams
     from model import Tacotron2
+    from parallel.process_group import best_device
     from run_directory.metrics_log import RunInfo, RunLog
     from trainer import Limits, Trainer
 

@@ -63,7 +63,7 @@ def products(clock: str) -> Answer:
     By PyTorch's product, and in fp32 by oneDNN on a packed weight too, which is faster where MKL takes no AVX-512.
     """
     sys.path.insert(0, str(REPOSITORY))
-    from kernels.products import can_pack, packed_product
+    from kernels.matmul import can_pack, packed_product
 
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

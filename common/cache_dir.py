@@ -27,7 +27,7 @@ def cache_directory() -> Path:
 
 
 @contextmanager
-def _cache_file(path: Path) -> Iterator[IO[bytes]]:
+def cache_file(path: Path) -> Iterator[IO[bytes]]:
     """UserError if the disk refuses: full, read-only, not ours."""
     way_on = f"free space there, or set {CACHE_VARIABLE} to another folder"
     with refusals_explained(f"the feature cache at {path}", next_step=way_on), atomic_file(path) as file:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kernels.chunks import Steps, filled_up, role, run_steps
+from kernels.chunked_steps import Steps, filled_up, role, run_steps
 
 EDGE = 2  # columns before the first state, from which nothing comes
 

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from attention import Memory
-from kernels.chunks import TEXT_MULTIPLE, filled_up
-from kernels.loops import AttentionLoop, RecurrentLoop
+from kernels.chunked_steps import TEXT_MULTIPLE, filled_up
+from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
+from kernels.matmul import linear_in
 from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
-from kernels.products import linear_in
+from layers import Memory
 
 if TYPE_CHECKING:
     from layers import Attention

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from metrics import StopReason
-
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -36,7 +34,7 @@ class Sample:
     gate: np.ndarray  # [T_dec]
     mel: np.ndarray  # [n_mels, T_mel] log-mel
     target_mel: np.ndarray | None  # [n_mels, T_target]
-    stop_reason: StopReason
+    stop_reason: str
     wav: np.ndarray | None  # [L] float32, where a vocoder ran
     sampling_rate: int
     frame_s: float

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import asr
 from common.errors import DataError
-from demo.corpus import ensure_demo_corpus
-from demo.sentences import DemoSentences
+from corpus.demo.builder import ensure_demo_corpus
+from corpus.demo.sentences import DemoSentences
+from speech import asr
 from support.paths import REPOSITORY
 
 EASY = DemoSentences(("My window is yellow.",), ("The horse is in the kitchen.",), ("It is windy on Monday.",))

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention import Normalisation
-from layers import padding_mask
+from layers import Normalisation, padding_mask
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, teach, texts
 
 LENGTHS, T_TEXT = torch.tensor([7, 4, 1]), 7

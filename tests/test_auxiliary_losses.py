@@ -9,12 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import train
-from auxiliary_losses import alignment_distance, auxiliary_parts, coarse_losses, monotonicity_loss
 from checkpointing import directory as checkpoint_dir
 from composition import Options, start_from
-from data_utils import Batch, load_corpus, make_loader, plan_batches
+from corpus.batch import Batch
+from corpus.loader import make_loader
+from data_utils import load_corpus, plan_batches
 from hparams import HParams
 from layers import padding_mask
+from losses.auxiliary import auxiliary_parts
+from losses.ddc import alignment_distance, coarse_losses
+from losses.monotonicity import monotonicity_loss
 from model import Coarse, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of

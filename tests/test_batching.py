@@ -6,15 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
-from batching import (
-    BatchPlan,
-    Item,
-    band_edges,
-    collate,
-    item_seed,
-)
 from common.errors import UserError
-from features import IDENTITY
+from corpus.batch import Item, collate
+from corpus.batch_plan import BatchPlan, band_edges, item_seed
+from corpus.mel_statistics import IDENTITY
 from support.corpora import N_MELS, STATS, assert_same_batch, random_lengths
 
 

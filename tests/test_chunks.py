@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import chunks, products, teacher_forced
+from kernels import chunked_steps, matmul, teacher_forced
 from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
 from support.kernels import CASES, PACKED, Case, Inputs, Result, assert_equal, by_name, gradients
@@ -21,11 +21,11 @@ from test_kernels import inputs_of, loss_of
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Chunks are recorded and replayed as on a GPU; every test begins without fixed buffers and leaves none behind."""
-    monkeypatch.setattr(chunks, "recorded", taped)
-    monkeypatch.setattr(products, "can_pack", lambda dtype: False)  # which is a CPU's way to lay out weights
-    chunks.chunk_of.cache_clear()
+    monkeypatch.setattr(chunked_steps, "recorded", taped)
+    monkeypatch.setattr(matmul, "can_pack", lambda dtype: False)  # which is a CPU's way to lay out weights
+    chunked_steps.chunk_of.cache_clear()
     yield
-    chunks.chunk_of.cache_clear()
+    chunked_steps.chunk_of.cache_clear()
 
 
 def chunked(inputs: Inputs, *, size: int = 4, dtype: torch.dtype | None = None) -> Result:
@@ -40,7 +40,7 @@ def everything(result: Result, inputs: Inputs) -> dict[str, Tensor]:
 
 def poison() -> int:
     """Fills every fixed buffer with what no computation survives. -> how many there are"""
-    buffers = list(chunks.fixed_buffers.values())
+    buffers = list(chunked_steps.fixed_buffers.values())
     for buffer in buffers:
         buffer.fill_(float("nan"))
     return len(buffers)
@@ -106,7 +106,7 @@ def test_what_autograd_keeps_lies_in_no_fixed_buffer() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         chunked(inputs)
-    fixed = {buffer.untyped_storage().data_ptr() for buffer in chunks.fixed_buffers.values()}
+    fixed = {buffer.untyped_storage().data_ptr() for buffer in chunked_steps.fixed_buffers.values()}
     assert len(kept) > 15 and fixed and not fixed & set(kept)
 
 
@@ -123,23 +123,23 @@ def test_a_recording_serves_every_number_of_steps_and_texts_of_about_the_same_le
     for T_dec, T_text in ((9, 11), (30, 11), (4, 29)):
         inputs = inputs_of(Case(T_dec=T_dec, T_text=T_text))
         everything(chunked(inputs), inputs)
-    assert chunks.chunk_of.cache_info().misses == 4  # two loops there and back
+    assert chunked_steps.chunk_of.cache_info().misses == 4  # two loops there and back
     inputs = inputs_of(Case(T_text=33))
     everything(chunked(inputs), inputs)
-    assert chunks.chunk_of.cache_info().misses == 6  # the decoder LSTM knows of no text
+    assert chunked_steps.chunk_of.cache_info().misses == 6  # the decoder LSTM knows of no text
 
 
 def test_recordings_share_the_buffers_that_do_not_depend_on_the_text() -> None:
     for T_text in (11, 40):
         chunked(inputs_of(Case(T_text=T_text)))
-    names = Counter(spec.name for spec in chunks.fixed_buffers)
+    names = Counter(spec.name for spec in chunked_steps.fixed_buffers)
     assert names["gates"] == 2  # of two loops of other widths
     assert names["alignments"] == 2  # of two text lengths
 
 
 def test_what_was_forgotten_is_recorded_again_and_its_buffers_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = lru_cache(maxsize=2)(chunks.chunk_of.__wrapped__)
-    monkeypatch.setattr(chunks, "chunk_of", few)
+    few = lru_cache(maxsize=2)(chunked_steps.chunk_of.__wrapped__)
+    monkeypatch.setattr(chunked_steps, "chunk_of", few)
     inputs, others = inputs_of(Case()), inputs_of(Case(B=2, T_text=40))
     expected = [everything(each.fast(), each) for each in (inputs, others)]
     results = [chunked(inputs), chunked(others)]
@@ -147,7 +147,7 @@ def test_what_was_forgotten_is_recorded_again_and_its_buffers_are_given_back(mon
         assert_equal(by_name(result) | gradients(loss_of(result), each), whole, within=1e-12)
     assert few.cache_info().misses == 8 and few.cache_info().currsize == 2
     few.cache_clear()
-    assert len(chunks.fixed_buffers) == 0
+    assert len(chunked_steps.fixed_buffers) == 0
 
 
 def test_an_utterance_that_is_not_a_number_leaves_the_others_alone() -> None:
@@ -176,8 +176,8 @@ def test_a_step_in_bfloat16_starts_few_operators(monkeypatch: pytest.MonkeyPatch
         tapes.append(taped(work, device))
         return tapes[-1]
 
-    monkeypatch.setattr(chunks, "recorded", kept)
-    monkeypatch.setattr("kernels.steps.is_gpu", lambda device: True)
+    monkeypatch.setattr(chunked_steps, "recorded", kept)
+    monkeypatch.setattr("kernels.decoder_steps.is_gpu", lambda device: True)
     inputs = inputs_of(replace(PACKED, T_dec=32))
     everything(chunked(inputs, size=32, dtype=torch.bfloat16), inputs)
     attention, recurrent, recurrent_back, attention_back = (tape.n_kernels / 32 for tape in tapes)

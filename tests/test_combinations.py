@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from common.errors import UserError
-from data_utils import make_loader, plan_batches
+from corpus.loader import make_loader
+from data_utils import plan_batches
 from hparams import HParams, create_hparams
 from support.losses import ALL, FrozenHead
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, texts

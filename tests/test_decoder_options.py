@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-import recompute
-from decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
 from hparams import HParams, create_hparams
 from model import Tacotron2
+from modules import activation_checkpointing
+from modules.decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
 from schedule import teacher_forcing_ratio
 from support.models import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
 from support.paths import REPOSITORY
@@ -189,7 +189,7 @@ def test_the_steps_are_computed_again_in_such_chunks(monkeypatch: pytest.MonkeyP
         chunks.append((start, stop))
         return checkpoint(run, start, stop, *args, **options)
 
-    monkeypatch.setattr(recompute, "checkpoint", watched)
+    monkeypatch.setattr(activation_checkpointing, "checkpoint", watched)
     for size, expected in (("None", [(0, 3), (3, 6), (6, 9), (9, 12)]), (5, [(0, 5), (5, 10), (10, 12)])):
         chunks.clear()
         loss_and_gradients(0.5, decoder_backend="plain", use_memory_efficient_attention=True, attention_chunk_size=size)

@@ -14,8 +14,8 @@ import soundfile
 
 from common.cache_dir import cache_directory
 from common.errors import UserError
-from demo.corpus import MARKER, DemoCorpus, demo_fingerprint, ensure_demo_corpus
-from demo.sentences import SLOTS, TEMPLATES, DemoSentences, demo_sentences
+from corpus.demo.builder import MARKER, DemoCorpus, demo_fingerprint, ensure_demo_corpus
+from corpus.demo.sentences import SLOTS, TEMPLATES, DemoSentences, demo_sentences
 from support.paths import REPOSITORY
 
 FEW = DemoSentences(("The dog is in the garden.", "My box is red."), ("My box is brown.",), ("The dog is red.",))

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from batching import BatchPlan
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError, UserError
-from data_utils import Corpus, load_corpus, make_loader
-from distributed import ALONE, Group, Place, chosen_backend, joined, place_of
+from corpus.batch_plan import BatchPlan
+from corpus.loader import make_loader
+from data_utils import Corpus, load_corpus
 from hparams import HParams
 from model import Tacotron2
+from parallel.process_group import ALONE, Group, Place, chosen_backend, joined, place_of
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead

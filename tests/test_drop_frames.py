@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from common.errors import UserError
+from corpus.mean_frame import drop_frames, global_mean, mean_frame, standardised_mean_frame
+from corpus.mel_cache import read_mel
 from data_utils import Corpus, load_corpus
-from drop_frames import drop_frames, global_mean, mean_frame, standardised_mean_frame
-from features import read_mel
 from hparams import HParams
 
 Tiny = Callable[..., HParams]

@@ -9,10 +9,10 @@ import pytest
 from audio import enhancement
 from audio.enhancement import TARGET_LUFS, at_loudness, enhance, integrated_loudness, lower_noise
 from audio.recordings import read_audio
+from corpus.mel_cache import read_mel
 from data_utils import load_corpus
-from features import read_mel
 from hparams import HParams, create_hparams
-from speaking import Speaker
+from speech.voice import Speaker
 from support.voices import save_voice
 
 Tiny = Callable[..., HParams]

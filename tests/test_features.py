@@ -12,9 +12,10 @@ import soundfile
 from audio.mel import MelFingerprint, mel_spectrogram
 from audio.recordings import read_audio
 from common.errors import DataError, UserError
+from corpus.filelists import Utterance
+from corpus.mel_cache import FeatureSet, build_features, read_mel
+from corpus.mel_statistics import MelStats, mel_stats, training_stats
 from data_utils import Corpus, load_corpus
-from features import FeatureSet, MelStats, build_features, mel_stats, read_mel, training_stats
-from filelists import Utterance
 from hparams import HParams, create_hparams
 from support.paths import REPOSITORY
 

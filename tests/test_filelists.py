@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError
-from filelists import Filelist, counts_by_kind, read_filelist
+from corpus.filelists import Filelist, counts_by_kind, read_filelist
 
 
 def make_corpus(folder: Path, *names: str) -> Path:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import free_running, products, weights
-from kernels.free_running import SpeakingLoop, SpeakingWeights
-from kernels.weights import Columns, Matrix, SpeakingPrecision, in_int8, lacks_for
+from kernels import inference, matmul, packed_weights
+from kernels.inference import SpeakingLoop, SpeakingWeights
+from kernels.packed_weights import Columns, Matrix, SpeakingPrecision, in_int8, lacks_for
 from support.decoding import LENGTHS, LIMITS, SMALL, assert_same, speak, texts, voice
 
 WIDE = re.sub(r"(attention_rnn_dim|decoder_rnn_dim|prenet_dim|encoder_embedding_dim)=\d+", r"\1=192", SMALL)
@@ -43,11 +43,11 @@ def test_fast_and_plain_speech_agree_in_double_precision(settings: str, n: int) 
 def test_fast_and_plain_speech_agree_in_single_precision(
     n: int, is_packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if is_packed and not products.can_pack(torch.float32):
+    if is_packed and not matmul.can_pack(torch.float32):
         pytest.skip("this build of PyTorch has no packed products")
-    monkeypatch.setattr(weights, "can_pack", lambda dtype: is_packed)
-    monkeypatch.setattr(weights, "PACKING_PAYS_FROM", 1 << 10)
-    monkeypatch.setattr(free_running, "PACKING_PAYS_FROM", 1 << 10)
+    monkeypatch.setattr(packed_weights, "can_pack", lambda dtype: is_packed)
+    monkeypatch.setattr(packed_weights, "PACKING_PAYS_FROM", 1 << 10)
+    monkeypatch.setattr(inference, "PACKING_PAYS_FROM", 1 << 10)
     model = voice(widths=WIDE, dtype=torch.float32)
     assert_same(speak(model, "fast", n=n), speak(model, "plain", n=n), within=1e-4)
 
@@ -68,7 +68,7 @@ def test_both_loops_stop_at_the_same_step_for_the_same_reason() -> None:
 def test_how_often_one_looks_for_the_end_changes_nothing(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = voice()
     expected = speak(model, "plain")
-    monkeypatch.setattr(free_running, "STEPS_ON_CPU", n_steps)
+    monkeypatch.setattr(inference, "STEPS_ON_CPU", n_steps)
     assert_same(speak(model, "fast"), expected, within=1e-11)
 
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from data_utils import load_corpus, make_loader, plan_batches
-from gst import FrameNorm, Style, StyleTokens, style_loss
+from corpus.loader import make_loader
+from data_utils import load_corpus, plan_batches
 from hparams import HParams, create_hparams
-from loss_function import LossTerms, tacotron2_loss
+from loss_function import LossTerms, style_loss, tacotron2_loss
 from model import DecodeLimits, Outputs, Tacotron2
+from modules.style_tokens import FrameNorm, Style, StyleTokens
 
 Tiny = Callable[..., HParams]
 SMALL = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from common.errors import GaveUp, is_out_of_memory
-from data_utils import Batch
+from corpus.batch import Batch
 from hparams import HParams
 from recovery import BAD_DATA_STEPS
 from run_directory.metrics_log import read_metrics

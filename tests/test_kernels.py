@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from common.log import LOG
 from hparams import create_hparams
-from kernels import native, products
-from kernels.bidirectional import OneDirection, bidirectional, by_library, by_loops
+from kernels import matmul, native
+from kernels.encoder_lstm import OneDirection, bidirectional, by_library, by_loops
 from kernels.teacher_forced import fast_teacher_forced
 from layers import dropout_mask
 from model import Decoder, Memory
@@ -71,7 +71,7 @@ def loss_of(result: Result, *, use_features: bool = True, use_alignments: bool =
 def test_fast_and_plain_agree_in_double_precision(
     case: Case, steps_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.steps.chunk_steps", lambda elements_per_step, device: steps_at_once)
+    monkeypatch.setattr("kernels.decoder_steps.chunk_steps", lambda elements_per_step, device: steps_at_once)
     inputs = inputs_of(case)
     fast, plain = inputs.fast(), inputs.plain()
     assert_equal(by_name(fast), by_name(plain), within=1e-10)
@@ -82,9 +82,9 @@ def test_fast_and_plain_agree_in_double_precision(
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_fast_and_plain_agree_in_single_precision(is_packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if is_packed and not products.can_pack(torch.float32):
+    if is_packed and not matmul.can_pack(torch.float32):
         pytest.skip("this build of PyTorch has no packed products")
-    monkeypatch.setattr(products, "can_pack", lambda dtype: is_packed)
+    monkeypatch.setattr(matmul, "can_pack", lambda dtype: is_packed)
     inputs = inputs_of(PACKED)
     fast, plain = inputs.fast(), inputs.plain()
     # 20 steps of rounding in another order; the error grows with the steps, not with the widths
@@ -255,15 +255,15 @@ def test_compiled_loops_hand_on_what_is_not_a_number(dtype: torch.dtype | None) 
 def test_products_of_all_steps_agree_with_double_precision(
     dtype: torch.dtype, within: float, is_packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if is_packed and not products.can_pack(torch.float32):
+    if is_packed and not matmul.can_pack(torch.float32):
         pytest.skip("this build of PyTorch packs no weights")
-    monkeypatch.setattr(products, "prefers_packed_fp32", lambda: is_packed)
-    monkeypatch.setattr(products, "MULTIPLIED_AT_ONCE", 100)
-    monkeypatch.setattr(products, "SUMMED_AT_ONCE", 100)
+    monkeypatch.setattr(matmul, "prefers_packed_fp32", lambda: is_packed)
+    monkeypatch.setattr(matmul, "MULTIPLIED_AT_ONCE", 100)
+    monkeypatch.setattr(matmul, "SUMMED_AT_ONCE", 100)
     x, weight = torch.randn(250, 400).to(dtype).requires_grad_(), torch.randn(350, 400, requires_grad=True)
     grad = torch.randn(250, 350).to(dtype)
-    y = products.DeferredLinear.apply(x, weight)
-    found = (y, *torch.autograd.grad(y, (x, weight), grad), products.column_sums(grad, torch.float32))
+    y = matmul.DeferredLinear.apply(x, weight)
+    found = (y, *torch.autograd.grad(y, (x, weight), grad), matmul.column_sums(grad, torch.float32))
     rows, wide, grads = x.detach().double(), weight.detach().to(dtype).double(), grad.double()
     exact = (rows @ wide.t(), grads @ wide, grads.t() @ rows, grads.sum(0))
     names = ("y", "x", "weight", "sums")
@@ -276,8 +276,8 @@ def test_fp32_products_are_packed_where_mkl_leaves_half_of_the_processor_idle(
     vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\nvendor_id\t: {vendor}\n" if vendor else "")
-    monkeypatch.setattr(products, "can_pack", lambda dtype: True)
-    assert products.prefers_packed_fp32.__wrapped__() is expected
+    monkeypatch.setattr(matmul, "can_pack", lambda dtype: True)
+    assert matmul.prefers_packed_fp32.__wrapped__() is expected
 
 
 def test_without_a_compiler_the_loops_run_in_pytorch_and_say_so(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import launching
 from common.errors import UserError
+from parallel import launcher as launcher_module
 from run_directory.metrics_log import read_jsonl, read_metrics
 from support.commands import (
     ENDLESS,
@@ -249,9 +249,9 @@ def test_what_cannot_be_launched_is_refused(arguments: list[str], message: str, 
 
 def test_more_processes_than_gpus_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # no machine of the tests has two
-    assert (launching.processes_here(None), launching.processes_here(1)) == (2, 1)
+    assert (launcher_module.processes_here(None), launcher_module.processes_here(1)) == (2, 1)
     with pytest.raises(UserError, match="--n_gpus 3, but this machine has 2; ask for at most 2"):
-        launching.processes_here(3)
+        launcher_module.processes_here(3)
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,12 +261,12 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.listen()
         endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"can't meet at --rdzv_endpoint {endpoint}.* a free port of machine 0"):
-            launching.run(launching.Launch(["train.py"], 1, nnodes=2, rdzv_endpoint=endpoint))
+            launcher_module.run(launcher_module.Launch(["train.py"], 1, nnodes=2, rdzv_endpoint=endpoint))
 
 
 def test_a_killed_process_is_the_cause_though_others_failed_beside_it() -> None:
-    assert launching.first_cause({0: 1, 1: -9, 2: 1}) == 1
-    assert launching.first_cause({2: 1, 1: 1}) == 1
+    assert launcher_module.first_cause({0: 1, 1: -9, 2: 1}) == 1
+    assert launcher_module.first_cause({2: 1, 1: 1}) == 1
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_killed_process_is_the_cause_though_others_failed_beside_it() -> None:
     ],
 )
 def test_the_exit_code_after_a_signal(number: int, exit_codes: dict[int, int], expected: int) -> None:
-    assert launching.after_signal(number, exit_codes) == expected
+    assert launcher_module.after_signal(number, exit_codes) == expected
 
 
 @pytest.mark.parametrize(
@@ -293,6 +293,6 @@ def test_what_the_first_process_has_said_on_the_terminal_is_not_said_again(
 ) -> None:
     (tmp_path / "stderr.log").write_text("".join(f"line {i}\n" for i in range(100)))
     code = exit_codes[1] if exit_codes[1] > 0 else 128 - exit_codes[1]
-    launching.tell(launching.Failure(1, code, str(tmp_path / "stderr.log")), exit_codes)
+    launcher_module.tell(launcher_module.Failure(1, code, str(tmp_path / "stderr.log")), exit_codes)
     assert ("process 1" in caplog.text) is is_told
     assert re.findall(r"line \d+", caplog.text) == [f"line {i}" for i in range(70, 100)] * is_told

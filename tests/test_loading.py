@@ -9,11 +9,12 @@ from multiprocessing import active_children
 import pytest
 import torch
 
-from batching import Batch, BatchPlan, MelDataset, round_up
 from common.errors import UserError
+from corpus.batch import Batch, MelDataset
+from corpus.batch_plan import BatchPlan, round_up
+from corpus.loader import _whoever_dies, loader_workers, make_loader
 from data_utils import plan_batches
 from hparams import create_hparams
-from loading import _whoever_dies, loader_workers, make_loader
 from support.corpora import assert_same_batch, dataset
 
 __all__ = ["dataset"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from common.errors import DataError
+from corpus.mel_cache import read_mel
 from data_utils import load_corpus
-from features import read_mel
 from hparams import HParams
 from support.corpora import TRAINING_TEXTS, VALIDATION_TEXTS
 from support.runs import trained

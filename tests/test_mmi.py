@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auxiliary_losses import agreed
 from hparams import HParams, create_hparams, resolve_hparams
-from mmi import Recogniser, adaptive_factor, ctc_targets, mmi_loss, reading_error
+from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
+from modules.mmi_recognizer import Recogniser, reading_error
+from parallel.process_group import agreed
 from text import sequence_to_text, text_to_sequence
 from text.symbols import symbols
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from data_utils import load_corpus
 from hparams import create_hparams
-from kernels import native_speaking
-from kernels.choice import is_compiled, lacks_for
-from kernels.native_speaking import CompiledLoop, CompiledWeights
-from kernels.weights import SpeakingPrecision, in_int8
+from kernels import native_inference
+from kernels.backend import is_compiled, lacks_for
+from kernels.native_inference import CompiledLoop, CompiledWeights
+from kernels.packed_weights import SpeakingPrecision, in_int8
 from model import Decoded, DecodeLimits, Decoder, Tacotron2
-from speaking import Speaker
-from stopping import Said
+from modules.stopping import Said
+from speech.voice import Speaker
 from support.decoding import LIMITS, SMALL, assert_same, speak, voice
 from support.kernels import needs_native
 from support.voices import Tiny, save_voice
@@ -179,8 +179,8 @@ def test_what_was_taken_is_left_alone_by_later_runs() -> None:
 
 
 def needs(precision: SpeakingPrecision) -> None:
-    if native_speaking.lacks_for(precision) is not None:
-        pytest.skip(str(native_speaking.lacks_for(precision)))
+    if native_inference.lacks_for(precision) is not None:
+        pytest.skip(str(native_inference.lacks_for(precision)))
 
 
 def rounded(weight: Tensor, precision: SpeakingPrecision) -> Tensor:
@@ -245,7 +245,7 @@ def test_a_voice_from_disk_speaks_in_the_precision_that_it_is_asked_for(tiny: Ti
 
 def test_int8_wants_a_processor_that_multiplies_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = compiled_voice().decoder
-    monkeypatch.setattr(native_speaking, "processor_flags", lambda: "avx512f")
+    monkeypatch.setattr(native_inference, "processor_flags", lambda: "avx512f")
     assert "no int8 instructions" in str(lacks_for(decoder, "int8"))
     assert lacks_for(decoder, "bf16") is None and lacks_for(decoder, "fp32") is None
 

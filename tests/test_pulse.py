@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distributed import Group
-from pulse import FOLDER, Pulse, Watch, pulse_of
+from parallel.heartbeat import FOLDER, Pulse, Watch, pulse_of
+from parallel.process_group import Group
 
 
 def age(path: Path, seconds: float) -> None:

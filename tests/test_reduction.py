@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from batching import gate_targets
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from common.errors import UserError
 from common.step_schedule import Reduction
-from data_utils import Batch, plan_batches
+from corpus.batch import Batch, gate_targets
+from data_utils import plan_batches
 from hparams import HParams, create_hparams, resolve_hparams
 from loss_function import tacotron2_loss
 from model import decoder_steps
-from speaking import Speaker
+from speech.voice import Speaker
 from stepper import Stepper
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
 from support.runs import Watched, assert_same_run, logs_are_closed, resumed, trained, trainer_of

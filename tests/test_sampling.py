@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from batching import BatchPlan
+from corpus.balanced_sampling import DURATION_BANDS, balanced_draw, duration_bands
+from corpus.batch_plan import BatchPlan
 from data_utils import plan_batches
 from hparams import HParams
-from sampling import DURATION_BANDS, balanced_draw, duration_bands
 from support.runs import assert_same_run, resumed, trained, trainer_of
 from trainer import Limits
 

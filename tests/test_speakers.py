@@ -15,16 +15,18 @@ from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError, UserError
-from data_utils import Corpus, load_corpus, make_loader, plan_batches
+from corpus.loader import make_loader
+from data_utils import Corpus, load_corpus, plan_batches
 from hparams import HParams, create_hparams
-from judging import judge
 from model import DecodeLimits, Tacotron2
 from run_directory.metrics_log import RunLog
-from speaking import Speaker
+from speech.decoding import speak
+from speech.evaluation import judge
+from speech.voice import Speaker
 from support.corpora import TINY, write_corpus
 from text.symbols import symbols
 from trainer import Limits, Trainer
-from validation import references_of, speak
+from validation import references_of
 from voices import voice_of
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from data_utils import make_loader
+from corpus.loader import make_loader
 from healing import Diverged
 from hparams import HParams
 from model import Tacotron2

@@ -12,7 +12,7 @@ from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from hparams import HParams
 from model import Tacotron2, without_training_parts
-from speaking import Speaker
+from speech.voice import Speaker
 from support.runs import trained
 from voices import voice_of
 

@@ -9,16 +9,13 @@ import torch
 
 from audio.mel import mel_spectrogram
 from audio.recordings import read_audio
-from data_utils import MelStats, load_corpus, make_loader, plan_batches
+from corpus.loader import make_loader
+from corpus.mel_statistics import MelStats, to_log_mel_units
+from data_utils import load_corpus, plan_batches
 from hparams import HParams
+from speech.decoding import ignored_symbols, log_mel, symbols_of
 from support.runs import CPU, model_of, validated
-from validation import (
-    ignored_symbols,
-    log_mel,
-    symbols_of,
-    teacher_forced_losses,
-    to_log_mel_units,
-)
+from validation import teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 

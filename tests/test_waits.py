@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import backend_registration
 
-from auxiliary_losses import AuxiliaryLosses
-from batching import Batch, gate_targets
+from corpus.batch import Batch, gate_targets
 from hparams import HParams, create_hparams
-from kernels import free_running
-from kernels.chunks import chunk_of
-from kernels.free_running import SpeakingWeights
-from kernels.waits import METHODS, HostWaits, are_waits_forbidden, no_waits, read_later, waiting
+from kernels import inference
+from kernels.chunked_steps import chunk_of
+from kernels.host_sync import METHODS, HostWaits, are_waits_forbidden, no_waits, read_later, waiting
+from kernels.inference import SpeakingWeights
 from loss_function import tacotron2_loss
+from losses.auxiliary import AuxiliaryLosses
 from model import DecodeLimits, Tacotron2
+from modules.stopping import StopWatch
 from recovery import StepLimits
 from stepper import Stepper
-from stopping import StopWatch
 from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from support.paths import REPOSITORY
@@ -39,11 +39,11 @@ IS_BIG = VALUES > 1.5
 @pytest.fixture
 def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is recorded there is taped here; recordings of other tests are not used."""
-    for module in ("model", "mmi", "stepper", "kernels.free_running", "kernels.steps"):
+    for module in ("model", "losses.mmi", "stepper", "kernels.inference", "kernels.decoder_steps"):
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
-    for module in ("kernels.chunks", "kernels.free_running"):
+    for module in ("kernels.chunked_steps", "kernels.inference"):
         monkeypatch.setattr(f"{module}.recorded", taped)
-    monkeypatch.setattr("kernels.products.prefers_packed_fp32", lambda: False)
+    monkeypatch.setattr("kernels.matmul.prefers_packed_fp32", lambda: False)
     chunk_of.cache_clear()
     yield
     chunk_of.cache_clear()
@@ -228,7 +228,7 @@ def test_a_step_that_waits_says_so_where_that_is_forbidden(
     hp = settings("use_mmi=True")
     stepper = Stepper(hp, Tacotron2(hp).train(), None, CPU)
     assert stepper.forbids_waits
-    monkeypatch.setattr("mmi.is_gpu", lambda device: False)
+    monkeypatch.setattr("losses.mmi.is_gpu", lambda device: False)
     with pytest.raises(HostWaits, match="ctc"):
         stepper.run([batch_for(stepper.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
 
@@ -283,7 +283,7 @@ def test_nothing_of_the_path_is_left_on_the_host() -> None:
 def test_speech_on_the_path_of_a_gpu_is_the_same(
     n: int, options: str, path_of_a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(free_running, "STEPS_ON_DEVICE", 5)
+    monkeypatch.setattr(inference, "STEPS_ON_DEVICE", 5)
     model = voice(options)
     expected = speak(model, "plain", n=n)
     model.decoder.prepare_to_speak("fp32")
@@ -320,10 +320,11 @@ def test_a_run_of_speech_never_waits(path_of_a_gpu: None) -> None:
 # ---- the source
 
 # What is recorded; and what may ask nevertheless, as it runs before any recording or only on a CPU
-RECORDED = ("kernels/steps.py", "kernels/cell.py", "kernels/products.py", "kernels/chunks.py", "kernels/ctc.py",
-            "kernels/loops.py", "kernels/free_running.py", "kernels/weights.py", "attention.py")  # fmt: skip
-MAY_ASK = {"products.can_pack", "weights.Columns.add", "weights.Matrix._in_int8", "weights._has",
-           "weights.can_multiply_int8"}  # fmt: skip
+RECORDED = ("kernels/decoder_steps.py", "kernels/lstm_cell.py", "kernels/matmul.py", "kernels/chunked_steps.py",
+            "kernels/ctc.py", "kernels/decoder_autograd.py", "kernels/inference.py", "kernels/packed_weights.py",
+            "layers.py")  # fmt: skip
+MAY_ASK = {"matmul.can_pack", "packed_weights.Columns.add", "packed_weights.Matrix._in_int8", "packed_weights._has",
+           "packed_weights.can_multiply_int8"}  # fmt: skip
 ASKING = METHODS | {"nonzero", "unique", "masked_select", "equal", "allclose", "bincount"}
 
 

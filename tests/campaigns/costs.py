@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from batching import Batch
 from campaigns.table import Place, Row
 from checkpointing import directory as checkpoint_dir
 from checkpointing.background_writer import Saver
 from composition import with_demo_files
+from corpus.batch import Batch
 from healing import Healing
 from hparams import resolve_hparams
 from recovery import Ladder

@@ -9,12 +9,10 @@ import pytest
 import soundfile
 import torch
 
-from batching import (
-    Batch,
-    MelDataset,
-)
-from features import Feature, MelStats
-from filelists import Utterance
+from corpus.batch import Batch, MelDataset
+from corpus.filelists import Utterance
+from corpus.mel_cache import Feature
+from corpus.mel_statistics import MelStats
 
 TINY = (
     "sampling_rate=8000,filter_length=256,win_length=256,hop_length=128,mel_fmax=4000,n_mel_channels=8,"

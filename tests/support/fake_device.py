@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
-import kernels.free_running
-import kernels.steps
-import mmi
+import losses.mmi
 import model as model_module
-from auxiliary_losses import AuxiliaryLosses
-from batching import Batch, gate_targets
+from corpus.batch import Batch, gate_targets
 from hparams import create_hparams
+from kernels import decoder_steps, inference
 from kernels.ctc import _CtcLosses
-from kernels.free_running import SpeakingWeights
-from kernels.loops import AttentionLoop, RecurrentLoop
+from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
+from kernels.inference import SpeakingWeights
 from loss_function import tacotron2_loss
+from losses import mmi
+from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2
+from modules import mmi_recognizer
 from support.corpora import TINY
 
 OPTIONS = (
@@ -38,9 +39,9 @@ OPTIONS = (
 def register() -> torch.device:
     backend_registration._DummyBackendModule.get_amp_supported_dtype = lambda self: [torch.bfloat16]
     backend_registration._setup_privateuseone_for_python_backend("standin")
-    for module in (model_module, mmi, kernels.free_running, kernels.steps):
+    for module in (model_module, losses.mmi, inference, decoder_steps):
         module.is_gpu = lambda device: True
-    mmi.RECOGNISER_DROPOUT = 0.0
+    mmi_recognizer.RECOGNISER_DROPOUT = 0.0
     # the library's recurrent layers have no shape functions: what matters is that all they get is there
     torch.lstm = lambda x, states, weights, *rest: (recurrent(x, states[0].size(2), weights), None, None)
     nn.GRU.forward = lambda self, x: (recurrent(x, self.hidden_size, list(self.parameters())), None)

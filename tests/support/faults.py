@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_utils import Batch
+from corpus.batch import Batch
 from stepper import Stepper
 from trainer import Trainer
 

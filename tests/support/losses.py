@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from data_utils import Batch
+from corpus.batch import Batch
 from support.runs import Frozen
 
 ALL = "use_mmi=True,update_gaf_every_n_step=3,use_ddc=True,attention_alignment_loss_weight=0.5,drop_frame_rate=0.2"

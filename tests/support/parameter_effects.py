@@ -13,15 +13,16 @@ from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError
 from common.log import LOG
 from composition import Options
-from data_utils import load_corpus, make_loader, plan_batches
+from corpus.loader import make_loader
+from data_utils import load_corpus, plan_batches
 from hparams import HParams, Resolved, field_names
 from loss_function import guide_weight, tacotron2_loss
 from model import Tacotron2
 from run_directory.metrics_log import Queued
 from schedule import Progress, learning_rate, teacher_forcing_ratio
+from speech.decoding import Reference, speak
 from support.corpora import write_corpus
 from support.runs import model_of, trained, validated, weights_of
-from validation import Reference, speak
 from voices import decode_limits, voice_of
 
 CPU = torch.device("cpu")

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from data_utils import Batch, Corpus, load_corpus, make_loader, plan_batches
-from features import read_mel
+from corpus.batch import Batch
+from corpus.loader import make_loader
+from corpus.mel_cache import read_mel
+from data_utils import Corpus, load_corpus, plan_batches
 from hparams import HParams
 from model import Tacotron2
 from run_directory.metrics_log import RunLog
