@@ -21,21 +21,6 @@ class LossTerms:
     parts: Mapping[str, Tensor]
 
 
-def guide_weight(step: int, hp: LossParams) -> float:
-    """Effective weight of guided attention: `guide_loss_weight` times a multiplier m(step).
-
-    m stays at its initial value until `guide_loss_decay_start`, then falls linearly to the final one.
-    """
-    if hp.no_dga or not hp.use_guided_attn:
-        return 0.0
-    if not hp.use_dynamic_guide_loss:
-        return hp.guide_loss_weight
-    passed = (step - hp.guide_loss_decay_start) / max(hp.guide_loss_decay_steps, 1)
-    done = min(max(passed, 0.0), 1.0)
-    first, last = hp.guide_loss_initial_weight, hp.guide_loss_final_weight
-    return hp.guide_loss_weight * (first + (last - first) * done)
-
-
 def masked_mean(values: Tensor, behind: Tensor) -> Tensor:
     """Mean over the positions in front of the padding. `behind` is True in the padding and broadcasts."""
     valid = (~behind).expand_as(values)

@@ -78,8 +78,8 @@ def style_weight(args: argparse.Namespace) -> float:
 def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
     """Writes files and one line for each. -> whether all stopped by themselves."""
     from audio.recordings import write_wav
-    from plots import save_png
-    from sample_files import figure_of
+    from monitoring.plots import save_png
+    from monitoring.sample_files import figure_of
 
     for utterance, path in zip(utterances, paths, strict=True):
         sample = utterance.sample

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from plots import save_png
+from monitoring.plots import save_png
 from run_directory.metrics_log import read_metrics
 
 SHOWN = ("mmi", "mmi_error", "mel", "mel_coarse", "alignment_fine", "alignment_coarse")

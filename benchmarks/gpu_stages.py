@@ -26,8 +26,8 @@ from kernels.host_sync import HostWaits
 from kernels.inference import SpeakingWeights
 from kernels.packed_weights import SpeakingPrecision
 from model import DecodeLimits, Tacotron2
-from recovery import StepLimits
-from stepper import Stepper
+from recovery.ladder import StepLimits
+from training.train_step import Stepper
 
 NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
 WITH_GRAPHS = "ours"  # decoder_backend=auto

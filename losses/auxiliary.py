@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
-from corpus.mean_frame import drop_frames, standardised_mean_frame
+from corpus.mean_frame import standardised_mean_frame
 from data_utils import Corpus
 from hparams import AuxiliaryParams, HParams
 from loss_function import LossTerms
@@ -17,6 +17,7 @@ from losses.mmi import adaptive_factor, mmi_loss
 from losses.monotonicity import monotonicity_loss
 from model import Outputs, Tacotron2, decoder_steps
 from parallel.process_group import agreed
+from training.frame_dropping import drop_frames
 
 
 def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int) -> dict[str, Tensor]:

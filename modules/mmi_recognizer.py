@@ -4,15 +4,11 @@ The recogniser is weak on purpose, one hidden layer on the features that both pr
 follow the mel alone and teach the decoder nothing. Its keys start with `mmi.`; synthesis knows nothing of it.
 """
 
-from itertools import groupby
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hparams import ModelParams
-from losses.mmi import ctc_targets
-from speech.metrics import edit_distance
 
 RECOGNISER_DROPOUT = 0.5  # weak on purpose, too
 
@@ -33,18 +29,3 @@ class Recogniser(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(features.to(self.hidden.weight.dtype)))
             return F.log_softmax(self.output(F.dropout(hidden, RECOGNISER_DROPOUT, self.training)), 2)
-
-
-def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> float:
-    """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
-
-    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
-    """
-    blank = log_probs.size(2) - 1
-    targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, blank))
-    paths = log_probs.argmax(2).t().tolist()  # [B][T_dec]
-    shares = []
-    for path, n, target, length in zip(paths, steps.tolist(), targets, lengths, strict=True):
-        heard = [symbol for symbol, _ in groupby(path[:n]) if symbol != blank]
-        shares.append(edit_distance(heard, target[:length]) / max(length, 1))
-    return sum(shares) / len(shares)

@@ -15,13 +15,13 @@ from audio.mel import mel_spectrogram
 from audio.recordings import read_audio, write_wav
 from common.errors import DataError, report
 from common.files import refusals_explained
-from console import counted_progress
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.filelists import Utterance, data_error, read_filelist
 from kernels.packed_weights import PrecisionChoice
-from plots import save_png
+from monitoring.plots import save_png
+from monitoring.progress_bar import counted_progress
+from monitoring.sample_files import figure_of
 from run_directory.records import Sample
-from sample_files import figure_of
 from speech import metrics
 from speech.decoding import assess
 from speech.voice import Speaker

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 import train
 from checkpointing import directory as checkpoint_dir
-from composition import Options, start_from
 from corpus.batch import Batch
 from corpus.loader import make_loader
 from data_utils import load_corpus, plan_batches
@@ -22,8 +21,10 @@ from losses.monotonicity import monotonicity_loss
 from model import Coarse, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
-from trainer import Limits
-from validation import taught_alignments, teacher_forced_losses
+from training.options import Options
+from training.resume import start_from
+from training.trainer import Limits
+from training.validation import taught_alignments, teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from hparams import HParams, create_hparams
 from support.losses import ALL, FrozenHead
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, texts
 from support.runs import NO_DROPOUT, assert_same_run, resumed, rows, trained, trainer_of
-from trainer import Limits
+from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
 SCHEDULE = "reduction_schedule=[0:6,3:3,5:1]"

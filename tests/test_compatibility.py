@@ -12,8 +12,8 @@ import yaml
 
 import test_hparams_compatibility as command
 from common.translations import language_of, read_messages
-from compatibility import CONFIG, check, check_effects, check_old_names, report
-from source_checks import declared_twice, names_read, syntax_problem
+from config.source_scan import declared_twice, names_read, syntax_problem
+from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, report
 from support.paths import REPOSITORY
 from test_hparams_compatibility import main
 

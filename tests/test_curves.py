@@ -6,7 +6,20 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from report.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Series, chart, compact, series, thin
+from monitoring.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Chart,
+    Series,
+    chart,
+    compact,
+    series,
+    thin,
+)
 
 
 def drawn(values: list[float], **more: object) -> Chart:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from hparams import HParams, create_hparams
-from module_norms import module_norms, module_of
+from monitoring.debug_report import KEPT, DebugReport
+from monitoring.hints import hints_of
 from run_directory.metrics_log import read_metrics
 from run_directory.records import Event, Record, StepRecord
-from smart_tuner.monitors.debug_report import KEPT, DebugReport
-from smart_tuner.monitors.hints import hints_of
 from support.observed_run import FREE, run_info, step, validation
 from support.runs import trained
+from training.module_norms import module_norms, module_of
 
 NORMS = {"encoder": {"gradient": 0.5, "weight": 7.0}, "postnet": {"gradient": 0.25, "weight": 3.0}}
 

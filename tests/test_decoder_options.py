@@ -15,11 +15,11 @@ from hparams import HParams, create_hparams
 from model import Tacotron2
 from modules import activation_checkpointing
 from modules.decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
-from schedule import teacher_forcing_ratio
 from support.models import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
 from support.paths import REPOSITORY
 from support.runs import assert_same_run, logs_are_closed, resumed, trained, trainer_of
-from trainer import Limits
+from training.schedules import teacher_forcing_ratio
+from training.trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture
 Tiny = Callable[..., HParams]

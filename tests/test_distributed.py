@@ -25,7 +25,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Frozen, Watched, assert_same, poisoned, trainer_of
-from trainer import Limits
+from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
 STEPS, CUT = 6, 4

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from common.errors import UserError
-from corpus.mean_frame import drop_frames, global_mean, mean_frame, standardised_mean_frame
+from corpus.mean_frame import global_mean, mean_frame, standardised_mean_frame
 from corpus.mel_cache import read_mel
 from data_utils import Corpus, load_corpus
 from hparams import HParams
+from training.frame_dropping import drop_frames
 
 Tiny = Callable[..., HParams]
 

@@ -19,15 +19,15 @@ import torch
 import yaml
 
 import emergency_recovery
-import rescue
 import train
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from common.errors import NothingToRecover, UserError
-from diagnosis import Diagnosis, diagnose, newest_run, story
 from hparams import HParams
+from monitoring import telegram
+from recovery import repair
+from recovery.diagnosis import Diagnosis, diagnose, newest_run, story
 from run_directory.paths import alone_in, is_in_use
-from smart_tuner.monitors import telegram
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
 from support.runs import logs_are_closed, trained
@@ -296,7 +296,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_every_file_gets_its_verdict_and_none_is_executed(mixed: Path) -> None:
-    found = {v.path.name: v.problem for v in rescue.examine(mixed).verdicts}
+    found = {v.path.name: v.problem for v in repair.examine(mixed).verdicts}
     assert found.keys() == EXPECTED.keys()
     for name, expected in EXPECTED.items():
         assert (found[name] is None) == (expected is None) and (expected or "") in (found[name] or ""), name
@@ -311,7 +311,7 @@ def test_pointers_are_repaired_and_no_checkpoint_is_changed(mixed: Path) -> None
     assert checkpoint_dir.pointed(folder, "last") == checkpoint_dir.checkpoint_path(folder, 6)
     assert checkpoint_dir.pointed(folder, "best") == checkpoint_dir.checkpoint_path(folder, 6)  # nothing was validated
     assert hashes(folder) == before
-    assert rescue.repair_pointers(mixed, rescue.examine(mixed)) == []
+    assert repair.repair_pointers(mixed, repair.examine(mixed)) == []
 
 
 def test_a_dry_run_writes_nothing(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +339,7 @@ def test_json_is_one_object(mixed: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_setting_aside_moves_only_what_is_named_like_a_checkpoint(mixed: Path) -> None:
     before = hashes(mixed / "checkpoints")
-    moved = rescue.quarantine(rescue.examine(mixed))
+    moved = repair.quarantine(repair.examine(mixed))
     assert sorted(path.name for path in moved) == [f"step_{step:08d}.pt" for step in (7, 8, 9, 10, 11)]
     assert hashes(mixed / "checkpoints") == before  # all of them, some in another place
     assert {p.name for p in (mixed / "checkpoints").glob("*.pt")} >= {"evil.pt", "holiday.pt", "nvidia.pt"}
@@ -389,26 +389,26 @@ def dead(directory: Path, *command: str, processes: int = 1) -> Diagnosis:
 )
 def test_the_command_that_goes_on_keeps_what_is_no_hyperparameter(tmp_path: Path, command: str, kept: str) -> None:
     run = tmp_path / "run"
-    words = rescue.restart_command(dead(run, *command.split()), run / "p.yaml", checkpoint=None)
+    words = repair.restart_command(dead(run, *command.split()), run / "p.yaml", checkpoint=None)
     own = f"-o {run} --hparams-file {run / 'p.yaml'} --resume-with-changes"
     assert words == [sys.executable, str(REPOSITORY / "train.py"), *kept.split(), *own.split()]
 
 
 def test_a_chosen_checkpoint_goes_on_in_a_directory_of_its_own(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = rescue.restart_command(dead(run), run / "p.yaml", checkpoint=run / "a.pt")
+    words = repair.restart_command(dead(run), run / "p.yaml", checkpoint=run / "a.pt")
     assert words[words.index("-o") + 1] == str(tmp_path / "run-recovered")
     assert words[words.index("-c") + 1] == str(run / "a.pt")
 
 
 def test_several_processes_go_on_as_several(tmp_path: Path) -> None:
-    words = rescue.restart_command(dead(tmp_path, processes=2), tmp_path / "p.yaml", checkpoint=None)
+    words = repair.restart_command(dead(tmp_path, processes=2), tmp_path / "p.yaml", checkpoint=None)
     assert words[1:5] == [str(REPOSITORY / "multiproc.py"), "--n_gpus", "2", str(REPOSITORY / "train.py")]
 
 
 def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed: Path, tiny: Tiny) -> None:
     saved = checkpoint_dir.checkpoint_path(mixed / "checkpoints", 6)
-    path = rescue.write_proposal(mixed, saved, {"learning_rate": 5e-4}, ["learning_rate=0.0005: smaller steps"])
+    path = repair.write_proposal(mixed, saved, {"learning_rate": 5e-4}, ["learning_rate=0.0005: smaller steps"])
     text = path.read_text()
     content = yaml.safe_load(text)
     assert content["learning_rate"] == 5e-4 and content["batch_size"] == 2 and "mel_fmin" not in content

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from config.source_scan import names_read, program_files
 from hparams import HParams, field_names
-from source_checks import names_read, program_files
 from support.parameter_effects import EFFECTS, Elsewhere, Seen
 from support.paths import REPOSITORY
 

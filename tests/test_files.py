@@ -22,7 +22,7 @@ from hparams import HParams
 from model import Tacotron2
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
-from voices import voice_of
+from training.voice_info import voice_of
 
 
 @pytest.mark.parametrize("content", ["new: \u0434\u0430", b"\x00\xff"])

@@ -13,10 +13,9 @@ from checkpointing import directory as checkpoint_dir
 from common.errors import GaveUp, is_out_of_memory
 from corpus.batch import Batch
 from hparams import HParams
-from recovery import BAD_DATA_STEPS
+from recovery.ladder import BAD_DATA_STEPS
 from run_directory.metrics_log import read_metrics
 from run_directory.records import EvalRecord
-from schedule import Progress
 from support.faults import (
     OFTEN,
     Hurt,
@@ -46,7 +45,8 @@ from support.runs import (
     trainer_of,
     weights_of,
 )
-from trainer import Limits
+from training.progress import Progress
+from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
 
@@ -259,7 +259,7 @@ def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tiny model does not align, so what validation measures is given here."""
-    import trainer as module
+    from training import trainer as module
 
     measured, original = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9]), module.validate
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from common.errors import UserError
+from config.show_params import show_params
 from hparams import (
     AudioParams,
     HParams,
@@ -22,7 +23,6 @@ from hparams import (
     read_help,
     resolve_hparams,
 )
-from params_view import show_params
 from support.paths import REPOSITORY
 from text.symbols import symbols
 from tools import format_overrides

@@ -20,7 +20,7 @@ from support.faults import (
     once,
 )
 from support.runs import Watched, assert_same, logs_are_closed, trainer_of  # noqa: F401 - a fixture
-from trainer import LOG_EVERY, Limits
+from training.trainer import LOG_EVERY, Limits
 
 Tiny = Callable[..., HParams]
 STEPS = 28

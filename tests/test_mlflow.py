@@ -16,17 +16,11 @@ from typing import Any
 
 import pytest
 
-from run_directory.metrics_log import Queued, RunInfo, RunLog
+from monitoring import mlflow as monitor
+from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command, without_password
+from monitoring.observer import Queued, RunInfo
+from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record
-from smart_tuner.monitors import mlflow as monitor
-from smart_tuner.monitors.mlflow import (
-    MLflowObserver,
-    prepare_sqlite,
-    store_home,
-    store_uri,
-    ui_command,
-    without_password,
-)
 from support.observed_run import run_info, step, validation
 from support.trackers import dead_address
 

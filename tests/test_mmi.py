@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from hparams import HParams, create_hparams, resolve_hparams
 from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
-from modules.mmi_recognizer import Recogniser, reading_error
+from modules.mmi_recognizer import Recogniser
 from parallel.process_group import agreed
 from text import sequence_to_text, text_to_sequence
 from text.symbols import symbols
+from training.validation import reading_error
 
 Tiny = Callable[..., HParams]
 

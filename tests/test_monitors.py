@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-import composition
 from hparams import HParams
-from run_directory.metrics_log import Observer, Queued, RunInfo, close_all
+from monitoring.observer import Observer, Queued, RunInfo, close_all
+from monitoring.setup import observers
+from monitoring.tensorboard import TensorBoardObserver
 from run_directory.records import Record
-from smart_tuner.monitors.tensorboard import TensorBoardObserver
 from support.commands import REPOSITORY, TINY, command, environment, write_dataset
 from support.runs import assert_same_run, trainer_of
 from support.telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
 from support.trackers import dead_address
-from trainer import Limits
+from training.session import fit
+from training.trainer import Limits
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_sick_trackers_change_nothing_and_cost_no_time(
     alone = trainer_of(hp, tmp_path / "alone", limits=Limits(max_steps=20))
     alone.fit()
     watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
-    timed = [Timed(observer) for observer in composition.observers(hp) if isinstance(observer, Queued)]
+    timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, Queued)]
     names = {observer.observer.name for observer in timed}  # type: ignore[attr-defined]
     assert names >= {"TensorBoard", "MLflow", "DebugReport", "Telegram"}
     watched.observers = timed
@@ -126,11 +127,11 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
 
     trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
     paths = RunPaths(tmp_path / "o", tmp_path / "l", True)
-    assert composition.fit(trainer, paths) == 0
+    assert fit(trainer, paths) == 0
     trainer.limits = Limits(max_steps=4)
     trainer._step = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel"))  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="no kernel"):
-        composition.fit(trainer, paths)
+        fit(trainer, paths)
     events = [event for event in read_jsonl(tmp_path / "o/events.jsonl") if event["kind"] in ("ended", "crashed")]
     assert [(event["kind"], event["message"]) for event in events] == [
         ("ended", "max_steps"), ("crashed", "RuntimeError: no kernel"),
@@ -141,7 +142,7 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
 def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from smart_tuner.monitors.scalars import scalars_of
+    from monitoring.scalars import scalars_of
     from support.observed_run import run_info, step, validation
 
     records = step(10), validation(10, samples=False)

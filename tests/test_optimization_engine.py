@@ -16,19 +16,19 @@ import yaml
 from optuna.trial import TrialState
 
 import smart_tuner.optimization_engine as engine
-import smart_tuner.report as report
 from common.errors import DataError, GaveUp, UserError
 from common.log import LOG
-from composition import Options
 from hparams import resolve_hparams
-from run_directory import paths as run_paths_module
+from run_directory.paths import alone_in
 from smart_tuner import study as studies
+from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
 from smart_tuner.optimization_engine import drop_weights
 from smart_tuner.search_space import Choices, Interval
 from smart_tuner.settings import Layers, SearchOptions
 from support.corpora import TINY
 from support.paths import REPOSITORY
+from training.options import Options
 
 STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
 SILENT = "validation_attention_analysis=False,"
@@ -39,7 +39,7 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """The stand-in for trials. Pictures take longest: only where a test's name speaks of them. The log is put back."""
     monkeypatch.setattr(engine, "TRAIN", STAND_IN)
     if "pictures" not in request.node.name:
-        monkeypatch.setattr(report, "figures", lambda *_: {})
+        monkeypatch.setattr(results, "figures", lambda *_: {})
     handlers, propagate = list(LOG.handlers), LOG.propagate
     yield
     for handler in set(LOG.handlers) - set(handlers):
@@ -228,7 +228,7 @@ def test_only_the_best_trial_keeps_its_weights(tune, tmp_path: Path) -> None:
 
 def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -> None:
     is_refused = pytest.raises(UserError, match="at work in it; --n-jobs runs more trials")
-    with run_paths_module.alone_in(tmp_path / "output", ways_on=""), is_refused:
+    with alone_in(tmp_path / "output", ways_on=""), is_refused:
         tune(n_trials=1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plots import (
+from monitoring.plots import (
     MAX_SYMBOL_LABELS,
     alignment_figure,
     curves_figure,

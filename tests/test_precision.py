@@ -9,10 +9,10 @@ import torch
 
 from common.errors import UserError
 from hparams import HParams, create_hparams
-from precision import GROWTH_INTERVAL, Precision, half_type
 from run_directory.records import StepRecord
 from support.runs import assert_same_run, poisoned, resumed, trained, trainer_of, weights_of
-from trainer import Limits
+from training.mixed_precision import GROWTH_INTERVAL, Precision, half_type
+from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")

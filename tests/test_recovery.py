@@ -7,7 +7,7 @@ from math import inf, nan
 import pytest
 
 from hparams import HParams, create_hparams
-from recovery import (
+from recovery.ladder import (
     BAD_DATA_STEPS,
     GOOD_STEP,
     ROLL_BACK_AT,

@@ -18,10 +18,10 @@ from hparams import HParams, create_hparams, resolve_hparams
 from loss_function import tacotron2_loss
 from model import decoder_steps
 from speech.voice import Speaker
-from stepper import Stepper
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
 from support.runs import Watched, assert_same_run, logs_are_closed, resumed, trained, trainer_of
-from trainer import Limits
+from training.train_step import Stepper
+from training.trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture
 Tiny = Callable[..., HParams]

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import soundfile
 
-import run_report
 from common.errors import UserError
-from report import verdicts
-from report.media import picture_uri, sound_uri
-from report.observer import ReportFile
-from report.page import render, write_report
-from run_directory.metrics_log import Queued, RunLog
+from monitoring.observer import Queued
+from monitoring.report import __main__, verdicts
+from monitoring.report.media import picture_uri, sound_uri
+from monitoring.report.observer import ReportFile
+from monitoring.report.page import render, write_report
+from run_directory.metrics_log import RunLog
 from run_directory.paths import alone_in
 from run_directory.reader import read_run
 from run_directory.records import Event
@@ -412,13 +412,13 @@ def test_a_disk_that_refuses_is_told_of_once_and_tried_again(tmp_path: Path, cap
 
 
 def test_the_command_writes_the_page_and_says_where(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_report.main([str(whole), "--language", "ru"]) == 0
+    assert __main__.main([str(whole), "--language", "ru"]) == 0
     assert capsys.readouterr().out == f"{whole}/report.html\n"
     assert '<html lang="ru">' in (whole / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_refuses_what_is_no_run_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_report.main([str(tmp_path)]) == 2
+    assert __main__.main([str(tmp_path)]) == 2
     assert "is no run directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="name the -o of a training"):
         write_report(tmp_path / "absent", "en")
@@ -426,5 +426,5 @@ def test_the_command_refuses_what_is_no_run_directory(tmp_path: Path, capsys: py
 
 def test_the_command_on_a_disk_that_refuses_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (write_run(tmp_path, texts=()) / "report.html").mkdir()
-    assert run_report.main([str(tmp_path)]) == 2
+    assert __main__.main([str(tmp_path)]) == 2
     assert f"error: cannot write {tmp_path}/report.html (" in capsys.readouterr().err

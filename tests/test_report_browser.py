@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from audio.recordings import write_wav
-from report.page import write_report
+from monitoring.report.page import write_report
 from support.written_runs import RATE, sample, write_run
 
 pytestmark = pytest.mark.spec

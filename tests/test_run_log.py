@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from run_directory.metrics_log import Queued, RunInfo, RunLog, read_jsonl, read_metrics
+from monitoring.observer import Queued, RunInfo
+from run_directory.metrics_log import RunLog, read_jsonl, read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from support.limits import disk_that_takes
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from common.errors import NothingToRecover, UserError
-from composition import Options, build, fit
-from config import hparams_diff
+from config.hparams_diff import differences
 from data_utils import load_corpus
 from hparams import HParams, create_hparams, resolve_hparams
-from run_directory import paths as run_paths_module
-from run_directory import run_info
 from run_directory.metrics_log import read_metrics
-from training import resume
+from run_directory.paths import DEMO, RunPaths, move_aside, run_paths
+from run_directory.run_info import launch_id, read_run_info, without_password, write_run_info
+from training.options import Options
+from training.resume import check_resumable, is_demo_wanted, is_fresh_start
+from training.session import build, fit
 
 
 def saved(settings: str = "") -> dict[str, object]:
@@ -24,7 +25,7 @@ def saved(settings: str = "") -> dict[str, object]:
 
 def write_run(directory: Path, **info: object) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "run.json").write_text(json.dumps({"launch_id": run_info.launch_id(), **info}))
+    (directory / "run.json").write_text(json.dumps({"launch_id": launch_id(), **info}))
     (directory / "metrics.jsonl").write_text("old\n")
 
 
@@ -32,14 +33,14 @@ def write_run(directory: Path, **info: object) -> None:
 
 
 def test_a_setting_names_its_own_directory() -> None:
-    paths = [run_paths_module.run_paths(None, None, create_hparams(s)) for s in ("", "", "learning_rate=2e-3")]
+    paths = [run_paths(None, None, create_hparams(s)) for s in ("", "", "learning_rate=2e-3")]
     assert paths[0] == paths[1] != paths[2]
     assert paths[0].directory.name == paths[0].log_directory.name and not paths[0].is_chosen
 
 
 def test_given_directories_are_taken_as_they_are() -> None:
-    paths = run_paths_module.run_paths(Path("a"), Path("b"), create_hparams())
-    assert paths == run_paths_module.RunPaths(Path("a"), Path("b"), True)
+    paths = run_paths(Path("a"), Path("b"), create_hparams())
+    assert paths == RunPaths(Path("a"), Path("b"), True)
 
 
 # ---- what may go on
@@ -56,24 +57,24 @@ def test_given_directories_are_taken_as_they_are() -> None:
     ],
 )
 def test_differences_are_grouped_by_what_they_affect(settings: str, group: str) -> None:
-    found = hparams_diff.differences(create_hparams(settings), saved())
+    found = differences(create_hparams(settings), saved())
     assert [name for name, lines in found.items() if lines] == [group]
     assert found[group][0].startswith(settings.partition("=")[0] + ": ")
 
 
 @pytest.mark.parametrize("settings", ["", "epochs=3", "validate_interval=5", "gate_threshold=0.4", "num_workers=2"])
 def test_fields_that_may_change_are_no_difference(settings: str) -> None:
-    found = hparams_diff.differences(create_hparams(settings), saved())
+    found = differences(create_hparams(settings), saved())
     assert found == {"arch": [], "features": [], "run": []}
 
 
 def test_fields_that_an_older_version_lacks_are_no_difference() -> None:
     older = {name: value for name, value in saved().items() if name != "weight_decay"}
-    assert hparams_diff.differences(create_hparams("weight_decay=0.1"), older)["run"] == []
+    assert differences(create_hparams("weight_decay=0.1"), older)["run"] == []
 
 
 def check(settings: str, *, corpus_differs: bool = False, with_changes: bool = False) -> None:
-    resume.check_resumable(
+    check_resumable(
         create_hparams(settings),
         saved(),
         corpus_differs=corpus_differs,
@@ -95,8 +96,8 @@ def test_another_setting_is_refused_with_all_differences_and_the_ways_on() -> No
 def test_a_place_that_is_no_directory_is_refused_for_both_at_once(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match="(?s)-o .*taken is a file.*-l .*taken is a file, not a directory"):
-        run_paths_module.run_paths(tmp_path / "taken", tmp_path / "taken" / "deeper", create_hparams())
-    run_paths_module.run_paths(tmp_path / "not" / "yet", tmp_path, create_hparams())
+        run_paths(tmp_path / "taken", tmp_path / "taken" / "deeper", create_hparams())
+    run_paths(tmp_path / "not" / "yet", tmp_path, create_hparams())
     assert not (tmp_path / "not").exists()
 
 
@@ -104,7 +105,7 @@ def test_a_place_that_is_no_directory_is_refused_for_both_at_once(tmp_path: Path
 def test_a_damaged_run_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(UserError, match="run.json is damaged .*; move it away to start anew"):
-        run_info.read_run_info(tmp_path)
+        read_run_info(tmp_path)
 
 
 @pytest.mark.parametrize("with_changes", [False, True])
@@ -129,7 +130,7 @@ def test_what_is_moved_aside_is_still_there(tmp_path: Path) -> None:
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints/step_00000001.pt").write_text(str(i))
         (tmp_path / "notes.txt").write_text("mine")
-        aside = run_paths_module.move_aside(tmp_path)
+        aside = move_aside(tmp_path)
         assert aside is not None and aside.parent == tmp_path / "previous"
         contents.add((aside / "checkpoints/step_00000001.pt").read_text())
         assert not (tmp_path / "run.json").exists() and (tmp_path / "notes.txt").read_text() == "mine"
@@ -138,7 +139,7 @@ def test_what_is_moved_aside_is_still_there(tmp_path: Path) -> None:
 
 
 def test_nothing_is_moved_aside_where_there_is_nothing(tmp_path: Path) -> None:
-    assert run_paths_module.move_aside(tmp_path / "new") is None and not (tmp_path / "new").exists()
+    assert move_aside(tmp_path / "new") is None and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,33 +158,33 @@ def test_fresh_acts_once_a_launch(
     monkeypatch.setenv(variable, first)
     write_run(tmp_path)
     monkeypatch.setenv(variable, again)
-    assert resume.is_fresh_start(tmp_path, asked=True) == acts
+    assert is_fresh_start(tmp_path, asked=True) == acts
 
 
 def test_torchruns_nameless_launches_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     write_run(tmp_path, launch_id=f"none-{os.getppid() + 1}")
-    assert resume.is_fresh_start(tmp_path, asked=True)
+    assert is_fresh_start(tmp_path, asked=True)
 
 
 def test_without_fresh_a_run_goes_on(tmp_path: Path) -> None:
     write_run(tmp_path, launch_id="an earlier one")
-    assert not resume.is_fresh_start(tmp_path, asked=False)
+    assert not is_fresh_start(tmp_path, asked=False)
 
 
 def test_a_launch_id_is_handed_to_restarts() -> None:
-    assert run_info.launch_id() == run_info.launch_id() == os.environ["TACOTRON2_LAUNCH_ID"]
+    assert launch_id() == launch_id() == os.environ["TACOTRON2_LAUNCH_ID"]
 
 
 def test_a_damaged_run_json_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json is damaged"):
-        run_info.read_run_info(tmp_path)
+        read_run_info(tmp_path)
 
 
 def test_attempts_are_counted(tmp_path: Path) -> None:
     hp = create_hparams()
-    attempts = [run_info.write_run_info(tmp_path, hp, data="x", fingerprint="f", mel={}) for _ in range(3)]
+    attempts = [write_run_info(tmp_path, hp, data="x", fingerprint="f", mel={}) for _ in range(3)]
     assert attempts == [1, 2, 3]
     again = resolve_hparams(hparams_file=tmp_path / "hparams.yaml").hparams
     assert again == hp
@@ -202,7 +203,7 @@ def test_attempts_are_counted(tmp_path: Path) -> None:
         ("training_files=data/dataset/train.csv", None, None, False),  # named, be it with the default's value
         ("", "data/dataset/train.csv", None, False),
         ("", "data/dataset/val.csv", None, False),
-        ("", None, run_paths_module.DEMO, True),
+        ("", None, DEMO, True),
         ("", None, "data/dataset/train.csv", False),  # the run's own data has gone: an error, not other data
     ],
 )
@@ -221,7 +222,7 @@ def test_the_demo_stands_in_only_where_nothing_is_configured(
     if before:
         write_run(tmp_path / "run", data=before)
     settings = resolve_hparams(overrides=overrides or None)
-    assert resume.is_demo_wanted(settings, tmp_path / "run") == wanted
+    assert is_demo_wanted(settings, tmp_path / "run") == wanted
 
 
 # ---- going on, end to end
@@ -232,7 +233,7 @@ QUIET = "save_attention_plots=False,tensorboard_logging=False"
 
 def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
     """One launch without the command line. -> the step it reached."""
-    paths = run_paths_module.RunPaths(directory, directory / "logs", True)
+    paths = RunPaths(directory, directory / "logs", True)
     trainer, log = build(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
     try:
         assert fit(trainer, paths) == 0
@@ -304,5 +305,5 @@ def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
 
 
 def test_a_database_s_password_stays_out_of_what_is_written() -> None:
-    assert run_info.without_password("postgresql://anna:secret@host/db") == "postgresql://***@host/db"
-    assert run_info.without_password("batch_size=2 http://host/a") == "batch_size=2 http://host/a"
+    assert without_password("postgresql://anna:secret@host/db") == "postgresql://***@host/db"
+    assert without_password("batch_size=2 http://host/a") == "batch_size=2 http://host/a"

@@ -11,7 +11,7 @@ from corpus.batch_plan import BatchPlan
 from data_utils import plan_batches
 from hparams import HParams
 from support.runs import assert_same_run, resumed, trained, trainer_of
-from trainer import Limits
+from training.trainer import Limits
 
 SPEAKERS = ["a"] * 80 + ["b"] * 15 + [None] * 5
 LENGTHS = [(10, 20 + 4 * (i % 40)) for i in range(100)]

@@ -15,7 +15,7 @@ from hparams import HParams
 from support.checkpoints import made, saver_of
 from support.limits import disk_that_takes, memory_room
 from support.runs import assert_same, logs_are_closed, trainer_of, weights_of
-from trainer import Limits
+from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]

@@ -5,7 +5,8 @@ from math import inf
 import pytest
 
 from hparams import create_hparams
-from schedule import Progress, learning_rate
+from training.progress import Progress
+from training.schedules import learning_rate
 
 
 def judged(progress: Progress, scores: list[tuple[int, float, float]], settings: str) -> Progress:

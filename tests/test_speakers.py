@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import composition
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
@@ -25,9 +24,11 @@ from speech.evaluation import judge
 from speech.voice import Speaker
 from support.corpora import TINY, write_corpus
 from text.symbols import symbols
-from trainer import Limits, Trainer
-from validation import references_of
-from voices import voice_of
+from training.options import Options
+from training.resume import own_checkpoint
+from training.trainer import Limits, Trainer
+from training.validation import references_of
+from training.voice_info import voice_of
 
 CPU = torch.device("cpu")
 Lists = Callable[..., HParams]
@@ -227,9 +228,9 @@ def test_going_on_with_other_speakers_is_refused(lists: Lists, tmp_path: Path) -
     hp = lists()
     directory = trained(hp, tmp_path / "run", 1).directory
     other = replace(load_corpus(hp), speakers=("anna", "carl"))
-    options = composition.Options(output=directory, resume_with_changes=True)
+    options = Options(output=directory, resume_with_changes=True)
     with pytest.raises(UserError, match=r"of other speakers \(anna, bert there, anna, carl in the filelists\)"):
-        composition.own_checkpoint(directory, hp, other, options)
+        own_checkpoint(directory, hp, other, options)
 
 
 def test_an_older_checkpoint_names_nobody(lists: Lists, tmp_path: Path) -> None:

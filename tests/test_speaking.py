@@ -17,7 +17,7 @@ from model import Decoder, Tacotron2
 from speech.evaluation import judge
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
-from voices import voice_of
+from training.voice_info import voice_of
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ import train
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
-from composition import Options, start_from
 from data_utils import load_corpus
 from hparams import create_hparams
 from model import Tacotron2
 from run_directory.metrics_log import read_metrics
 from support.commands import run
 from support.corpora import TINY, write_corpus
+from training.options import Options
+from training.resume import start_from
 
 NAMES = ("anna", "bert")
 STYLE = "use_gst=True,ref_enc_filters=[4,4],token_embedding_size=8,token_num=3,num_heads=2,max_decoder_steps=30"
@@ -92,7 +93,7 @@ def test_what_cannot_be_is_refused(
 def test_a_plain_voice_has_neither_style_nor_speakers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus_folder: Path
 ) -> None:
-    from voices import voice_of
+    from training.voice_info import voice_of
 
     data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
     hp = create_hparams(f"{TINY},{data},dataset_path={corpus_folder}")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-import composition
 from hparams import HParams, create_hparams
-from run_directory.metrics_log import Queued
+from monitoring import telegram
+from monitoring.observer import Queued
+from monitoring.setup import observers, telegram_observers
+from monitoring.telegram import Account, TelegramObserver, account_from
 from run_directory.records import Event, Record
-from smart_tuner.monitors import telegram
-from smart_tuner.monitors.telegram import Account, TelegramObserver, account_from
 from support.observed_run import STARTED, run_info, step, validation
 from support.telegram_server import BROKEN, OK, TOKEN, UNAUTHORISED, TelegramServer, too_many
 
@@ -236,7 +236,7 @@ def test_hyperparameters_reach_the_observer(monkeypatch: pytest.MonkeyPatch, tin
     """telegram_monitoring, telegram_notification_interval and telegram_language."""
 
     def watchers(overrides: str) -> list[dict[str, object]]:
-        every_one = composition.telegram_observers(create_hparams(overrides))
+        every_one = telegram_observers(create_hparams(overrides))
         return [vars(watcher.observer) for watcher in every_one if isinstance(watcher, Queued)]
 
     monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
@@ -244,5 +244,5 @@ def test_hyperparameters_reach_the_observer(monkeypatch: pytest.MonkeyPatch, tin
     (watcher,) = watchers("telegram_notification_interval=7,telegram_language=ru")
     assert watcher["_every"] == 7 and watcher["_language"] == "ru"
     for is_on in (False, True):
-        queued = [w for w in composition.observers(tiny(f"telegram_monitoring={is_on}")) if isinstance(w, Queued)]
+        queued = [w for w in observers(tiny(f"telegram_monitoring={is_on}")) if isinstance(w, Queued)]
         assert ("TelegramObserver" in {type(watcher.observer).__name__ for watcher in queued}) is is_on

@@ -17,7 +17,6 @@ from torch import Tensor
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from corpus.loader import make_loader
-from healing import Diverged
 from hparams import HParams
 from model import Tacotron2
 from run_directory.metrics_log import read_jsonl, read_metrics
@@ -35,7 +34,8 @@ from support.runs import (
     trainer_of,
     weights_of,
 )
-from trainer import Limits, StopRequest
+from training.fault_handling import Diverged
+from training.trainer import Limits, StopRequest
 
 Tiny = Callable[..., HParams]
 
@@ -192,7 +192,7 @@ def test_a_validation_that_memory_does_not_suffice_for_is_told_and_what_was_trai
         torch.empty(10**15)
 
     plain = trained(tiny(), tmp_path / "plain", 4)
-    monkeypatch.setattr("trainer.validate", greedy)
+    monkeypatch.setattr("training.trainer.validate", greedy)
     trainer = trained(tiny("validate_interval=2"), tmp_path / "greedy", 4)
     assert [event.step for event in trainer.events("not_validated")] == [2, 4] and trainer.model.training
     assert_same(weights_of(plain), weights_of(trainer))

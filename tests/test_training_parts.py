@@ -14,7 +14,7 @@ from hparams import HParams
 from model import Tacotron2, without_training_parts
 from speech.voice import Speaker
 from support.runs import trained
-from voices import voice_of
+from training.voice_info import voice_of
 
 Tiny = Callable[..., HParams]
 BOTH = "use_mmi=True,use_ddc=True"

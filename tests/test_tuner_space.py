@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from compatibility import check_narrowed
 from hparams import preset_names, resolve_hparams
+from smart_tuner.config_check import check_narrowed
 from smart_tuner.optimization_engine import checked_space
 from smart_tuner.search_space import Choices, Interval, acts, first_trial, search_space
 from smart_tuner.settings import Layers

@@ -15,7 +15,7 @@ from data_utils import load_corpus, plan_batches
 from hparams import HParams
 from speech.decoding import ignored_symbols, log_mel, symbols_of
 from support.runs import CPU, model_of, validated
-from validation import teacher_forced_losses
+from training.validation import teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 

@@ -24,12 +24,12 @@ from loss_function import tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import DecodeLimits, Tacotron2
 from modules.stopping import StopWatch
-from recovery import StepLimits
-from stepper import Stepper
+from recovery.ladder import StepLimits
 from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from support.paths import REPOSITORY
 from support.tape import taped
+from training.train_step import Stepper
 
 CPU = torch.device("cpu")
 VALUES = torch.tensor([3.0, 1.0, 2.0])
@@ -39,7 +39,7 @@ IS_BIG = VALUES > 1.5
 @pytest.fixture
 def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is recorded there is taped here; recordings of other tests are not used."""
-    for module in ("model", "losses.mmi", "stepper", "kernels.inference", "kernels.decoder_steps"):
+    for module in ("model", "losses.mmi", "training.train_step", "kernels.inference", "kernels.decoder_steps"):
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
     for module in ("kernels.chunked_steps", "kernels.inference"):
         monkeypatch.setattr(f"{module}.recorded", taped)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import composition
 from campaigns.table import Place
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from run_directory.records import Event, Record
 from support.runs import assert_same
-from trainer import Trainer
+from training import session
+from training.trainer import Trainer
 
 SAVE_EVERY = 5
 SAVE_CALLS = 10  # system calls of one save, with pointers, manifest and what is pruned
@@ -107,7 +107,7 @@ class Ledger:
                 if isinstance(record, Event) and record.kind == "saved":
                     values[2].value = record.step
 
-        composition.Trainer = Followed  # type: ignore[misc]
+        session.Trainer = Followed  # type: ignore[misc]
 
     def begin_at(self, step: int) -> None:
         self.reached.value = self.begun.value = self.told.value = step

@@ -12,16 +12,16 @@ from typing import Any
 from campaigns.table import Place, Row
 from checkpointing import directory as checkpoint_dir
 from checkpointing.background_writer import Saver
-from composition import with_demo_files
 from corpus.batch import Batch
-from healing import Healing
 from hparams import resolve_hparams
-from recovery import Ladder
-from stepper import Stepper, StepResult
+from recovery.ladder import Ladder
 from support.corpora import tiny_settings
 from support.paths import REPOSITORY
 from support.runs import trained, trainer_of
-from trainer import Limits, Trainer
+from training.corpus_setup import with_demo_files
+from training.fault_handling import Healing
+from training.train_step import Stepper, StepResult
+from training.trainer import Limits, Trainer
 
 INTERVALS = 2  # between saves, of the demo preset
 FULL_SIZE_CHECKPOINTS = 3

@@ -17,7 +17,7 @@ from run_directory.metrics_log import read_jsonl
 from support import faults as faults_module
 from support.limits import memory_room
 from support.runs import poisoned, trained, trainer_of
-from trainer import Limits
+from training.trainer import Limits
 
 TOLD = ("skipped", "tightened", "rollback", "gave_up", "out_of_memory")
 ROOMS_MIB = (80, 40, 30, 24, 18, 12, 8, 4)

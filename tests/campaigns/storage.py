@@ -14,7 +14,7 @@ from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from support.paths import REPOSITORY
 from support.runs import assert_same, resumed, trained, trainer_of
-from trainer import Limits
+from training.trainer import Limits
 
 DAMAGES, FULL_DISKS = 1000, 20
 

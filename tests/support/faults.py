@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
-from stepper import Stepper
-from trainer import Trainer
+from training.train_step import Stepper
+from training.trainer import Trainer
 
 OFTEN = "iters_per_checkpoint=5,epochs=100"
 

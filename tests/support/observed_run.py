@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hparams import create_hparams
-from run_directory.metrics_log import RunInfo
+from monitoring.observer import RunInfo
 from run_directory.records import EvalRecord, Sample, StepRecord
 
 STARTED = {"parameters": 28_193_153, "device": "cpu", "training": 720, "validation": 20, "batches": 15}

@@ -7,23 +7,26 @@ from pathlib import Path
 
 import torch
 
-import composition
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError
 from common.log import LOG
-from composition import Options
 from corpus.loader import make_loader
 from data_utils import load_corpus, plan_batches
 from hparams import HParams, Resolved, field_names
-from loss_function import guide_weight, tacotron2_loss
+from loss_function import tacotron2_loss
 from model import Tacotron2
-from run_directory.metrics_log import Queued
-from schedule import Progress, learning_rate, teacher_forcing_ratio
+from monitoring.observer import Queued
+from monitoring.setup import observers
 from speech.decoding import Reference, speak
 from support.corpora import write_corpus
 from support.runs import model_of, trained, validated, weights_of
-from voices import decode_limits, voice_of
+from training import session
+from training.options import Options
+from training.progress import Progress
+from training.resume import start_from
+from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
+from training.voice_info import decode_limits, voice_of
 
 CPU = torch.device("cpu")
 Observed = object
@@ -168,7 +171,7 @@ def sounds(hp: HParams, folder: Path) -> Observed:
 
 def watchers(hp: HParams, folder: Path) -> Observed:
     """Who would watch a run, and with which settings. Never started, so there is nothing to close."""
-    watching = [watcher.observer for watcher in composition.observers(hp) if isinstance(watcher, Queued)]
+    watching = [watcher.observer for watcher in observers(hp) if isinstance(watcher, Queued)]
     return [(type(watcher).__name__, vars(watcher)) for watcher in watching]
 
 
@@ -177,7 +180,7 @@ def warm_start(hp: HParams, folder: Path) -> Observed:
     torch.manual_seed(77)
     path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
     model = model_of(hp)
-    composition.start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
+    start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
     return [t.double().sum().item() for t in model.state_dict().values()]
 
 
@@ -190,7 +193,7 @@ def launches(hp: HParams, folder: Path) -> Observed:
         for _ in range(2):
             os.environ.pop("TACOTRON2_LAUNCH_ID", None)
             settings = Resolved(hp, dict.fromkeys(field_names(), "--hparams"), {})
-            composition.train(settings, Options(output=folder / "o", logs=folder / "l", max_steps=1))
+            session.train(settings, Options(output=folder / "o", logs=folder / "l", max_steps=1))
         return cudnn.enabled, cudnn.benchmark, (folder / "o/previous").exists()
     finally:
         cudnn.enabled, cudnn.benchmark = before

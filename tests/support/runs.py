@@ -22,14 +22,10 @@ from hparams import HParams
 from model import Tacotron2
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record, StepRecord
-from stepper import Stepper
-from trainer import Limits, Trainer
-from validation import (
-    Validated,
-    references_of,
-    validate,
-)
-from voices import decode_limits
+from training.train_step import Stepper
+from training.trainer import Limits, Trainer
+from training.validation import Validated, references_of, validate
+from training.voice_info import decode_limits
 
 _open_logs: list[RunLog] = []
 

@@ -10,7 +10,7 @@ from checkpointing.checkpoint_file import Checkpoint
 from data_utils import Corpus
 from hparams import HParams
 from model import Tacotron2
-from voices import voice_of
+from training.voice_info import voice_of
 
 Tiny = Callable[..., HParams]
 

@@ -8,9 +8,10 @@ import numpy as np
 import yaml
 
 from hparams import create_hparams
-from run_directory.metrics_log import RunInfo, RunLog
+from monitoring.observer import RunInfo
+from monitoring.sample_files import SampleFiles
+from run_directory.metrics_log import RunLog
 from run_directory.records import EvalRecord, Event, Sample, StepRecord
-from sample_files import SampleFiles
 
 RATE = 8000
 

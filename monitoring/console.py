@@ -1,57 +1,17 @@
 """What a person sees while training: a bar with ETA on a terminal, plain lines elsewhere, and `train.log`."""
 
 import logging
-import sys
 import time
-from collections.abc import Callable
 from math import nan
-from pathlib import Path
 
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from common.durations import Pace, duration
+from common.durations import Pace
 from common.log import LOG
-from run_directory.metrics_log import RunInfo
+from monitoring.logging_setup import CONSOLE
+from monitoring.observer import RunInfo
+from monitoring.progress_bar import PLAIN_EVERY_S
 from run_directory.records import URGENT_KINDS, EvalRecord, Event, Record, StepRecord
-
-PLAIN_EVERY_S = 10.0  # between lines about steps where there is no terminal
-QUIET_EVENTS = frozenset({"saved"})  # in events.jsonl and train.log, not on the console
-
-CONSOLE = Console(stderr=True)
-
-
-def configure_logging(log_directory: Path | None = None) -> None:
-    """Messages to the console (through rich, so that they don't tear the bar) and to `train.log`."""
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
-    for old in list(LOG.handlers):
-        LOG.removeHandler(old)
-        old.close()
-    shown: logging.Handler
-    if CONSOLE.is_terminal:
-        shown = RichHandler(console=CONSOLE, show_path=False, show_level=False, markup=False, highlighter=None)
-    else:
-        shown = logging.StreamHandler(sys.stderr)
-    shown.addFilter(lambda record: getattr(record, "kind", "") not in QUIET_EVENTS)
-    LOG.addHandler(shown)
-    if log_directory is not None:
-        log_directory.mkdir(parents=True, exist_ok=True)
-        file = LogFile(log_directory / "train.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(file)
-
-
-class LogFile(logging.FileHandler):
-    """A full disk costs it lines, which is said once, and not the console a traceback for each of them."""
-
-    is_refused = False
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self.is_refused:
-            self.is_refused = True
-            LOG.warning("%s can't be written: it lacks lines from here on, until there is room", self.baseFilename)
 
 
 class ConsoleObserver:
@@ -131,33 +91,3 @@ class ConsoleObserver:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-def counted_progress(label: str) -> Callable[[int, int], None]:
-    """A `progress(done, total)` callback that shows a bar with ETA on a terminal, or a line every few seconds."""
-    bar = Progress(
-        TextColumn(label),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[eta]} left"),
-        console=CONSOLE,
-        transient=True,
-    )
-    task = bar.add_task("", total=None, eta="?")
-    began = time.monotonic()
-    spoke_at = [began]
-
-    def show(done: int, total: int) -> None:
-        now = time.monotonic()
-        eta = duration((now - began) / done * (total - done)) if done else "?"
-        if CONSOLE.is_terminal:
-            if not bar.live.is_started:
-                bar.start()
-            bar.update(task, total=total, completed=done, eta=eta)
-            if done >= total:
-                bar.stop()
-        elif now - spoke_at[0] >= PLAIN_EVERY_S or done == total:
-            spoke_at[0] = now
-            LOG.info("%s %d/%d eta=%s", label, done, total, eta)
-
-    return show

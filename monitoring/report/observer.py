@@ -5,8 +5,8 @@ from pathlib import Path
 
 from common.log import LOG
 from common.translations import Language
-from report.page import NAME, write_report
-from run_directory.metrics_log import RunInfo
+from monitoring.observer import RunInfo
+from monitoring.report.page import NAME, write_report
 from run_directory.records import Record
 
 MOST_SHARE = 0.01  # of a core

@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from data_utils import Corpus
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from losses.auxiliary import auxiliary_parts
+from losses.mmi import ctc_targets
 from model import DecodeLimits, Outputs, Tacotron2, decoder_steps
-from modules.mmi_recognizer import reading_error
 from run_directory.records import Sample
 from speech import metrics
 from speech.decoding import Reference, assess, ignored_symbols, sample_of, speak, symbols_of
+from speech.metrics import edit_distance
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
 VOCODED_TEXTS = 3  # as many as a person listens to
@@ -152,3 +154,18 @@ def references_of(corpus: Corpus) -> list[Reference]:
     dataset = corpus.validation
     chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
     return [Reference(text, item.text.tolist(), item.mel.numpy(), item.speaker) for text, item in chosen]
+
+
+def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> float:
+    """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
+
+    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
+    """
+    blank = log_probs.size(2) - 1
+    targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, blank))
+    paths = log_probs.argmax(2).t().tolist()  # [B][T_dec]
+    shares = []
+    for path, n, target, length in zip(paths, steps.tolist(), targets, lengths, strict=True):
+        heard = [symbol for symbol, _ in groupby(path[:n]) if symbol != blank]
+        shares.append(edit_distance(heard, target[:length]) / max(length, 1))
+    return sum(shares) / len(shares)

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import plots
 from audio.recordings import write_wav
 from common.files import write_atomic
-from run_directory.metrics_log import RunInfo
+from monitoring import plots
+from monitoring.observer import RunInfo
 from run_directory.records import EvalRecord, Record, Sample
 
 DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of different steps compare

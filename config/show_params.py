@@ -4,24 +4,15 @@
 exit code 1 if they say something else.
 """
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
-from common.translations import Language, messages
-from hparams import Resolved, field_info, field_names, preset_names, read_help, resolve_hparams
+from common.translations import Language
+from hparams import Resolved, field_info, field_names, read_help
 from tools import format_value
 
 Format = Literal["text", "md", "json"]
 TEXT_COLUMNS = ("name", "value", "default", "origin", "unit", "range", "help")
-ROOT = Path(__file__).parent
-DOCUMENTS: dict[Language, Path] = {
-    "en": ROOT / "docs" / "hyperparameters.md",
-    "ru": ROOT / "docs" / "hyperparameters.ru.md",
-}
 TABLE_COLUMNS = ("name", "type", "value", "default", "origin", "unit", "range", "aliases", "help")
 
 
@@ -80,56 +71,3 @@ def _aligned(rows: list[list[str]]) -> str:
 def _markdown(rows: list[list[str]]) -> str:
     escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [escaped[0], ["---"] * len(rows[0]), *escaped[1:]])
-
-
-# ---- documents
-
-
-def document(language: Language) -> str:
-    """The reference of all hyperparameters and presets as Markdown."""
-    texts = messages("documents", language)
-    parts = [
-        texts["title"],
-        texts["intro"].format(n=len(field_names())),
-        texts["affects"],
-        _markdown([texts["columns"].split("|"), *_declarations(language, yes=texts["mutable"])]),
-        texts["presets"],
-        _markdown([texts["preset_columns"].split("|"), *_presets()]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _declarations(language: Language, *, yes: str) -> list[list[str]]:
-    rows = []
-    for name, facts in describe_params(resolve_hparams(), language=language).items():
-        spec = field_info(name)
-        cells = [_cell(column, facts[column]) for column in ("type", "default", "unit", "range", "aliases")]
-        rows.append([f"`{name}`", *cells, spec.affects, yes if spec.mutable else "", str(facts["help"])])
-    return rows
-
-
-def _presets() -> list[list[str]]:
-    rows = []
-    for preset in preset_names():
-        resolved = resolve_hparams(preset=preset)
-        values = resolved.hparams.canonical()
-        changed = [f"{n}={format_value(values[n])}" for n, origin in resolved.origins.items() if origin != "default"]
-        rows.append([f"`{preset}`", " ".join(f"`{text}`" for text in changed)])
-    return rows
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(description="The documents of the hyperparameters.", allow_abbrev=False)
-    asked = p.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--write", action="store_true", help="write docs/hyperparameters.md and .ru.md")
-    asked.add_argument("--check", action="store_true", help="exit code 1 if they differ from the declarations")
-    args = p.parse_args(argv)
-    if args.write:
-        for language, path in DOCUMENTS.items():
-            path.write_text(document(language), encoding="utf-8")
-        return 0
-    return int(any(path.read_text(encoding="utf-8") != document(language) for language, path in DOCUMENTS.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from common.files import refusals_explained
     from common.translations import language_of
-    from report.page import write_report
+    from monitoring.report.page import write_report
 
     language = language_of(os.environ) if args.language == "auto" else args.language
     try:

@@ -11,12 +11,12 @@ from typing import Any
 
 from common.errors import UserError
 from common.translations import Language, messages
+from config.source_scan import names_read, program_files, texts_found
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
 from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
-from source_checks import names_read, program_files, texts_found
 from tools import convert, format_overrides, format_value, read_yaml_layer
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN_KINDS = ("unknown_name", "unknown_name_far")
 
 

@@ -11,7 +11,7 @@ from corpus.batch import Batch
 from corpus.mel_statistics import MelStats, to_log_mel_units
 from parallel.process_group import Group
 from run_directory.records import StepRecord
-from stepper import SeenStep
+from training.train_step import SeenStep
 
 
 @dataclass

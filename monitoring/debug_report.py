@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from common.files import write_atomic
-from run_directory.metrics_log import RunInfo
+from monitoring.hints import hints_of
+from monitoring.observer import RunInfo
 from run_directory.records import EvalRecord, Event, Record, StepRecord
-from smart_tuner.monitors.hints import hints_of
 
 KEPT = 20  # reports
 SHOWN_EVENTS = 5

@@ -16,11 +16,11 @@ from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from common.errors import NothingToRecover, UserError
 from common.files import write_atomic
-from diagnosis import Diagnosis
 from hparams import create_hparams
+from recovery.diagnosis import Diagnosis
 from run_directory.reader import number, read_run
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 PROPOSAL = "recovery_hparams.yaml"
 # switches of the dead command that the proposal replaces; those of the second group have a value
 DROPPED = ("--fresh", "--warm-start", "--resume-with-changes")

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from statistics import mean
 from typing import Literal
 
-from diagnosis import state_of, unusual_silence_s
+from recovery.diagnosis import state_of, unusual_silence_s
 from run_directory.reader import Record, Run, number
 from run_directory.records import URGENT_KINDS
 

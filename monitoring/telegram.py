@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import yaml
 
-import plots
 from common.durations import Pace, duration
 from common.log import LOG
 from common.translations import language_of
-from run_directory.metrics_log import ObserverOff, RunInfo
+from monitoring import plots
+from monitoring.observer import ObserverOff, RunInfo
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from run_directory.run_info import read_run_info
 

@@ -14,14 +14,14 @@ from data_utils import Corpus
 from hparams import HParams
 from kernels.chunked_steps import chunk_of
 from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
-from loss_function import LossTerms, guide_weight, tacotron2_loss
+from loss_function import LossTerms, tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
 from parallel.process_group import ALONE, Group
-from precision import Precision
-from recovery import Fault, StepLimits
+from recovery.ladder import Fault, StepLimits
 from run_directory.records import Event
-from schedule import learning_rate, teacher_forcing_ratio
+from training.mixed_precision import Precision
+from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import plots
 from audio.recordings import write_wav
 from common.files import write_atomic
 from common.log import LOG
-from run_directory.metrics_log import RunInfo, read_metrics
+from monitoring import plots
+from monitoring.observer import RunInfo
+from monitoring.sample_files import Drawn
+from monitoring.scalars import scalars_of
+from run_directory.metrics_log import read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from run_directory.run_info import read_run_info, without_password
-from sample_files import Drawn
-from smart_tuner.monitors.scalars import scalars_of
 
 FLUSH_EVERY_S = 20.0  # one delivery costs the interpreter, which training shares, some ten milliseconds
 RETRY_EVERY_S = 300.0  # after a failure

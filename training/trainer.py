@@ -18,19 +18,20 @@ from common.step_schedule import Reduction
 from corpus.batch import Batch
 from corpus.loader import loader_workers, make_loader
 from data_utils import Corpus, plan_batches
-from healing import Diverged, Healing
 from hparams import HParams
-from interval import Interval
 from model import Tacotron2
-from module_norms import module_norms
+from monitoring.observer import Observer
 from parallel.process_group import ALONE, Group
-from recovery import Position
-from run_directory.metrics_log import Observer, RunLog
+from recovery.ladder import Position
+from run_directory.metrics_log import RunLog
 from run_directory.records import EvalRecord, Event, Record
-from schedule import Progress
-from stepper import Stepper, StepResult
-from validation import references_of, validate
-from voices import decode_limits, voice_of
+from training.fault_handling import Diverged, Healing
+from training.module_norms import module_norms
+from training.progress import Progress
+from training.step_statistics import Interval
+from training.train_step import Stepper, StepResult
+from training.validation import references_of, validate
+from training.voice_info import decode_limits, voice_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
 

@@ -4,11 +4,11 @@ import errno
 import os
 import shutil
 
-import plots
-from run_directory.metrics_log import RunInfo
+from monitoring import plots
+from monitoring.observer import RunInfo
+from monitoring.sample_files import Drawn, figure_of
+from monitoring.scalars import scalars_of
 from run_directory.records import EvalRecord, Event, Record, StepRecord
-from sample_files import Drawn, figure_of
-from smart_tuner.monitors.scalars import scalars_of
 
 LOGGED_SAMPLES = 3
 LEAST_ROOM_BYTES = 2**22  # a validation writes a megabyte or two

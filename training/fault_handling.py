@@ -25,11 +25,12 @@ from config.hparams_diff import differences
 from corpus.batch import Batch
 from hparams import HParams, hparams_hash
 from parallel.process_group import ALONE, Group
-from recovery import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals, causes_and_advice
+from recovery.advice import causes_and_advice
+from recovery.ladder import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals
 from run_directory.reader import read_mapping
 from run_directory.records import Event
-from schedule import Progress
-from stepper import SeenStep, Stepper, StepResult
+from training.progress import Progress
+from training.train_step import SeenStep, Stepper, StepResult
 
 T = TypeVar("T")
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"
