@@ -5,13 +5,13 @@ and `make_loader` turn it into the batches of an epoch.
 """
 
 import hashlib
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import DataError
+from common.log import LOG
 from common.step_schedule import Reduction
 from corpus.batch import MelDataset
 from corpus.batch_plan import LEAST_FRAME_MULTIPLE, BatchPlan
@@ -22,8 +22,6 @@ from corpus.precomputed_mels import read_mel_files
 from corpus.speakers import speaker_names, speaker_rows, with_agreed_speakers
 from hparams import HParams
 from text import text_to_sequence
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
     """Validating on what was trained on says nothing; it is legal, as in a smoke test."""
     shared = {feature.sha256 for feature in train} & {feature.sha256 for feature in validation}
     if shared:
-        logger.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
+        LOG.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
 
 
 def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers: Sequence[str]) -> MelDataset:

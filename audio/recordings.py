@@ -4,7 +4,6 @@ The mel is the one NVIDIA/tacotron2 trains on, so that its checkpoints and vocod
 STFT, periodic Hann window, frames centred with reflected edges, Slaney filterbank, natural log with a floor of 1e-5.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ import soxr
 
 from common.errors import DataError
 from common.files import write_atomic
+from common.log import LOG
 from hparams import AudioParams
 
 INT16_FULL_SCALE = 32768.0
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def write_wav(path: Path, wav: np.ndarray, sampling_rate: int) -> None:
         raise DataError(f"{path} not written: the signal holds NaN or infinity; the model that made it has diverged")
     n_clipped = int(np.count_nonzero(np.abs(wav) > 1.0))
     if n_clipped:
-        logger.warning("path=%s clipped_samples=%d peak=%.3f", path, n_clipped, np.abs(wav).max())
+        LOG.warning("path=%s clipped_samples=%d peak=%.3f", path, n_clipped, np.abs(wav).max())
     # 32768 here as in reading, so that a recording read and written again keeps every bit
     pcm = np.clip(np.rint(wav * INT16_FULL_SCALE), -INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)
     # encoded in memory: libsndfile would report a full disk as something else

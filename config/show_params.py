@@ -1,7 +1,7 @@
 """Every hyperparameter with its value, where the value came from, and what is allowed: `--show-params` and documents.
 
-`python params_view.py --write` makes docs/hyperparameters.md and .ru.md anew from the declarations; `--check` ends with
-exit code 1 if they say something else.
+`python -m config.reference_docs --write` makes docs/hyperparameters.md and .ru.md anew from the declarations, `--check`
+ends with exit code 1 if they say something else.
 """
 
 import json

@@ -7,7 +7,6 @@
 Everything here may be deleted at any time and is made again.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from audio.mel import MelFingerprint, mel_spectrogram
 from audio.recordings import probe_audio, read_audio
 from common.cache_dir import cache_directory, cache_file
 from common.errors import DataError
+from common.log import LOG
 from common.threads import keep_for_this_thread
 from corpus.filelists import Problem, ProblemKind, Utterance
 from corpus.hash_index import HashIndex
@@ -33,7 +33,6 @@ MAX_WORKERS = 16  # decoding and hashing are bound by the disk beyond that
 # numpy reads a file's header by ast.literal_eval, of which CPython 3.11 can't do two at once in threads (SystemError)
 _READING_HEADER = Lock()
 
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -113,10 +112,10 @@ def build_features(
 
 def _log_what_was_done(made: FeatureSet, audio: AudioParams, folder: Path) -> None:
     if made.n_rebuilt:
-        logger.warning("features rebuilt_damaged=%d folder=%s", made.n_rebuilt, folder)
+        LOG.warning("features rebuilt_damaged=%d folder=%s", made.n_rebuilt, folder)
     if made.n_resampled:
-        logger.warning("features resampled=%d to_hz=%d", made.n_resampled, audio.sampling_rate)
-    logger.info("features total=%d built=%d folder=%s", len(made.features), made.n_built, folder)
+        LOG.warning("features resampled=%d to_hz=%d", made.n_resampled, audio.sampling_rate)
+    LOG.info("features total=%d built=%d folder=%s", len(made.features), made.n_built, folder)
 
 
 def _outcome(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "HashIndex") -> _Outcome:

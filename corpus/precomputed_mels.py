@@ -1,6 +1,5 @@
 """Mels that were made elsewhere: filelists that name `.npy` files [n_mels, T_mel], checked instead of computed."""
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import numpy as np
 
 from audio.mel import silence_log_mel
 from common.cache_dir import cache_directory
+from common.log import LOG
 from corpus.filelists import Problem, Utterance
 from corpus.hash_index import HashIndex
 from corpus.mel_cache import BadRecording, Feature, FeatureSet
 from hparams import MelShape
 
 FLOOR_TOLERANCE = 1e-3  # log-mel; float16 files round the floor by that much
-
-logger = logging.getLogger(__name__)
 
 
 def read_mel_files(
@@ -43,7 +41,7 @@ def read_mel_files(
             progress(done, len(utterances))
     index.write()
     if n_under_floor:
-        logger.warning(
+        LOG.warning(
             "mel_files under_floor=%d of=%d floor=%.3f: these are no natural logs of magnitudes floored at 1e-5; "
             "Griffin-Lim and vocoders will not fit them", n_under_floor, len(features), silence_log_mel(),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Losses beside Tacotron 2's own, off by default: MMI, double decoder consistency, monotonicity; and frame dropping.
+"""Losses beside Tacotron 2's own, off by default: MMI, double decoder consistency, monotonicity.
 
 All but MMI are means over the valid steps of the fine decoder, so that micro-batches weighted by theirs give the
 gradient of one large batch. MMI is a mean over utterances, and is weighted so.
@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
-from corpus.mean_frame import standardised_mean_frame
-from data_utils import Corpus
 from hparams import AuxiliaryParams, HParams
 from loss_function import LossTerms
 from losses.ddc import coarse_losses
@@ -17,7 +15,6 @@ from losses.mmi import adaptive_factor, mmi_loss
 from losses.monotonicity import monotonicity_loss
 from model import Outputs, Tacotron2, decoder_steps
 from parallel.process_group import agreed
-from training.frame_dropping import drop_frames
 
 
 def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int) -> dict[str, Tensor]:
@@ -36,19 +33,10 @@ def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: i
 class AuxiliaryLosses:
     """What a trainer adds to the loss, and the little that has to be remembered for it."""
 
-    def __init__(self, hp: HParams, corpus: Corpus, model: Tacotron2, device: torch.device) -> None:
+    def __init__(self, hp: HParams, model: Tacotron2, device: torch.device) -> None:
         self.hp, self.model = hp, model
         self.factor = torch.tensor(0.0 if hp.use_gaf else 1.0, device=device)  # of MMI
         self._measured_at: int | None = None
-        self.mean_frame: Tensor | None = None
-        if hp.drop_frame_rate > 0.0:
-            self.mean_frame = standardised_mean_frame(corpus.train.features, hp, corpus.stats).to(device)
-
-    def teacher(self, batch: Batch) -> Tensor:
-        """What the decoder is shown in training: the target, some frames of it dropped. [B, n_mels, T_mel]"""
-        if self.mean_frame is None:
-            return batch.mel
-        return drop_frames(batch.mel, batch.mel_lengths, self.mean_frame, self.hp.drop_frame_rate)
 
     def add(
         self,

@@ -12,7 +12,7 @@ from hparams import field_names, preset_names
 @pytest.mark.parametrize("language", DOCUMENTS)
 def test_the_document_says_what_the_declarations_say(language: show_params.Language) -> None:
     stored = DOCUMENTS[language].read_text(encoding="utf-8")
-    assert stored == document(language), "run `python params_view.py --write`"
+    assert stored == document(language), "run `python -m config.reference_docs --write`"
 
 
 @pytest.mark.parametrize("language", DOCUMENTS)

@@ -20,6 +20,7 @@ from model import Tacotron2, decoder_steps
 from parallel.process_group import ALONE, Group
 from recovery.ladder import Fault, StepLimits
 from run_directory.records import Event
+from training.frame_dropping import FrameDropper
 from training.mixed_precision import Precision
 from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
 
@@ -69,7 +70,8 @@ class Stepper:
         self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
     ) -> None:
         self.hp, self.model, self.device, self.group = hp, model, device, group
-        self.auxiliary = AuxiliaryLosses(hp, corpus, model, device)
+        self.auxiliary = AuxiliaryLosses(hp, model, device)
+        self.frame_dropper = FrameDropper(hp, corpus, device)
         self.precision = Precision(hp, device)
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
@@ -216,7 +218,7 @@ class Stepper:
                 batch.mel,
                 batch.mel_lengths,
                 speakers=batch.speakers,
-                teacher=self.auxiliary.teacher(batch),
+                teacher=self.frame_dropper.teacher_frames(batch),
                 p_teacher=teacher_forcing_ratio(step, self.hp),
             )
         terms = tacotron2_loss(

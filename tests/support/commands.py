@@ -26,7 +26,9 @@ TEXTS = ("Hello there.", "A small voice.", "One more line.", "The last of four."
 
 
 def command(script: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, str(REPOSITORY / script), *map(str, arguments)]
+    """A script of the root, or `-m package`, which must run in the root."""
+    called = [str(REPOSITORY / script)] if script.endswith(".py") else script.split()
+    return [sys.executable, *called, *map(str, arguments)]
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -38,6 +40,7 @@ def environment(cache: Path) -> dict[str, str]:
 def run(
     script: str, *arguments: str | Path, cwd: Path, cache: Path, timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
+    cwd = cwd if script.endswith(".py") else REPOSITORY
     return subprocess.run(
         command(script, *arguments), cwd=cwd, env=environment(cache), capture_output=True, text=True, timeout=timeout_s
     )

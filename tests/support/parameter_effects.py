@@ -211,7 +211,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "n_mel_channels": Seen(mels, "n_mel_channels=9"),
     "max_wav_value": Seen(mels, "max_wav_value=20000"),
     "sampling_rate": Seen(mels, "sampling_rate=10000"),
-    "resample": Elsewhere("test_audio.py::test_another_rate_is_an_error_when_resampling_is_off"),
+    "resample": Elsewhere("audio/test_mel.py::test_another_rate_is_an_error_when_resampling_is_off"),
     "filter_length": Seen(mels, "filter_length=512"),
     "hop_length": Seen(mels, "hop_length=64"),
     "win_length": Seen(mels, "win_length=200"),
@@ -220,20 +220,26 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     # text and data
     "text_cleaners": Seen(ids, "text_cleaners=[basic_cleaners]"),
     "dataset_path": Seen(named_from_the_root, "dataset_path=/"),
-    "training_files": Elsewhere("test_features.py::test_missing_filelists_are_named_with_where_the_paths_came_from"),
-    "validation_files": Elsewhere("test_features.py::test_missing_filelists_are_named_with_where_the_paths_came_from"),
+    "training_files": Elsewhere(
+        "corpus/test_mel_cache.py::test_missing_filelists_are_named_with_where_the_paths_came_from"
+    ),
+    "validation_files": Elsewhere(
+        "corpus/test_mel_cache.py::test_missing_filelists_are_named_with_where_the_paths_came_from"
+    ),
     "data_roots": Seen(strangers, "data_roots=[/]"),
     "load_mel_from_disk": Elsewhere(
-        "test_mel_files.py::test_mels_from_disk_train_to_the_same_bits_as_their_recordings"
+        "corpus/test_precomputed_mels.py::test_mels_from_disk_train_to_the_same_bits_as_their_recordings"
     ),
     "normalize_mel": Seen(mels, "normalize_mel=False"),
     "batch_size": Seen(batches, "batch_size=3"),
     "use_bucket_batching": Seen(batches, "use_bucket_batching=False"),
     "use_balanced_sampling": Seen(batches, "use_balanced_sampling=True"),
     "max_batch_frames": Seen(batches, "max_batch_frames=24"),
-    "num_workers": Elsewhere("test_trainer.py::test_resuming_with_loader_processes_is_bit_exact_too"),
+    "num_workers": Elsewhere("training/test_trainer.py::test_resuming_with_loader_processes_is_bit_exact_too"),
     # model
-    "n_symbols": Elsewhere("test_mmi.py::test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser"),
+    "n_symbols": Elsewhere(
+        "losses/test_mmi.py::test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser"
+    ),
     "symbols_embedding_dim": Seen(shapes, "symbols_embedding_dim=6"),
     "encoder_kernel_size": Seen(shapes, "encoder_kernel_size=5"),
     "encoder_n_convolutions": Seen(shapes, "encoder_n_convolutions=2"),
@@ -256,8 +262,12 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "use_forward_attention": Seen(loss, "use_forward_attention=True"),
     "use_attention_smoothing": Seen(loss, "use_attention_smoothing=True"),
     "attention_smoothing_factor": Seen(loss, "attention_smoothing_factor=0.5", "use_attention_smoothing=True"),
-    "use_memory_efficient_attention": Elsewhere("test_decoder_options.py::test_less_is_kept_for_the_backward_pass"),
-    "attention_chunk_size": Elsewhere("test_decoder_options.py::test_the_steps_are_computed_again_in_such_chunks"),
+    "use_memory_efficient_attention": Elsewhere(
+        "modules/test_decoder_loops.py::test_less_is_kept_for_the_backward_pass"
+    ),
+    "attention_chunk_size": Elsewhere(
+        "modules/test_decoder_loops.py::test_the_steps_are_computed_again_in_such_chunks"
+    ),
     "postnet_embedding_dim": Seen(shapes, "postnet_embedding_dim=6"),
     "postnet_kernel_size": Seen(shapes, "postnet_kernel_size=5"),
     "postnet_n_convolutions": Seen(shapes, "postnet_n_convolutions=3"),
@@ -303,11 +313,11 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "use_gaf": Seen(update, "use_gaf=False", "use_mmi=True"),
     "update_gaf_every_n_step": Seen(update, "update_gaf_every_n_step=1", "use_mmi=True,max_gaf=1e9"),
     "max_gaf": Seen(update, "max_gaf=1e-9", "use_mmi=True"),
-    "mmi_ignore_layers": Elsewhere("test_auxiliary_losses.py::test_ignore_mmi_layers_keeps_the_head_new"),
+    "mmi_ignore_layers": Elsewhere("losses/test_auxiliary.py::test_ignore_mmi_layers_keeps_the_head_new"),
     "ddc_loss_weight": Seen(update, "ddc_loss_weight=1", "use_ddc_loss=True"),
     "attention_alignment_loss_weight": Seen(update, "attention_alignment_loss_weight=1"),
     "drop_frame_rate": Seen(update, "drop_frame_rate=0.5"),
-    "global_mean_npy": Elsewhere("test_drop_frames.py::test_a_place_that_takes_no_file_is_named"),
+    "global_mean_npy": Elsewhere("corpus/test_mean_frame.py::test_a_place_that_takes_no_file_is_named"),
     # optimisation
     "learning_rate": Seen(rates, "learning_rate=0.01"),
     "warmup_steps": Seen(rates, "warmup_steps=200"),
@@ -316,23 +326,25 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "learning_rate_min": Seen(rates, "learning_rate_min=1e-6"),
     "anneal_start": Seen(rates, "anneal_start=50", "anneal_steps=200"),
     "anneal_steps": Seen(rates, "anneal_steps=200"),
-    "use_saved_learning_rate": Elsewhere("test_trainer.py::test_the_saved_learning_rate_is_taken_only_where_asked"),
+    "use_saved_learning_rate": Elsewhere(
+        "training/test_trainer.py::test_the_saved_learning_rate_is_taken_only_where_asked"
+    ),
     "weight_decay": Seen(update, "weight_decay=0.1"),
     "fp16_run": Seen(update, "fp16_run=True"),
     "amp_dtype": Seen(update, "amp_dtype=fp16", "fp16_run=True"),
-    "dynamic_loss_scaling": Elsewhere("test_precision.py::test_without_dynamic_scaling_the_scale_stays"),
-    "loss_scale_init": Elsewhere("test_precision.py::test_the_scale_starts_at_loss_scale_init"),
+    "dynamic_loss_scaling": Elsewhere("training/test_mixed_precision.py::test_without_dynamic_scaling_the_scale_stays"),
+    "loss_scale_init": Elsewhere("training/test_mixed_precision.py::test_the_scale_starts_at_loss_scale_init"),
     "loss_scale_factor": Elsewhere(
-        "test_precision.py::test_an_overflow_skips_the_step_and_cuts_the_scale_by_the_factor"
+        "training/test_mixed_precision.py::test_an_overflow_skips_the_step_and_cuts_the_scale_by_the_factor"
     ),
     "grad_clip_thresh": Seen(update, "grad_clip_thresh=1e-9"),  # Adam forgets any scale but that of its epsilon
     "gradient_accumulation_steps": Seen(update, "gradient_accumulation_steps=2"),
     # run
     "epochs": Seen(length, "epochs=2", "epochs=1"),
-    "iters_per_checkpoint": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
-    "save_interval": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
-    "validate_interval": Elsewhere("test_trainer.py::test_the_best_pointer_names_the_best_validation"),
-    "keep_checkpoints": Elsewhere("test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "iters_per_checkpoint": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "save_interval": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
+    "validate_interval": Elsewhere("training/test_trainer.py::test_the_best_pointer_names_the_best_validation"),
+    "keep_checkpoints": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "seed": Seen(batches, "seed=2"),
     "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
     "force_model_reinit": Seen(launches, "force_model_reinit=True", ALONE),
@@ -343,20 +355,26 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
     # recovery
     "emergency_restart_enabled": Elsewhere(
-        "test_healing.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"
+        "training/test_fault_handling.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"
     ),
     "max_restart_attempts": Elsewhere(
-        "test_healing.py::test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks"
+        "training/test_fault_handling.py::test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks"
     ),
-    "nan_detection_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
-    "gradient_explosion_threshold": Elsewhere("test_recovery.py::test_the_thresholds_are_those_of_the_settings"),
+    "nan_detection_threshold": Elsewhere("recovery/test_ladder.py::test_the_thresholds_are_those_of_the_settings"),
+    "gradient_explosion_threshold": Elsewhere("recovery/test_ladder.py::test_the_thresholds_are_those_of_the_settings"),
     # several processes
-    "distributed_run": Elsewhere("test_distributed.py::test_distributed_run_in_one_process_trains_alone_and_says_so"),
-    "dist_backend": Elsewhere("test_distributed.py::test_without_a_gpu_nccl_becomes_gloo_and_says_so"),
-    "dist_url": Elsewhere("test_distributed.py::test_processes_started_by_hand_meet_at_dist_url"),
-    "gradient_compression": Elsewhere("test_distributed.py::test_gradients_sent_as_bf16_are_the_same_to_three_digits"),
+    "distributed_run": Elsewhere(
+        "parallel/test_process_group.py::test_distributed_run_in_one_process_trains_alone_and_says_so"
+    ),
+    "dist_backend": Elsewhere("parallel/test_process_group.py::test_without_a_gpu_nccl_becomes_gloo_and_says_so"),
+    "dist_url": Elsewhere("parallel/test_process_group.py::test_processes_started_by_hand_meet_at_dist_url"),
+    "gradient_compression": Elsewhere(
+        "parallel/test_process_group.py::test_gradients_sent_as_bf16_are_the_same_to_three_digits"
+    ),
     # monitoring
-    "validation_attention_analysis": Elsewhere("test_validation.py::test_the_score_is_the_loss_without_free_running"),
+    "validation_attention_analysis": Elsewhere(
+        "training/test_validation.py::test_the_score_is_the_loss_without_free_running"
+    ),
     "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),
     "log_attention_weights": Seen(watchers, "log_attention_weights=False"),
     "log_alignment_metrics": Seen(watchers, "log_alignment_metrics=False"),
@@ -369,9 +387,9 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "mlflow_logging": Seen(watchers, "mlflow_logging=True"),
     "mlflow_experiment_name": Seen(watchers, "mlflow_experiment_name=mine", "mlflow_logging=True"),
     "mlflow_tracking_uri": Seen(watchers, "mlflow_tracking_uri=http://127.0.0.1:5000", "mlflow_logging=True"),
-    "telegram_monitoring": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
-    "telegram_notification_interval": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
-    "telegram_language": Elsewhere("test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "telegram_monitoring": Elsewhere("monitoring/test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "telegram_notification_interval": Elsewhere("monitoring/test_telegram.py::test_hyperparameters_reach_the_observer"),
+    "telegram_language": Elsewhere("monitoring/test_telegram.py::test_hyperparameters_reach_the_observer"),
     "debug_reporting": Seen(watchers, "debug_reporting=True"),
     "debug_report_interval": Seen(watchers, "debug_report_interval=7", "debug_reporting=True"),
 }

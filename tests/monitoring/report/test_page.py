@@ -373,7 +373,7 @@ def test_a_long_run_costs_little_time_and_space(tmp_path: Path) -> None:
 
 
 def test_the_report_needs_no_torch() -> None:
-    code = "import sys, run_report, report.observer; print('torch' in sys.modules)"
+    code = "import sys, monitoring.report.__main__, monitoring.report.observer; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -171,7 +171,9 @@ def test_a_field_declared_twice_is_found_across_classes(tmp_path: Path) -> None:
 
 
 def test_a_keyword_given_twice_is_reported_although_hparams_cannot_be_imported(tmp_path: Path) -> None:
-    for name in ("test_hparams_compatibility.py", "source_checks.py", "common/translations.py", "common/messages.yaml"):
+    needed = ("config/__init__.py", "config/source_scan.py", "common/translations.py", "common/messages.yaml")
+    for name in ("test_hparams_compatibility.py", "common/__init__.py", *needed):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
     (tmp_path / "hparams.py").write_text("x = dict(gate_threshold=0.5,\n    gate_threshold=0.6)\n")
     done = subprocess.run(

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,8 @@ from audio.mel import MelFingerprint, mel_spectrogram, silence_log_mel
 from audio.recordings import probe_audio, read_audio, trim_silence, write_wav
 from common.errors import DataError
 from hparams import AudioParams
+from support.paths import REPOSITORY, SHARED_DATA
 
-HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("TACOTRON2_TEST_DATA", HERE.parent.parent / "shared" / "data"))
 RATE = 22050
 DEFAULT = AudioParams()
 NARROW = AudioParams(
@@ -70,7 +68,7 @@ def voice_like(seconds: float = 1.0) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "params"), [("default", DEFAULT), ("narrow", NARROW)])
 def test_log_mel_equals_the_reference_implementation(name: str, params: AudioParams) -> None:
     # golden: TacotronSTFT of NVIDIA/tacotron2 (June 2020) on the same signal, run on librosa 0.11
-    golden = np.load(HERE / "golden" / "audio" / "log_mel.npz")[name]
+    golden = np.load(REPOSITORY / "tests" / "golden" / "audio" / "log_mel.npz")[name]
     log_mel = mel_spectrogram(torch.from_numpy(chirp_in_noise(params.sampling_rate)), params).numpy()
     assert log_mel.shape == golden.shape
     assert log_mel.dtype == np.float32
@@ -345,9 +343,9 @@ def test_griffin_lim_reaches_a_consistent_signal_with_the_same_mel() -> None:
 
 
 def test_griffin_lim_of_a_recording_has_the_mel_of_the_recording() -> None:
-    recordings = sorted((SHARED / "kathleen" / "wavs").glob("*.flac"))
+    recordings = sorted((SHARED_DATA / "kathleen" / "wavs").glob("*.flac"))
     if not recordings:
-        pytest.skip(f"no recordings under {SHARED / 'kathleen'} (set TACOTRON2_TEST_DATA)")
+        pytest.skip(f"no recordings under {SHARED_DATA / 'kathleen'} (set TACOTRON2_TEST_DATA)")
     log_mel = mel_spectrogram(torch.from_numpy(read_audio(recordings[0], DEFAULT)), DEFAULT)
     wav = griffin_lim(log_mel, DEFAULT)
     assert spectral_convergence_db(wav, mel_to_magnitude(log_mel, DEFAULT)) < -15

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from test_kernels import inputs_of, loss_of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
 from support.kernels import CASES, PACKED, Case, Inputs, Result, assert_equal, by_name, gradients
 from support.tape import Tape, taped
-from test_kernels import inputs_of, loss_of
 
 
 @pytest.fixture(autouse=True)

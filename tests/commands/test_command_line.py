@@ -13,7 +13,7 @@ import pytest
 
 from support.commands import TINY, assert_refused, command, environment, run, write_dataset
 
-COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "run_report.py", "multiproc.py")
+COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "-m monitoring.report", "multiproc.py")
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
@@ -234,7 +234,7 @@ def test_every_text_that_cannot_be_spoken_is_reported(trained: Path, tmp_path: P
 def test_a_training_leaves_its_report(trained: Path, tmp_path: Path, cache: Path) -> None:
     page = (trained / "output" / "report.html").read_text(encoding="utf-8")
     assert "ended: all steps done" in page and "<svg" in page
-    done = run("run_report.py", tmp_path, cwd=tmp_path, cache=cache)
+    done = run("-m monitoring.report", tmp_path, cwd=tmp_path, cache=cache)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path} is no run directory")
 
 
