@@ -238,7 +238,8 @@ class Decoder(nn.Module):
     def fully_forced(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """frames [T_dec, B, n_mels] -> features [T_dec, B, D + E] that both projections read, alignments as in loops.
 
-        Two loops that agree (tests/kernels/test_teacher_forced.py): the definition below, and a fast one with a backward of its own.
+        Two loops that agree (tests/kernels/test_teacher_forced.py): the definition below, and a fast one with its own
+        backward pass.
         """
         prenet_out = self.prenet(frames)  # [T_dec, B, prenet_dim]
         masks = self.hidden_masks(prenet_out)

@@ -1,4 +1,4 @@
-"""Writes report.html of a run: `python -m monitoring.report output`; training does so itself, once a minute and at its end."""
+"""Writes report.html of a run: `python -m monitoring.report output`. Training does so itself, once a minute."""
 
 import argparse
 import os
