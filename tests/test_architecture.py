@@ -297,3 +297,10 @@ def test_python_files_are_ascii() -> None:
         if not line.isascii()
     ]
     assert found == []
+
+
+def test_no_test_file_imports_another() -> None:
+    importing = re.compile(r"^\s*(?:from|import) (?:tests\.|test_(?!hparams_compatibility))", re.M)
+    found = [str(p.relative_to(REPOSITORY)) for p in repository_files() if is_test(p) and p.suffix == ".py"
+             and importing.search(p.read_text(encoding="utf-8"))]  # fmt: skip
+    assert found == []

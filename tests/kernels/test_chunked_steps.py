@@ -7,14 +7,13 @@ from functools import lru_cache
 
 import pytest
 import torch
-from test_kernels import inputs_of, loss_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import chunked_steps, matmul, teacher_forced
 from kernels.ctc import ctc_losses
 from kernels.teacher_forced import fast_teacher_forced
-from support.kernels import CASES, PACKED, Case, Inputs, Result, assert_equal, by_name, gradients
+from support.kernels import CASES, PACKED, Case, Inputs, Result, assert_equal, by_name, gradients, inputs_of, loss_of
 from support.tape import Tape, taped
 
 

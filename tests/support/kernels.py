@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hparams import create_hparams
 from kernels import native
 from kernels.teacher_forced import fast_teacher_forced
+from layers import dropout_mask
 from model import Decoder, Memory
 
 Result = tuple[Tensor, Tensor]
@@ -106,3 +108,39 @@ PACKED = Case(
 
 
 needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX-512")
+
+
+def inputs_of(case: Case) -> Inputs:
+    generator = torch.Generator().manual_seed(5)
+    torch.manual_seed(5)
+    hp = create_hparams(case.overrides)
+    decoder = Decoder(hp).to(case.dtype)
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=case.dtype).requires_grad_()
+
+    B, T_dec, T_text = case.B, case.T_dec, case.T_text
+    lengths = (T_text - 2 * torch.arange(B)).clamp(min=1)
+    memory = Memory(
+        values=leaf(B, T_text, hp.encoder_embedding_dim),
+        keys=leaf(B, T_text, hp.attention_dim),
+        padding=torch.arange(T_text)[None] >= lengths[:, None],
+    )
+    prenet_out = leaf(T_dec, B, hp.prenet_dim)
+    rates = (0.1, 0.3) if case.use_masks else (0.0, 0.0)
+    widths = (hp.attention_rnn_dim, hp.decoder_rnn_dim)
+    masks = [
+        dropout_mask((T_dec, B, width), rate, like=prenet_out.detach(), generator=generator)
+        for width, rate in zip(widths, rates, strict=True)
+    ]
+    return Inputs(decoder, prenet_out, memory, (masks[0], masks[1]))
+
+
+def loss_of(result: Result, *, use_features: bool = True, use_alignments: bool = True) -> Tensor:
+    """Weights every output by its own fixed random factor, so that no gradient cancels."""
+    generator = torch.Generator().manual_seed(9)
+    loss = result[0].new_zeros(())
+    for output, is_used in zip(result, (use_features, use_alignments), strict=True):
+        factors = torch.randn(output.shape, generator=generator, dtype=output.dtype)
+        loss = loss + (output * factors).sum() if is_used else loss
+    return loss
