@@ -78,7 +78,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--language", help="code such as en, ru, de; `python -m text languages` lists them (en)")
     add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (characters)")
-    add("--text-cleaners", "--text_cleaners", help="cleaners by name, with commas, instead of the language's normaliser")
+    add("--text-cleaners", "--text_cleaners", help="names with commas, instead of the language's normaliser")
     add("--symbol-set", "--symbol_set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
     add("--pronunciations", type=Path, help="file of word<TAB>reading that beats every dictionary")
 

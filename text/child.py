@@ -1,5 +1,6 @@
 """The parent's side of the helper processes in `text/children`: start, ask, end, and say what went wrong."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -50,7 +51,7 @@ class Child:
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         self._name = name
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by `_end`
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"text.children.{name}"],
             cwd=ROOT, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
@@ -110,10 +111,8 @@ def _end(process: "subprocess.Popen[bytes]", stderr: IO[bytes], owner: int) -> N
     if os.getpid() != owner:
         return
     assert process.stdin and process.stdout
-    try:
+    with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
-    except BrokenPipeError:
-        pass
     try:
         process.wait(timeout=END_S)
     except subprocess.TimeoutExpired:

@@ -20,14 +20,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from errors import DataError, UserError, report
+from text.arpabet import ipa_of
 from text.child import version_of
 from text.cleaners import named_cleaners
-from text.inspection import Inspected, described, described_counts, inspect
+from text.inspection import Inspected, described_counts, inspect, long_words
 from text.languages import Language, language_of
 from text.notes import Note, TextProblem
 from text.pronunciations import Pronunciation, Pronunciations, parsed, read_pronunciations
 from text.readers import (
-    TRANSLITERATING, EnglishPhonemes, EspeakPhonemes, Letters, LettersByCleaners, Reader, Russian, Spelling,
+    TRANSLITERATING,
+    EnglishPhonemes,
+    EspeakPhonemes,
+    Letters,
+    LettersByCleaners,
+    Reader,
+    Russian,
+    Spelling,
 )  # fmt: skip
 from text.symbol_sets import SymbolTable, corpus_table, is_silent, table_from
 from text.symbols import ARPABET, PHONEME_PREFIX
@@ -36,6 +44,7 @@ TextInput = Literal["characters", "phonemes"]
 TEXT_INPUTS: tuple[TextInput, ...] = ("characters", "phonemes")
 FORMAT = 1  # of `to_dict`, and of what is cached: raise it whenever a reading changes
 EXCERPT_LENGTH = 60  # enough of a text to find it by
+_ARPABET = frozenset(ARPABET)
 _BRACES = re.compile(r"\{([^{}]*[^{}\s][^{}]*)\}")  # braces around nothing, or unbalanced, are plain characters
 
 
@@ -90,8 +99,8 @@ class FrontEnd:
         if found:
             if corpus is None:
                 raise UserError(
-                    f"language={chosen.code} with text_input={text_input} takes its symbols from a corpus, and there is "
-                    "none; name a set or a file with symbol_set, or set text_input=phonemes"
+                    f"language={chosen.code} with text_input={text_input} takes its symbols from a corpus, and there "
+                    "is none; name a set or a file with symbol_set, or set text_input=phonemes"
                 )
             front_end = front_end.with_symbols_of(list(corpus))
         front_end.check()
@@ -144,15 +153,17 @@ class FrontEnd:
         if self.language.code == "ru":
             phonemes = self.text_input == "phonemes"
             if not phonemes and self.cleaners is not None and not TRANSLITERATING.isdisjoint(self.cleaners):
-                return LettersByCleaners(self.cleaners)
+                return LettersByCleaners(self.cleaners, named=True)
             return Russian(phonemes=phonemes, cleaners=self.cleaners, spellings=self.pronunciations.spellings())
         if self.text_input == "phonemes":
             if self.language.code == "en":
                 return EnglishPhonemes(arpabet=self.table.has_arpabet, cleaners=self.cleaners)
             return EspeakPhonemes(self.language, cleaners=self.cleaners)
         if self.cleaners is not None:
-            return LettersByCleaners(self.cleaners)
-        return LettersByCleaners(("english_cleaners",)) if self.language.is_english else Letters(self.language)
+            return LettersByCleaners(self.cleaners, named=True)
+        if self.language.is_english:
+            return LettersByCleaners(("english_cleaners",), named=False)
+        return Letters(self.language)
 
     def close(self) -> None:
         """Ends the processes that wait for more texts; the next reading starts them anew."""
@@ -180,12 +191,10 @@ class FrontEnd:
 
     def _prepared(self, text: str) -> "_Prepared":
         """Braces and words with phonemes of their own cut out; the rest looked at, unless named cleaners rule."""
-        if self.cleaners is None:
-            inspected = inspect(text, self.language)
-        else:
-            inspected = Inspected(text, (), ())
-        if inspected.problems:
-            return _Prepared(text, (), inspected.notes, inspected.problems)
+        inspected = inspect(text, self.language) if self.cleaners is None else Inspected(text, (), ())
+        problems = [*inspected.problems, *([] if self._reader.strict else long_words(inspected.text, self.language))]
+        if problems:
+            return _Prepared(text, (), inspected.notes, tuple(problems))
         return _Prepared(text, tuple(self._pieces(inspected.text)), inspected.notes, ())
 
     def _pieces(self, text: str) -> Iterable["str | _Phonemes"]:
@@ -308,8 +317,11 @@ def excerpt(text: str) -> str:
 
 def _braced(content: str, *, arpabet: bool) -> list[str]:
     """The symbols of what stands in braces: ARPAbet where the voice has it, else its symbols as they are."""
+    phonemes = content.split()
     if arpabet:
-        return [PHONEME_PREFIX + phoneme for phoneme in content.split()]
+        return [PHONEME_PREFIX + phoneme for phoneme in phonemes]
+    if _ARPABET.issuperset(phonemes) and any(phoneme[-1].isdigit() for phoneme in phonemes):
+        return list(ipa_of(phonemes))  # ARPAbet for a voice on IPA: nobody means these letters as they are
     return list(content.strip())
 
 

@@ -13,7 +13,13 @@ from text.symbol_sets import DATA
 STRESS_ACCENTS = "\u0301\u0341"  # combining acute, and its deprecated twin: stress after the vowel
 _WORD = re.compile(r"[^\W\d_](?:[^\W_]|[\u0300-\u036f])*")
 _SPACES = frozenset("\t\n\r\x0b\x0c")
-_PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\ufe0e\ufe0f\u200d\u20e3]")
+_PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\ufe0e\ufe0f\u20e3]")
+# No language writes such a word; models take time that grows with its square, or cut it off.
+LONGEST_WORD = 100
+_LONG_WORD = re.compile(rf"[^\W_]{{{LONGEST_WORD + 1},}}")
+_UNSPACED_SCRIPTS = frozenset(("cjk", "hiragana", "thai", "myanmar"))
+# Here marks are parts of letters, and whatever is left when they are composed belongs to none.
+_ALPHABETS = frozenset(("latin", "cyrillic", "greek"))
 # Signs between letters that join them in writing: they are letters' parts, not signs to be left out.
 _JOINERS = frozenset("\u200c\u200d")
 _JOINING_SCRIPTS = frozenset(("arabic", "devanagari", "bengali", "malayalam", "kannada", "sinhala", "myanmar"))
@@ -35,7 +41,7 @@ def inspect(text: str, language: Language) -> Inspected:
     composed = unicodedata.normalize("NFC", text)
     visible, dropped = _without_invisible(composed, language)
     mended, look_alikes = _with_right_letters(visible, language)
-    notes = [*_counted(dropped, "dropped"), *look_alikes]
+    notes = [Note("dropped", _code_point(c), "", count) for c, count in dropped.items()] + look_alikes
     return Inspected(mended, tuple(notes), tuple(_problems(mended, language)))
 
 
@@ -50,7 +56,7 @@ def script_of(character: str) -> str:
 
 def described(character: str) -> str:
     """Such as `'\u044f' (U+044F CYRILLIC SMALL LETTER YA)`."""
-    return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+    return f"{character!r} ({_code_point(character)})"
 
 
 def described_counts(counts: Counter[str]) -> str:
@@ -59,23 +65,27 @@ def described_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{described(character)} {count} x" for character, count in ordered)
 
 
+def long_words(text: str, language: Language) -> list[TextProblem]:
+    """For readers that look at whole words: those that are too long to be one."""
+    if not _UNSPACED_SCRIPTS.isdisjoint(language.scripts):
+        return []
+    found = _LONG_WORD.findall(text)
+    details = [f"{len(word)} letters or digits in a row, {word[:20]}...; put spaces between words" for word in found]
+    return [TextProblem("cannot be read", detail) for detail in details]
+
+
 def _without_invisible(text: str, language: Language) -> tuple[str, Counter[str]]:
-    """Control and format characters go, line breaks and tabs become spaces by the cleaners."""
+    """Control, format and private characters and halves of pairs go; line breaks and tabs stay for the cleaners."""
     joins = not _JOINING_SCRIPTS.isdisjoint(language.scripts)
-    dropped: Counter[str] = Counter()
-    kept = []
-    for character in text:
-        invisible = unicodedata.category(character) in ("Cc", "Cf") and character not in _SPACES
-        if invisible and not (joins and character in _JOINERS):
-            dropped[character] += 1
-        else:
-            kept.append(character)
-    return "".join(kept), dropped
+    stress = STRESS_ACCENTS if language.code == "ru" else ""
+    kept_signs = {*_SPACES, *(_JOINERS if joins else ()), *stress}
+    unwanted = ("Cc", "Cf", "Co", "Cs", *(("Mn",) if _ALPHABETS.issuperset(language.scripts) else ()))
+    dropped = Counter(c for c in text if unicodedata.category(c) in unwanted and c not in kept_signs)
+    return "".join(c for c in text if c not in dropped), dropped
 
 
-def _counted(characters: Counter[str], kind: str) -> list[Note]:
-    assert kind == "dropped"
-    return [Note("dropped", f"U+{ord(c):04X} {unicodedata.name(c, 'unnamed')}", "", n) for c, n in characters.items()]
+def _code_point(character: str) -> str:
+    return f"U+{ord(character):04X} {unicodedata.name(character, 'unnamed')}"
 
 
 @cache
@@ -112,7 +122,8 @@ def _with_right_letters(text: str, language: Language) -> tuple[str, list[Note]]
 def _plain_letters(word: str) -> str:
     """Mathematical, full-width and circled letters as plain ones; ligatures as their letters."""
     return "".join(
-        unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith("<") else c for c in word
+        unicodedata.normalize("NFKC", c) if c.isalpha() and unicodedata.decomposition(c).startswith("<") else c
+        for c in word
     )
 
 

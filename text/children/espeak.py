@@ -39,7 +39,7 @@ class Phonemizer:
         data = espeakng_loader.get_data_path()
         self._library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
         if self._library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), INITIALIZE_DONT_EXIT) <= 0:
-            raise Refusal(f"espeak-ng did not start with the data in {data}: pip install --force-reinstall espeakng-loader")
+            raise Refusal(f"espeak-ng does not start with {data}: pip install --force-reinstall espeakng-loader")
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
         if self._library.espeak_SetVoiceByName(voice.encode()) != EE_OK:
@@ -58,11 +58,11 @@ class Phonemizer:
         pointer = ctypes.c_char_p(part.encode("utf-8"))
         clauses = []
         while pointer.value is not None:
-            clauses.append((self._library.espeak_TextToPhonemes(ctypes.byref(pointer), CHARS_UTF8, PHONEMES_IPA) or b"").decode())
-        ipa = " ".join(clause.strip() for clause in clauses if clause.strip())
+            ipa = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), CHARS_UTF8, PHONEMES_IPA) or b""
+            clauses.append(ipa.decode("utf-8").strip())
         before = part[: len(part) - len(part.lstrip())]
         after = part[len(part.rstrip()) :]
-        return before + self._without_flags(ipa, part.strip(), switched) + after
+        return before + self._without_flags(" ".join(filter(None, clauses)), part.strip(), switched) + after
 
     @staticmethod
     def _without_flags(ipa: str, part: str, switched: list[list[str]]) -> str:

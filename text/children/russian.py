@@ -23,7 +23,11 @@ YE, YO = "\u0435", "\u0451"
 SURE = 0.7  # says little: of 52 words that a corpus marks by hand, 17 were wrong, 13 of them with 0.98 and more
 HOMOGRAPH_BATCH = 32
 WORDS_AT_ONCE = 256
-PARTICLES = ("\u043d\u0438\u0431\u0443\u0434\u044c", "\u043b\u0438\u0431\u043e", "\u0442\u0430\u043a\u0438", "\u043a\u043e\u0435")  # after or before a hyphen; no dictionary has them alone
+# Beside a hyphen; no dictionary has them alone.
+PARTICLES = frozenset((
+    "\u043d\u0438\u0431\u0443\u0434\u044c", "\u043b\u0438\u0431\u043e",
+    "\u0442\u0430\u043a\u0438", "\u043a\u043e\u0435",
+))  # fmt: skip
 _LETTERS = "\u0430-\u044f\u0451\u0410-\u042f\u0401"
 _WORD = re.compile(rf"[{_LETTERS}+]*[{_LETTERS}][{_LETTERS}+]*")
 
@@ -147,8 +151,8 @@ def _check_model() -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != MODEL_SHA256:
         raise Refusal(
-            f"{path} is not the model of silero-stress 1.5 (sha256 {found[:12]}..., not {MODEL_SHA256[:12]}...); it would "
-            "run code of its own, so it is not loaded: pip install --force-reinstall silero-stress==1.5"
+            f"{path} is not the model of silero-stress 1.5 (sha256 {found[:12]}..., not {MODEL_SHA256[:12]}...); it "
+            "would run code of its own, so it is not loaded: pip install --force-reinstall silero-stress==1.5"
         )
 
 
@@ -163,7 +167,10 @@ def _normaliser() -> Any:
 
     # Nothing that is written is left out (remove_links), and single letters are not lengthened by tricks.
     options = NormalizeOptions.tts(
-        remove_links=False, letter_vowel_mode="single", initials_pause_mode="preserve", enable_latinization_stress_marks=True
+        remove_links=False,
+        letter_vowel_mode="single",
+        initials_pause_mode="preserve",
+        enable_latinization_stress_marks=True,
     )
     return Normalizer(options)
 

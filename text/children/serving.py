@@ -18,7 +18,7 @@ class Refusal(Exception):
 
 def serve(prepare: Callable[[dict[str, Any]], Answer]) -> int:
     """`prepare` gets the settings, the first line, and returns what answers every further line."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii", newline="\n")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries that print must not disturb the answers
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     lines = iter(sys.stdin.buffer.readline, b"")
@@ -36,7 +36,7 @@ def serve(prepare: Callable[[dict[str, Any]], Answer]) -> int:
 
 
 def _write(answers: Any, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message, ensure_ascii=False) + "\n")
+    answers.write(json.dumps(message) + "\n")
     answers.flush()
 
 
