@@ -11,7 +11,7 @@ IPA as VITS and Piper write it: the mark of stress directly before the vowel, so
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from text.symbol_sets import DATA
 
@@ -50,19 +50,19 @@ def ipa_of_russian(text: str) -> str:
     return _WORDS.sub(lambda match: " ".join(_group_ipa(group) for group in _groups(match[0])), text)
 
 
-def _groups(words: str) -> Iterator[list[str]]:
+def _groups(words: str) -> Iterator[tuple[str, ...]]:
     """Words that are said as one: with those that lean on the next or the one before."""
     group: list[str] = []
     leaning_only = True
     for word, is_attached in _words(words):
         enclitic = word in _rules().enclitics and group and not leaning_only
         if not (enclitic or is_attached or leaning_only):
-            yield group
+            yield tuple(group)
             group, leaning_only = [], True
         group.append(word)
         leaning_only = leaning_only and word in _rules().proclitics
     if group:
-        yield group
+        yield tuple(group)
 
 
 def _words(words: str) -> Iterator[tuple[str, bool]]:
@@ -73,7 +73,8 @@ def _words(words: str) -> Iterator[tuple[str, bool]]:
                 yield word, i > 0 and word.replace("+", "") in _rules().enclitics
 
 
-def _group_ipa(words: list[str]) -> str:
+@lru_cache(maxsize=65536)
+def _group_ipa(words: tuple[str, ...]) -> str:
     sounds: list[Sound] = []
     for word in words:
         spelled = _respelled(word)
