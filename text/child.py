@@ -101,8 +101,9 @@ def _environment() -> dict[str, str]:
 
 
 def _collect(stdout: IO[bytes], answers: "queue.SimpleQueue[bytes]") -> None:
-    for line in stdout:
-        answers.put(line)
+    with stdout:
+        for line in stdout:
+            answers.put(line)
     answers.put(b"")
 
 
@@ -110,7 +111,7 @@ def _end(process: "subprocess.Popen[bytes]", stderr: IO[bytes], owner: int) -> N
     """End of input ends the child; one that does not listen is killed. A forked copy of the parent does nothing."""
     if os.getpid() != owner:
         return
-    assert process.stdin and process.stdout
+    assert process.stdin
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
@@ -121,6 +122,17 @@ def _end(process: "subprocess.Popen[bytes]", stderr: IO[bytes], owner: int) -> N
     stderr.close()
 
 
+_shared: dict[str, "Children"] = {}
+
+
+def children_of(name: str, settings: Mapping[str, Any]) -> "Children":
+    """The processes of that kind with those settings, the same for all front ends."""
+    key = f"{name} {json.dumps(settings, sort_keys=True)}"
+    if key not in _shared:
+        _shared[key] = Children(name, settings)
+    return _shared[key]
+
+
 class Children:
     """Processes of one kind: one stays ready, as many as there are cores share a large batch."""
 
@@ -129,8 +141,8 @@ class Children:
         self._settings = dict(settings)
         self._ready: list[Child] = []
 
-    def read(self, texts: Sequence[str]) -> list[Any]:
-        """What the processes answer to `{"texts": [...]}`, text by text, in order."""
+    def read(self, texts: Sequence[str], **more: Any) -> list[Any]:
+        """What the processes answer to `{"texts": [...], **more}`, text by text, in order."""
         chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
         if not chunks:
             return []
@@ -143,7 +155,7 @@ class Children:
             child = self._taken()
             try:
                 while (index := _next(waiting)) is not None:
-                    answers[index] = child.ask({"texts": list(chunks[index])})
+                    answers[index] = child.ask({"texts": list(chunks[index]), **more})
             except BaseException:
                 while _next(waiting) is not None:  # nothing more to do for the others either
                     pass

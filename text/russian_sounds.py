@@ -76,9 +76,10 @@ def _words(words: str) -> Iterator[tuple[str, bool]]:
 @lru_cache(maxsize=65536)
 def _group_ipa(words: tuple[str, ...]) -> str:
     sounds: list[Sound] = []
+    alone = _rules().proclitics.issuperset(words)  # nothing to lean on: names of letters, or the end of a clause
     for word in words:
         spelled = _respelled(word)
-        leans = len(words) > 1 and word in (*_rules().proclitics, *_rules().enclitics)
+        leans = not alone and len(words) > 1 and word in (*_rules().proclitics, *_rules().enclitics)
         new = list(_sounds(spelled, after=sounds[-1] if sounds else None))
         _set_stress(new, leans=leans)
         if sounds and new:
