@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import DataError, UserError
+from common.errors import DataError, UserError
 from text import text_to_sequence
 from text.front_end import FrontEnd
 from text.notes import Note

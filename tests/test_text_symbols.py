@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
+from common.errors import UserError
 from text.symbol_sets import SymbolTable, corpus_table, joined, named_table, read_symbols, table_from
 from text.symbols import symbols as nvidia_symbols
 
@@ -16,10 +16,10 @@ PIPER = (
     "\u0273\u0274\u0275\u0276\u0278\u0279\u027a\u027b\u027d\u027e\u0280\u0281\u0282\u0283\u0284\u0288"
     "\u0289\u028a\u028b\u028c\u028d\u028e\u028f\u0290\u0291\u0292\u0294\u0295\u0298\u0299\u029b\u029c"
     "\u029d\u029f\u02a1\u02a2\u02b2\u02c8\u02cc\u02d0\u02d1\u02de\u03b2\u03b8\u03c7\u1d7b\u2c710123456789"
-    "\u0327\u0303\u032a\u032f\u0329\u02b0\u02e4\u03b5\u2193#\"\u2191\u033a\u033bg\u02a6X\u031d\u030a"
+    '\u0327\u0303\u032a\u032f\u0329\u02b0\u02e4\u03b5\u2193#"\u2191\u033a\u033bg\u02a6X\u031d\u030a'
 )
 VITS = (
-    ";:,.!?\xa1\xbf\u2014\u2026\"\xab\xbb\u201c\u201d ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy"
+    ';:,.!?\xa1\xbf\u2014\u2026"\xab\xbb\u201c\u201d ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy'
     "z\u0251\u0250\u0252\xe6\u0253\u0299\u03b2\u0254\u0255\xe7\u0257\u0256\xf0\u02a4\u0259\u0258\u025a"
     "\u025b\u025c\u025d\u025e\u025f\u0284\u0261\u0260\u0262\u029b\u0266\u0267\u0127\u0265\u029c\u0268"
     "\u026a\u029d\u026d\u026c\u026b\u026e\u029f\u0271\u026f\u0270\u014b\u0273\u0272\u0274\xf8\u0275\u0278"

@@ -1,8 +1,8 @@
 """See what a front end makes of a text, stage by stage, and what it guessed in a corpus.
 
-    python -m text "In 1984 he read the book." --text-input phonemes
-    python -m text ledger data/dataset/train.csv --language ru -o pronunciations.tsv
-    python -m text languages
+python -m text "In 1984 he read the book." --text-input phonemes
+python -m text ledger data/dataset/train.csv --language ru -o pronunciations.tsv
+python -m text languages
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import DataError, UserError
+from common.errors import DataError, UserError
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
 from text.ledger import Ledger

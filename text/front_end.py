@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from errors import DataError, UserError, report
+from common.errors import DataError, UserError, report
 from text.arpabet import ipa_of
 from text.child import version_of
 from text.cleaners import named_cleaners
@@ -37,7 +37,7 @@ from text.readers import (
     Russian,
     Spelling,
 )  # fmt: skip
-from text.symbol_sets import SymbolTable, corpus_table, is_silent, table_from
+from text.symbol_sets import NAMED_SETS, SymbolTable, corpus_table, is_silent, named_table, table_from
 from text.symbols import ARPABET, PHONEME_PREFIX
 
 TextInput = Literal["characters", "phonemes"]
@@ -165,6 +165,11 @@ class FrontEnd:
             return LettersByCleaners(("english_cleaners",), named=False)
         return Letters(self.language)
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading takes dictionaries or other processes, so that it is worth keeping what was read."""
+        return not isinstance(self._reader, LettersByCleaners)
+
     def close(self) -> None:
         """Ends the processes that wait for more texts, shared ones too; the next reading starts them anew."""
         if "_reader" in vars(self):
@@ -264,7 +269,7 @@ class FrontEnd:
             "cleaners": None if self.cleaners is None else list(self.cleaners),
             "symbol_set": self.table.name,
             "symbols": list(self.table.symbols),
-            "pronunciations": [entry.to_list() for entry in self.pronunciations.entries],
+            "pronunciations": self.pronunciations.as_lists(),
             "packages": {name: version_of(name) for name in dict.fromkeys(self._reader.packages)},
         }
 
@@ -287,6 +292,15 @@ class FrontEnd:
         """64 hex digits of everything that a reading depends on, versions of packages included: for caches."""
         content = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def front_end_of_voice(kept: Mapping[str, Any] | None, *, symbols: Sequence[str], cleaners: Sequence[str]) -> FrontEnd:
+    """Of a checkpoint: what it keeps. Checkpoints of version 0.1.0 keep symbols and the names of cleaners only."""
+    if kept is not None:
+        return FrontEnd.from_dict(kept)
+    own = None if list(cleaners) == ["english_cleaners"] else tuple(cleaners)
+    name = "nvidia" if tuple(symbols) == named_table("nvidia").symbols else "custom"
+    return FrontEnd(language_of("en"), "characters", own, SymbolTable(tuple(symbols), name))
 
 
 @dataclass(frozen=True)
@@ -325,6 +339,31 @@ class _Prepared:
     pieces: tuple[str | _Phonemes, ...]
     notes: tuple[Note, ...]
     problems: tuple[TextProblem, ...]
+
+
+def is_language(code: str) -> bool:
+    try:
+        language_of(code)
+    except UserError:
+        return False
+    return True
+
+
+def language_defaults(
+    language: str, text_input: str, symbol_set: str, cleaners: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """The settings that follow from others: `text_cleaners`, and `n_symbols` where it is known before the texts.
+
+    cleaners: None where the user names none. The symbols of a corpus or a file are counted when they are read.
+    """
+    chosen = language_of(language)
+    settings: dict[str, Any] = {}
+    if cleaners is None and not (chosen.is_english and text_input == "characters"):
+        settings["text_cleaners"] = ()
+    wanted = symbol_set or default_symbol_set(chosen, text_input, cleaners)
+    if wanted in NAMED_SETS and wanted != "corpus":
+        settings["n_symbols"] = len(table_from(wanted))
+    return settings
 
 
 def default_symbol_set(language: Language, text_input: str, cleaners: Sequence[str] | None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from errors import UserError, report
+from common.errors import UserError, report
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 
@@ -49,6 +49,10 @@ class Pronunciations:
 
     def __bool__(self) -> bool:
         return bool(self.entries)
+
+    def as_lists(self) -> list[list[str]]:
+        """Plain data, as a voice keeps it."""
+        return [entry.to_list() for entry in self.entries]
 
     def spellings(self) -> dict[str, str]:
         return {entry.word: entry.reading for entry in self.entries if not entry.is_phonemes}

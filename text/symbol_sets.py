@@ -15,8 +15,8 @@ from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
-from errors import UserError, report
-from text.symbols import ARPABET, PAD, PHONEME_PREFIX
+from common.errors import UserError, report
+from text.symbols import ARPABET, PAD, PHONEME_PREFIX, needs_sound
 from text.symbols import symbols as nvidia_symbols
 
 DATA = Path(__file__).parent / "data"
@@ -63,6 +63,11 @@ class SymbolTable:
     def __contains__(self, symbol: object) -> bool:
         return symbol in self.id_of
 
+    @cached_property
+    def needs_sound(self) -> tuple[bool, ...]:
+        """For each id whether it is spoken: see `symbols.needs_sound`."""
+        return tuple(needs_sound(symbol) for symbol in self.symbols)
+
     @property
     def has_arpabet(self) -> bool:
         return PHONEME_PREFIX + "AA1" in self.id_of
@@ -75,6 +80,10 @@ class SymbolTable:
             if other != symbol and all(part in self.id_of for part in other):
                 return tuple(other)
         return None
+
+    def shown(self, ids: Iterable[int]) -> list[str]:
+        """Each symbol as a person reads it, ARPAbet in braces."""
+        return [self.text_of([i]) for i in ids]
 
     def text_of(self, ids: Iterable[int]) -> str:
         """The text that these ids spell, ARPAbet in braces. Padding shows as `_`."""

@@ -13,7 +13,7 @@ from corpus.loader import make_loader
 from corpus.mel_statistics import MelStats, to_log_mel_units
 from data_utils import load_corpus, plan_batches
 from hparams import HParams
-from speech.decoding import ignored_symbols, log_mel, symbols_of
+from speech.decoding import ignored_symbols, log_mel
 from support.runs import CPU, model_of, validated
 from training.validation import teacher_forced_losses
 
@@ -101,7 +101,3 @@ def test_losses_in_log_mel_units_fall_with_the_deviation(tiny: Tiny) -> None:
 
 def test_spaces_and_punctuation_need_no_attention() -> None:
     assert ignored_symbols(["a", " ", ",", "b", "."]).tolist() == [False, True, True, False, True]
-
-
-def test_every_id_has_its_own_name() -> None:
-    assert symbols_of([11, 38]) == [symbols_of([11])[0], symbols_of([38])[0]]
