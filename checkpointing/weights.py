@@ -62,16 +62,16 @@ def warm_start(
     *,
     ignore: Sequence[str],
     symbols: Sequence[str],
-    unnamed_symbols: Sequence[str],
+    unnamed_symbols: Sequence[str] = (),
     speakers: Sequence[str] = (),
 ) -> WarmStart:
     """Copies every weight that fits. Embedding rows come over by symbol and by speaker, as the file names them.
 
-    unnamed_symbols: those of a file that names none, in the order of its rows.
+    unnamed_symbols: those of a file that names none, in the order of its rows; without, ours.
     """
     theirs, ours = weights_of(content), model.state_dict()
     chosen, reshaped = {}, []
-    their_symbols = _named_rows(content, "symbols") or list(unnamed_symbols)
+    their_symbols = _named_rows(content, "symbols") or list(unnamed_symbols or symbols)
     by_row = {SPEAKERS} if _named_rows(content, "speakers") != list(speakers) else set()
     if their_symbols != list(symbols):
         by_row |= {"embedding.weight", *(key for key in ours if key.startswith(RECOGNISER_OUTPUT))}

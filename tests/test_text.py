@@ -47,11 +47,6 @@ def test_padding_is_symbol_zero() -> None:
     assert symbols[0] == "_"
 
 
-def test_the_symbols_module_imports_nothing() -> None:
-    source = (REPOSITORY / "text" / "symbols.py").read_text(encoding="utf-8")
-    assert not [line for line in source.splitlines() if line.startswith(("import ", "from "))]
-
-
 def test_importing_text_and_reading_plain_english_loads_no_heavy_package() -> None:
     program = (
         "import sys, text; text.text_to_sequence('Mr. Smith, hello.', ['english_cleaners']);"

@@ -160,7 +160,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
 def speech(hp: HParams, folder: Path) -> Observed:
     """Length and end of what an untrained voice says."""
     limits = decode_limits(hp, load_corpus(hp))
-    (spoken,) = speak(model_of(hp).eval(), [Reference("", [5, 6, 7], None)], limits, seed=1, device=CPU)
+    (spoken,) = speak(model_of(hp).eval(), [Reference("", [5, 6, 7], "abc", None)], limits, seed=1, device=CPU)
     return spoken.mel.shape[1], spoken.stop_reason, spoken.mel.double().sum().item()
 
 
