@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKS = str.maketrans("", "", "\u02c8\u02cc\u02d0\u0306\u032f\u0361 -0123456789")
 # One sound written in two ways: how dictionaries and espeak-ng differ from each other, not from the language.
 SAME = str.maketrans({"\u0261": "g", "\u027e": "r", "\u0281": "r", "\u0279": "r", "\u0251": "a", "\u0250": "a"})
-# Share of equal sounds. Other conventions (ts or c, v or w) cost up to a quarter of a short word; two words have little.
+# Share of equal sounds. Other conventions (ts or c, v or w) cost up to a quarter of a word; two words share little.
 ALIKE, UNLIKE = 0.7, 0.35
 
 

@@ -28,9 +28,9 @@ TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))
 _ACCENTED = re.compile(rf"([{RUSSIAN_VOWELS}])[{STRESS_ACCENTS}]", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _VOICES = {"en-gb": "en"}  # espeak-ng's names, where they are not the language's code
-_QUOTES = str.maketrans(dict.fromkeys("\u00ab\u00bb\u2039\u203a\u201e\u201f", '"'))
+_QUOTES = str.maketrans(dict.fromkeys("\u00ab\u00bb\u2039\u203a\u201c\u201d\u201e\u201f", '"'))
 # Russian reads these in words; ru-normalizr leaves them.
-_RUSSIAN_SIGNS = str.maketrans({"&": " \u0438 "})
+_RUSSIAN_SIGNS = str.maketrans({"&": " \u0438 ", **dict.fromkeys(STRESS_ACCENTS, "")})
 _STRAY_PLUS = re.compile(rf"\+(?![{RUSSIAN_VOWELS}])|\+(?=\+)")
 _ACCENTED_LATIN = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
 # What espeak-ng passes over without a word.
@@ -141,11 +141,14 @@ class Russian:
 
     def _spelling(self, text: str, answer: dict[str, Any]) -> Spelling:
         stray = len(_STRAY_PLUS.findall(answer["stressed"]))
+        accents = sum(text.count(accent) for accent in STRESS_ACCENTS)
         stressed = single_spaced(_STRAY_PLUS.sub("", answer["stressed"]))
         stages = [("written out", answer["normalised"]), ("stressed", stressed)]
         notes = [*differences(text, answer["normalised"]), *(Note(*guess) for guess in answer["guesses"])]
         if stray:
             notes.append(Note("dropped", "+", "", stray))
+        if accents:
+            notes.append(Note("dropped", STRESS_ACCENTS[0], "", accents))
         spelled = stressed
         if self._phonemes:
             spelled = ipa_of_russian(stressed)
@@ -220,7 +223,7 @@ class EspeakPhonemes:
             written = [clean(text, self._cleaners) for text in texts]
         else:
             written = self._numbers.read(texts) if self._numbers else list(texts)
-        written = [single_spaced(text.translate(_WITHOUT_UNREAD)) for text in written]
+        written = [single_spaced(with_plain_quotes(text).translate(_WITHOUT_UNREAD)) for text in written]
         return [self._spelling(*each) for each in zip(texts, written, self._children.read(written), strict=True)]
 
     def _spelling(self, text: str, words: str, answer: list[Any]) -> Spelling:
@@ -283,7 +286,7 @@ def _with_plus(text: str) -> str:
 
 
 def with_plain_quotes(text: str) -> str:
-    """Guillemets and low quotes as ASCII quotes; a transliteration would make two angle brackets of them."""
+    """All double quotes as the ASCII one: one symbol is enough, and a transliteration makes angle brackets of some."""
     return text if text.isascii() else text.translate(_QUOTES)
 
 
@@ -298,7 +301,7 @@ def transliterations(text: str) -> list[Note]:
         reading = transliterated(sign)
         if not reading:
             notes.append(Note("dropped", sign, "", count))
-        elif reading != sign and not unicodedata.category(sign).startswith(("P", "Z")):
+        elif reading != sign and (sign.isalnum() or any(map(str.isalnum, reading))):
             notes.append(Note("transliterated", sign, reading, count))
     return notes
 
