@@ -1,4 +1,4 @@
-"""Helper processes: they end with their parent, are told apart from our secrets, and their faults become one message."""
+"""Helper processes: they end with their parent, get none of our secrets, and their faults become one message."""
 
 import os
 import signal
@@ -37,17 +37,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """A real process of ours with that program, found as `text.children.helper`."""
-    package = tmp_path / "text"
-    (package / "children").mkdir(parents=True)
+def write_helper(root: Path, body: str) -> None:
+    """A real process of ours with that program, found as `text.children.helper` below `root`."""
+    package = root / "text" / "children"
+    package.mkdir(parents=True)
+    (root / "text" / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
-    (package / "children" / "__init__.py").write_text("")
-    serving = (ROOT / "text" / "children" / "serving.py").read_text()
-    (package / "children" / "serving.py").write_text(serving)
-    (package / "children" / "helper.py").write_text(
-        f"import os, sys, time\nfrom text.children.serving import Refusal, serve\n{body}\nsys.exit(serve(prepare))\n"
-    )
+    (package / "serving.py").write_text((ROOT / "text" / "children" / "serving.py").read_text())
+    imports = "import os, sys, time\nfrom text.children.serving import Refusal, serve"
+    (package / "helper.py").write_text(f"{imports}\n{body}\nsys.exit(serve(prepare))\n")
+
+
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    write_helper(tmp_path, body)
     monkeypatch.setattr(text.child, "ROOT", tmp_path)
 
 
@@ -88,13 +90,7 @@ def test_a_killed_parent_ends_a_child_that_is_at_work(tmp_path: Path) -> None:
         "child = text.child.Child('helper', {})\n"
         "print('ready', flush=True); child.ask({})\n"
     )
-    package = tmp_path / "text" / "children"
-    package.mkdir(parents=True)
-    (tmp_path / "text" / "__init__.py").write_text("")
-    (package / "__init__.py").write_text("")
-    (package / "serving.py").write_text((ROOT / "text" / "children" / "serving.py").read_text())
-    body = "def prepare(settings):\n    return lambda request: time.sleep(300)\n"
-    (package / "helper.py").write_text(f"import sys, time\nfrom text.children.serving import serve\n{body}sys.exit(serve(prepare))\n")
+    write_helper(tmp_path, "def prepare(settings):\n    return lambda request: time.sleep(300)")
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     assert parent.stdout.readline() == "ready\n"
@@ -175,7 +171,7 @@ def test_one_failing_process_fails_the_whole_batch(tmp_path: Path, monkeypatch: 
 
 
 def test_a_missing_package_is_one_line_that_says_what_to_install() -> None:
-    with pytest.raises(UserError, match="^language=xx needs no-such-package: pip install -r requirements-phonemes.txt$"):
+    with pytest.raises(UserError, match="^language=xx needs no-such-package: pip install -r requirements-phonemes"):
         check_installed(["pytest", "no-such-package"], purpose="language=xx")
 
 

@@ -193,7 +193,7 @@ class EnglishPhonemes:
             word, phonemes, guess = stretch
             symbols += [PHONEME_PREFIX + phoneme for phoneme in phonemes] if self._arpabet else ipa_of(phonemes)
             if guess:
-                notes.append(Note(guess, word.lower(), " ".join(phonemes)))
+                notes.append(Note(guess, word.lower(), f"{{{' '.join(phonemes)}}}"))
         shown = "".join(s[0] if len(s) == 1 else "{" + " ".join(s[1]) + "}" for s in stretches)
         return Spelling((("written out", cleaned), ("phonemes", shown)), tuple(symbols), tuple(notes))
 
@@ -229,7 +229,8 @@ class EspeakPhonemes:
     def _spelling(self, text: str, words: str, answer: list[Any]) -> Spelling:
         ipa, *switched = answer
         ipa = single_spaced(unicodedata.normalize("NFC", ipa))
-        notes = [*differences(text, words), *(Note("language switch", part, reading) for part, reading in switched)]
+        notes = differences(text, words)
+        notes += [Note("language switch", part, f"{{{reading}}}") for part, reading in switched]
         notes += [Note("dropped", sign, "", text.count(sign)) for sign in _UNREAD_SIGNS if sign in text]
         return Spelling((("written out", words), ("phonemes", ipa)), tuple(ipa), tuple(notes))
 
