@@ -36,6 +36,19 @@ def test_phonemes_are_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
     assert "{AY1} {R EH1 D} {IH0 T} {Y EH1 S T ER0 D EY2}." in capsys.readouterr().out
 
 
+def test_settings_may_come_as_hparams_and_a_switch_goes_before(capsys: pytest.CaptureFixture[str]) -> None:
+    hparams = "text_input=phonemes,batch_size=8,text_cleaners=[basic_cleaners]"
+    assert main(["It is 5.", "--hparams", hparams]) == 3
+    assert "'5' (U+0035 DIGIT FIVE)" in capsys.readouterr().out
+    assert main(["It is", "--hparams", hparams, "--text-input", "characters"]) == 0
+    assert "symbols     it is" in capsys.readouterr().out
+
+
+def test_a_wrong_hparam_is_refused_as_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hello", "--hparams", "batch_sice=8"]) == 2
+    assert "batch_sice" in capsys.readouterr().err
+
+
 def test_several_texts_are_shown_one_below_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["one", "two"]) == 0
     assert capsys.readouterr().out.count("ids") == 2

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from errors import DataError, UserError
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
@@ -17,6 +18,7 @@ from text.ledger import Ledger
 from text.notes import NoteKind
 
 SHOWN_ENTRIES = 20
+SETTINGS = ("language", "text_input", "text_cleaners", "symbol_set", "pronunciations")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,19 +82,36 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (characters)")
     add("--text-cleaners", "--text_cleaners", help="names with commas, instead of the language's normaliser")
     add("--symbol-set", "--symbol_set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
-    add("--pronunciations", type=Path, help="file of word<TAB>reading that beats every dictionary")
+    add("--pronunciations", help="file of word<TAB>reading that beats every dictionary")
+    add("--hparams", help="the same as name=value,name=value, as train.py takes them; a switch goes before")
 
 
 def _front_end(options: argparse.Namespace, texts: Sequence[str]) -> FrontEnd:
-    cleaners = options.text_cleaners
+    """From the switches, and what --hparams says where there is no switch."""
+    settings = {**_from_hparams(options.hparams), **{k: v for k, v in vars(options).items() if k in SETTINGS and v}}
+    cleaners, pronunciations = settings.get("text_cleaners"), settings.get("pronunciations")
+    if isinstance(cleaners, str):
+        cleaners = [name.strip() for name in cleaners.split(",") if name.strip()]
     return FrontEnd.create(
-        language=options.language or "en",
-        text_input=options.text_input or "characters",
-        cleaners=None if cleaners is None else [name.strip() for name in cleaners.split(",") if name.strip()],
-        symbol_set=options.symbol_set,
-        pronunciations=options.pronunciations,
+        language=settings.get("language", "en"),
+        text_input=settings.get("text_input", "characters"),
+        cleaners=cleaners,
+        symbol_set=settings.get("symbol_set"),
+        pronunciations=Path(pronunciations) if pronunciations else None,
         corpus=texts,
     )
+
+
+def _from_hparams(hparams_string: str | None) -> dict[str, Any]:
+    """The settings of texts in a training's --hparams; the others there are checked as training would."""
+    if not hparams_string:
+        return {}
+    from hparams import create_hparams  # here, because only this switch needs it
+    from tools import format_overrides, parse_overrides
+
+    assignments = {assignment.name: assignment.value for assignment in parse_overrides(hparams_string)}
+    create_hparams(format_overrides({name: value for name, value in assignments.items() if name not in SETTINGS}))
+    return {name: value for name, value in assignments.items() if name in SETTINGS}
 
 
 def shown(reading: Reading, front_end: FrontEnd) -> str:
