@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import text.child
 from errors import DataError, UserError
 from text import text_to_sequence
-from text.front_end import FrontEnd
-from text.notes import Note
+from text.front_end import FrontEnd, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGLISH = FrontEnd.create()
@@ -244,5 +244,25 @@ def test_phonemes_that_the_voice_lacks_are_named_with_file_and_line(tmp_path: Pa
         own(tmp_path, "a\t{B AH1}\nb\t{QQ AH1}\n")
 
 
-def test_notes_are_plain_data() -> None:
-    assert Note("dropped", "x", "", 2).to_list() == ["dropped", "x", "", 2]
+# For caches and voices
+
+
+def test_a_reading_survives_as_plain_data() -> None:
+    for reading in ENGLISH.read(["He said \u201cy\u00e9s\u201d", "you & {XQ}", "5 {B AH1}"]):
+        assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+
+
+def test_other_versions_of_packages_than_the_voice_was_made_with_are_named() -> None:
+    kept = ENGLISH.to_dict()
+    assert ENGLISH.changed_packages(kept) == []
+    kept["packages"]["inflect"] = "0.1"
+    (named,) = ENGLISH.changed_packages(kept)
+    assert named.startswith("inflect 0.1, here 7")
+
+
+def test_a_missing_package_is_named_when_a_text_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = text.child.version_of
+    monkeypatch.setattr(text.child, "version_of", lambda name: None if name == "silero-stress" else real(name))
+    front_end = FrontEnd.create(language="ru")
+    with pytest.raises(UserError, match="^language=ru needs silero-stress: pip install -r requirements-phonemes.txt$"):
+        front_end.read(["\u0434\u043e\u043c"])

