@@ -42,7 +42,20 @@ def test_words_of_two_pronunciations_are_read_by_their_context(text: str, word: 
     assert ("homograph", word, f"{{{reading}}}") in [(note.kind, note.what, note.reading) for note in result.notes]
 
 
-@pytest.mark.parametrize("text", ["and again", "the apple", "don't either"])
+@pytest.mark.parametrize(
+    ("text", "reading"),
+    [
+        ("Duncan's", "{D AH1 NG K AH0 N Z}"),
+        ("Pearce's", "{P IH1 R S IH0 Z}"),
+        ("Kerfoot's", "{K ER1 F UH0 T S}"),
+    ],
+)
+def test_a_possessive_of_a_known_word_ends_as_its_last_sound_asks(text: str, reading: str) -> None:
+    result = PHONEMES.read([text])[0]
+    assert (PHONEMES.text_of(result.ids), result.notes) == (reading, ())
+
+
+@pytest.mark.parametrize("text", ["and again", "the apple", "don't either", "that is his", "her can"])
 def test_variants_of_one_word_are_no_homographs(text: str) -> None:
     assert [note for note in PHONEMES.read([text])[0].notes if note.kind == "homograph"] == []
 

@@ -49,13 +49,13 @@ class Pronouncer:
         return any(len(self._known.get(word.lower(), ())) != 1 for word in WORD.findall(text))
 
     def _word(self, word: str, heard: tuple[list[str], int] | None) -> tuple[list[str], str]:
-        variants = self._known.get(word.lower(), [])
+        variants = self._known.get(word.lower()) or self._possessive(word.lower())
         if len(variants) == 1 or (variants and not (heard and heard[0])):
             return variants[0], ""
         if variants:
             assert heard
             chosen = list(nearest_variant(variants, heard[0]))
-            if not isinstance(self._hibari.lexicon.golds.get(word.lower()), dict):
+            if not self._is_homograph(word.lower()):
                 return chosen, ""  # "and", "the", "again": said in several ways, one meaning
             return chosen if _heard(chosen) == _heard(heard[0]) else heard[0], "homograph"
         if word.isupper() and len(word) <= _SPELLED_LENGTH and not (heard and heard[1] > _GUESSED):
@@ -63,6 +63,21 @@ class Pronouncer:
         if heard and heard[0]:
             return heard[0], "unknown word" if heard[1] <= _GUESSED else ""
         return self._alone(word)
+
+    def _possessive(self, word: str) -> list[list[str]]:
+        """Of a known word with 's: the ending follows the last sound."""
+        if not word.endswith("'s"):
+            return []
+        return [[*stem, *_ending(stem[-1])] for stem in self._known.get(word[:-2], [])]
+
+    def _is_homograph(self, word: str) -> bool:
+        """Whether hibari's readings of it differ in more than how strongly one syllable is said."""
+        readings = self._hibari.lexicon.golds.get(word)
+        if not isinstance(readings, dict):
+            return False
+        spoken = [arpabet_of_misaki(reading) for reading in readings.values() if reading]
+        unstressed = {tuple(phoneme.rstrip("012") for phoneme in reading) for reading in spoken}
+        return len(unstressed) > 1 or sum(phoneme[-1].isdigit() for phoneme in spoken[0]) > 1
 
     def _alone(self, word: str) -> tuple[list[str], str]:
         """A word that hibari cut otherwise than we do."""
@@ -95,6 +110,12 @@ def read_cmudict() -> dict[str, list[list[str]]]:
         word, *phonemes = line.partition("#")[0].split()
         known.setdefault(word.partition("(")[0], []).append(phonemes)
     return known
+
+
+def _ending(last: str) -> list[str]:
+    if last in ("S", "Z", "SH", "ZH", "CH", "JH"):
+        return ["IH0", "Z"]
+    return ["S"] if last in ("P", "T", "K", "F", "TH") else ["Z"]
 
 
 def _heard(phonemes: list[str]) -> list[str]:
