@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from errors import UserError
+from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 180.0  # a first import of torch from a cold disk took 12 s; a busy machine takes several times that

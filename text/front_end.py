@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from errors import DataError, UserError, report
+from common.errors import DataError, UserError, report
 from text.arpabet import ipa_of
 from text.child import version_of
 from text.cleaners import named_cleaners

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from functools import cache
 
-from errors import UserError
+from common.errors import UserError
 from text.symbol_sets import DATA
 
 # The normaliser of these writes numbers and dates in words; elsewhere espeak-ng reads digits itself.

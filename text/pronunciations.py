@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from errors import UserError, report
+from common.errors import UserError, report
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 

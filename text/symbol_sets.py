@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
-from errors import UserError, report
+from common.errors import UserError, report
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX
 from text.symbols import symbols as nvidia_symbols
 

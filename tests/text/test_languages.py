@@ -10,13 +10,13 @@ from statistics import mean
 
 import pytest
 
-from errors import UserError
+from common.errors import UserError
+from support.paths import REPOSITORY
 from text.__main__ import main
 from text.child import _shared
 from text.front_end import FrontEnd
 from text.languages import language_of, languages
 
-ROOT = Path(__file__).resolve().parent.parent
 MARKS = str.maketrans("", "", "\u02c8\u02cc\u02d0\u0306\u032f\u0361 -0123456789")
 # One sound written in two ways: how dictionaries and espeak-ng differ from each other, not from the language.
 SAME = str.maketrans({"\u0261": "g", "\u027e": "r", "\u0281": "r", "\u0279": "r", "\u0251": "a", "\u0250": "a"})
@@ -26,7 +26,7 @@ ALIKE, UNLIKE = 0.7, 0.35
 
 def sections() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in (ROOT / "tests" / "text_ten_languages.txt").read_text(encoding="utf-8").splitlines():
+    for line in (REPOSITORY / "tests" / "text" / "ten_languages.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             found[line.strip("[]")] = []
         elif line and found:
@@ -105,7 +105,7 @@ def test_the_gpl_library_is_never_loaded_into_our_process() -> None:
         "f = FrontEnd.create(language='de', text_input='phonemes'); assert f.symbol_ids('Guten Tag');"
         "import sys; print('espeak' in open('/proc/self/maps').read(), 'espeakng_loader' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False False"
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 import text.child
-from errors import UserError
+from common.errors import UserError
+from support.paths import REPOSITORY
 from text.child import Child, Children, check_installed
 from text.front_end import FrontEnd
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def children_of_process(pid: int) -> set[int]:
@@ -43,7 +42,7 @@ def write_helper(root: Path, body: str) -> None:
     package.mkdir(parents=True)
     (root / "text" / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
-    (package / "serving.py").write_text((ROOT / "text" / "children" / "serving.py").read_text())
+    (package / "serving.py").write_text((REPOSITORY / "text" / "children" / "serving.py").read_text())
     imports = "import os, sys, time\nfrom text.children.serving import Refusal, serve"
     (package / "helper.py").write_text(f"{imports}\n{body}\nsys.exit(serve(prepare))\n")
 
@@ -68,7 +67,7 @@ def test_a_killed_parent_leaves_no_process_behind() -> None:
         "FrontEnd.create(language='it', text_input='phonemes').symbol_ids('casa'); print('ready', flush=True);"
         "time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     assert parent.stdout.readline() == "ready\n"
     children = children_of_process(parent.pid)
@@ -85,13 +84,13 @@ def test_a_killed_parent_leaves_no_process_behind() -> None:
 def test_a_killed_parent_ends_a_child_that_is_at_work(tmp_path: Path) -> None:
     program = (
         "import text.child, pathlib, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
         f"text.child.ROOT = pathlib.Path({str(tmp_path)!r})\n"
         "child = text.child.Child('helper', {})\n"
         "print('ready', flush=True); child.ask({})\n"
     )
     write_helper(tmp_path, "def prepare(settings):\n    return lambda request: time.sleep(300)")
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert parent.stdout
     assert parent.stdout.readline() == "ready\n"
     children = children_of_process(parent.pid)
@@ -185,7 +184,7 @@ def test_a_changed_stress_model_is_not_loaded(tmp_path: Path, monkeypatch: pytes
         "import importlib.resources as r, pathlib; from text.children import russian;"
         f"r.files = lambda name: pathlib.Path({str(tmp_path / 'silero_stress')!r}); russian._check_model()"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
     assert "is not the model of silero-stress 1.5" in result.stderr
     assert "pip install --force-reinstall silero-stress==1.5" in result.stderr
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
+from common.errors import UserError
 from text.symbol_sets import SymbolTable, corpus_table, joined, named_table, read_symbols, table_from
 from text.symbols import symbols as nvidia_symbols
 

