@@ -87,7 +87,7 @@ class FrontEnd:
         cls,
         *,
         language: str = "en",
-        text_input: str = "characters",
+        text_input: TextInput = "characters",
         cleaners: Sequence[str] | None = None,
         symbol_set: str | None = None,
         pronunciations: Path | None = None,
@@ -108,7 +108,7 @@ class FrontEnd:
         entries = read_pronunciations(pronunciations) if pronunciations else Pronunciations()
         found = wanted == "corpus"
         table = corpus_table(()) if found else table_from(wanted)
-        front_end = cls(chosen, text_input, named, table, entries)  # type: ignore[arg-type]
+        front_end = cls(chosen, text_input, named, table, entries)
         if found:
             if corpus is None:
                 raise UserError(
@@ -120,10 +120,15 @@ class FrontEnd:
         return front_end
 
     def with_symbols_of(self, texts: Sequence[str]) -> "FrontEnd":
-        """The same with the symbols that these texts have after reading, in the order of their code points."""
-        everything = [spelling.symbols for spelling in self._reader.read(list(texts))]
-        braces = [_braced(match[1], arpabet=False) for text in texts for match in _BRACES.finditer(text)]
-        table = corpus_table(symbol for symbols in [*everything, *braces] for symbol in symbols if symbol not in "{}")
+        """The same with the symbols that these texts have after reading, in the order of their code points.
+
+        Texts that cannot be read, as those in another script, add none.
+        """
+        pieces = [piece for text in texts for piece in self._prepared(text).pieces]
+        spelled = self._reader.read([piece for piece in pieces if isinstance(piece, str)])
+        braced = [_braced(piece.content, arpabet=False) for piece in pieces if isinstance(piece, _Phonemes)]
+        found = [*(spelling.symbols for spelling in spelled), *braced]
+        table = corpus_table(symbol for symbols in found for symbol in symbols if symbol not in "{}")
         return dataclasses.replace(self, table=table)
 
     def check(self) -> None:
@@ -140,7 +145,7 @@ class FrontEnd:
             raise UserError(report(problems, headline=f"{len(problems)} pronunciations have no symbols:"))
 
     def _needed_symbol(self) -> tuple[str, str]:
-        if self.cleaners is not None and self.text_input == "characters":
+        if self.table.name == "corpus" or (self.cleaners is not None and self.text_input == "characters"):
             return "", ""
         if self.text_input == "phonemes":
             return "\u02c8", "IPA" if not self.language.is_english else "phonemes"

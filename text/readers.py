@@ -17,7 +17,7 @@ from text.notes import Note
 from text.numbers_in_words import numbers_of
 
 TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))
-_DIGIT = re.compile(r"\d")
+_DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LettersByCleaners:
 
 
 class Letters:
-    """The letters of any language, small and composed; numbers in words where a normaliser knows how."""
+    """The letters of any language, small and composed; numbers in words where a normaliser knows how, else noted."""
 
     strict = False
 
@@ -85,7 +85,8 @@ class Letters:
     @staticmethod
     def _read(text: str, words: str) -> Spelling:
         letters = single_spaced(unicodedata.normalize("NFC", words.lower()))
-        return Spelling((("written out", words), ("letters", letters)), tuple(letters), tuple(differences(text, words)))
+        notes = [*differences(text, words), *(Note("unknown word", digits, digits) for digits in _DIGITS.findall(letters))]
+        return Spelling((("written out", words), ("letters", letters)), tuple(letters), tuple(notes))
 
     def close(self) -> None:
         if self._numbers:

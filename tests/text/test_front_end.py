@@ -214,6 +214,16 @@ def test_letters_of_any_language_take_their_symbols_from_the_corpus() -> None:
     assert "'\u0142'" in problems_of(front_end, "\u0142")[0]
 
 
+def test_letters_of_another_script_do_not_become_symbols_of_a_corpus() -> None:
+    front_end = FrontEnd.create(language="pl", corpus=["kot", "\u043a\u043e\u0442 pies"])
+    assert front_end.table.symbols == ("_", "k", "o", "t")
+
+
+def test_digits_that_nobody_writes_out_are_noted() -> None:
+    front_end = FrontEnd.create(language="pl", corpus=["mam 21 lat"])
+    assert ("unknown word", "21", "21", 1) in notes_of(front_end, "mam 21 lat")
+
+
 # Pronunciations of one's own
 
 
