@@ -17,6 +17,7 @@ from text.notes import Note
 from text.numbers_in_words import numbers_of
 
 TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))
+_DOTLESS = str.maketrans({"I": "\u0131", "\u0130": "i"})  # Turkish has two letters i
 _DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d+")
 
 
@@ -76,16 +77,18 @@ class Letters:
 
     def __init__(self, language: Language) -> None:
         self._numbers = numbers_of(language)
+        self._has_dotless_i = language.base in ("tr", "az")
         self.packages: tuple[str, ...] = self._numbers.packages if self._numbers else ()
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         written = self._numbers.read(texts) if self._numbers else list(texts)
         return [self._read(text, words) for text, words in zip(texts, written, strict=True)]
 
-    @staticmethod
-    def _read(text: str, words: str) -> Spelling:
-        letters = single_spaced(unicodedata.normalize("NFC", words.lower()))
-        notes = [*differences(text, words), *(Note("unknown word", digits, digits) for digits in _DIGITS.findall(letters))]
+    def _read(self, text: str, words: str) -> Spelling:
+        small = words.translate(_DOTLESS).lower() if self._has_dotless_i else words.lower()
+        letters = single_spaced(unicodedata.normalize("NFC", small))
+        notes = differences(text, words)
+        notes += [Note("unknown word", digits, digits) for digits in _DIGITS.findall(letters)]
         return Spelling((("written out", words), ("letters", letters)), tuple(letters), tuple(notes))
 
     def close(self) -> None:

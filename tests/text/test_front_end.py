@@ -219,6 +219,11 @@ def test_letters_of_another_script_do_not_become_symbols_of_a_corpus() -> None:
     assert front_end.table.symbols == ("_", "k", "o", "t")
 
 
+def test_turkish_keeps_its_two_letters_i_apart() -> None:
+    front_end = FrontEnd.create(language="tr", corpus=["\u0130yi IRAK"])
+    assert front_end.text_of(front_end.symbol_ids("\u0130yi IRAK")) == "iyi \u0131rak"
+
+
 def test_digits_that_nobody_writes_out_are_noted() -> None:
     front_end = FrontEnd.create(language="pl", corpus=["mam 21 lat"])
     assert ("unknown word", "21", "21", 1) in notes_of(front_end, "mam 21 lat")
