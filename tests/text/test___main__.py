@@ -20,15 +20,20 @@ def filelist(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def test_the_documented_command_prints_every_stage_from_text_to_ids() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "text", RUSSIAN, "--language", "ru"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    stages = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line[0] in "twsi")
+def test_every_stage_from_text_to_ids_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([RUSSIAN, "--language", "ru"]) == 0
+    out = capsys.readouterr().out
+    stages = dict(line.split(maxsplit=1) for line in out.splitlines() if line[0] in "twsi")
     assert list(stages)[:5] == ["text", "written", "stressed", "symbols", "ids"]
-    assert "homograph" in result.stdout
+    assert "homograph" in out
     assert all(part.isdigit() for part in stages["ids"].split())
+
+
+def test_it_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "text", "Hello."]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "symbols     hello." in result.stdout
 
 
 def test_phonemes_are_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
