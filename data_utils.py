@@ -22,7 +22,7 @@ from corpus.filelists import Filelist, Problem, counts_by_kind, data_error, read
 from corpus.mel_cache import Feature, FeatureSet, Progress, build_features
 from corpus.mel_statistics import IDENTITY, MelStats, training_stats
 from corpus.precomputed_mels import read_mel_files
-from corpus.readings import log_what_was_guessed, with_readings
+from corpus.readings import front_end_of, log_what_was_guessed, with_readings
 from corpus.speakers import speaker_names, speaker_rows, with_agreed_speakers
 from hparams import HParams
 from text.front_end import FrontEnd
@@ -64,6 +64,7 @@ def load_corpus(
     listed = with_agreed_speakers(*_read_filelists(hp, origins or {}))
     front_end = front_end or front_end_of(hp, [u.text for filelist in listed for u in filelist.utterances])
     lists, ledger = with_readings(listed, front_end)
+    front_end.close()  # its processes must not be copied into those that load batches
     log_what_was_guessed(ledger, lists[0].path)
     speakers = speaker_names(lists[0].utterances)
     # one list may serve as both sets: each of its lines counts once
@@ -135,18 +136,6 @@ def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers
 def spoken_symbols(corpus: Corpus) -> Tensor:
     """True for the ids that sound: not for padding, punctuation, spaces, marks. [n_symbols]"""
     return torch.tensor(corpus.front_end.table.needs_sound)
-
-
-def front_end_of(hp: HParams, texts: Sequence[str]) -> FrontEnd:
-    """As the hyperparameters say. texts: those whose symbols are taken with `symbol_set=corpus`."""
-    return FrontEnd.create(
-        language=hp.language,
-        text_input=hp.text_input,
-        cleaners=hp.text_cleaners or None,
-        symbol_set=hp.symbol_set or None,
-        pronunciations=Path(hp.pronunciations) if hp.pronunciations else None,
-        corpus=texts,
-    )
 
 
 def corpus_fingerprint(features: Iterable[Feature], front_end: FrontEnd) -> str:

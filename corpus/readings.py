@@ -12,13 +12,26 @@ from pathlib import Path
 from common.cache_dir import cache_directory, cache_file
 from common.log import LOG
 from corpus.filelists import Filelist, Problem, ProblemKind, Utterance
+from hparams import TextParams
 from text.front_end import FrontEnd, Reading, excerpt
 from text.ledger import Ledger
-from text.notes import Note, NoteKind, TextProblem
+from text.notes import NoteKind, TextProblem
 
 # What a person should look at before training; numbers written out and the like are as they should be.
 WARNED_KINDS: tuple[NoteKind, ...] = ("transliterated", "look-alike", "dropped", "language switch", "no stress")
 SHOWN_READINGS = 6
+
+
+def front_end_of(hp: TextParams, texts: Sequence[str]) -> FrontEnd:
+    """As the hyperparameters say. texts: those whose symbols are taken with `symbol_set=corpus`."""
+    return FrontEnd.create(
+        language=hp.language,
+        text_input=hp.text_input,
+        cleaners=hp.text_cleaners or None,
+        symbol_set=hp.symbol_set or None,
+        pronunciations=Path(hp.pronunciations) if hp.pronunciations else None,
+        corpus=texts,
+    )
 
 
 def with_readings(filelists: Sequence[Filelist], front_end: FrontEnd) -> tuple[tuple[Filelist, ...], Ledger]:
@@ -55,29 +68,20 @@ def read_once(texts: Sequence[str], front_end: FrontEnd) -> dict[str, Reading]:
     known |= {reading.text: reading for reading in front_end.read(new)}
     if new and front_end.is_slow:
         with cache_file(path) as file:
-            file.write(json.dumps([_to_list(r) for r in known.values()], ensure_ascii=False).encode("utf-8"))
+            file.write(json.dumps([r.to_dict() for r in known.values()], ensure_ascii=False).encode("utf-8"))
     return known
-
-
-def _to_list(reading: Reading) -> list[object]:
-    return [reading.text, reading.ids, [n.to_list() for n in reading.notes], [p.to_list() for p in reading.problems]]
 
 
 def _stored(path: Path) -> dict[str, Reading]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return {text: _from_list(text, *row) for text, *row in rows}
+        readings = [Reading.from_dict(row) for row in rows]
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, LookupError) as error:
         LOG.warning("%s can't be used (%s): every text is read again", path, error)
         return {}
-
-
-def _from_list(text: str, ids: list[int], notes: list[list], problems: list[list]) -> Reading:
-    return Reading(
-        text, tuple(ids), (), tuple(Note(*note) for note in notes), tuple(TextProblem(*found) for found in problems)
-    )
+    return {reading.text: reading for reading in readings}
 
 
 def log_what_was_guessed(ledger: Ledger, filelist: Path) -> None:

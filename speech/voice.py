@@ -92,6 +92,8 @@ class Speaker:
         checkpoint_weights.load_exactly(model, {"model": saved.model}, path=path)
         model.r = r
         front_end = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=hp.text_cleaners)
+        if voice.front_end and (changed := front_end.changed_packages(voice.front_end)):
+            LOG.warning("texts may be read otherwise than in training: %s", "; ".join(changed))
         return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names, front_end)
 
     @classmethod

@@ -17,6 +17,7 @@ from text.ledger import Ledger
 from text.notes import NoteKind
 
 SHOWN_ENTRIES = 20
+SETTINGS = ("language", "text_input", "text_cleaners", "symbol_set", "pronunciations")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,19 +81,20 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (characters)")
     add("--text-cleaners", "--text_cleaners", help="names with commas, instead of the language's normaliser")
     add("--symbol-set", "--symbol_set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
-    add("--pronunciations", type=Path, help="file of word<TAB>reading that beats every dictionary")
+    add("--pronunciations", help="file of word<TAB>reading that beats every dictionary")
+    add("--hparams", help="the same as name=value,name=value, as train.py takes them")
 
 
 def _front_end(options: argparse.Namespace, texts: Sequence[str]) -> FrontEnd:
-    cleaners = options.text_cleaners
-    return FrontEnd.create(
-        language=options.language or "en",
-        text_input=options.text_input or "characters",
-        cleaners=None if cleaners is None else [name.strip() for name in cleaners.split(",") if name.strip()],
-        symbol_set=options.symbol_set,
-        pronunciations=options.pronunciations,
-        corpus=texts,
-    )
+    """From the switches and --hparams, as training would make it."""
+    from corpus.readings import front_end_of  # here, because --help does not need it
+    from hparams import create_hparams
+    from tools import format_overrides
+
+    switches = {name: getattr(options, name) for name in SETTINGS if getattr(options, name)}
+    if "text_cleaners" in switches:
+        switches["text_cleaners"] = tuple(name.strip() for name in switches["text_cleaners"].split(","))
+    return front_end_of(create_hparams(",".join(filter(None, [options.hparams, format_overrides(switches)]))), texts)
 
 
 def shown(reading: Reading, front_end: FrontEnd) -> str:

@@ -156,7 +156,7 @@ class Children:
             try:
                 while (index := _next(waiting)) is not None:
                     answers[index] = child.ask({"texts": list(chunks[index]), **more})
-            except BaseException:
+            except UserError:
                 while _next(waiting) is not None:  # nothing more to do for the others either
                     pass
                 child.close()

@@ -9,6 +9,7 @@ with `to_dict`; `from_dict` makes the same front end from it on another machine.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import re
@@ -26,17 +27,10 @@ from text.cleaners import named_cleaners
 from text.inspection import Inspected, described_counts, inspect, long_words
 from text.languages import Language, language_of
 from text.notes import Note, TextProblem
+from text.phoneme_readers import EnglishPhonemes, EspeakPhonemes
 from text.pronunciations import Pronunciation, Pronunciations, parsed, read_pronunciations
-from text.readers import (
-    TRANSLITERATING,
-    EnglishPhonemes,
-    EspeakPhonemes,
-    Letters,
-    LettersByCleaners,
-    Reader,
-    Russian,
-    Spelling,
-)  # fmt: skip
+from text.readers import TRANSLITERATING, Letters, LettersByCleaners, Reader, Spelling
+from text.russian_reader import Russian
 from text.symbol_sets import NAMED_SETS, SymbolTable, corpus_table, is_silent, named_table, table_from
 from text.symbols import ARPABET, PHONEME_PREFIX
 
@@ -58,6 +52,26 @@ class Reading:
     notes: tuple[Note, ...] = ()
     problems: tuple[TextProblem, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a cache; `from_dict` makes the same reading of it."""
+        return {
+            "text": self.text,
+            "ids": list(self.ids),
+            "stages": [list(stage) for stage in self.stages],
+            "notes": [note.to_list() for note in self.notes],
+            "problems": [problem.to_list() for problem in self.problems],
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> "Reading":
+        return cls(
+            kept["text"],
+            tuple(kept["ids"]),
+            tuple((name, shown) for name, shown in kept["stages"]),
+            tuple(Note(*note) for note in kept["notes"]),
+            tuple(TextProblem(*problem) for problem in kept["problems"]),
+        )
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -74,7 +88,7 @@ class FrontEnd:
         cls,
         *,
         language: str = "en",
-        text_input: str = "characters",
+        text_input: TextInput = "characters",
         cleaners: Sequence[str] | None = None,
         symbol_set: str | None = None,
         pronunciations: Path | None = None,
@@ -95,7 +109,7 @@ class FrontEnd:
         entries = read_pronunciations(pronunciations) if pronunciations else Pronunciations()
         found = wanted == "corpus"
         table = corpus_table(()) if found else table_from(wanted)
-        front_end = cls(chosen, text_input, named, table, entries)  # type: ignore[arg-type]
+        front_end = cls(chosen, text_input, named, table, entries)
         if found:
             if corpus is None:
                 raise UserError(
@@ -107,10 +121,15 @@ class FrontEnd:
         return front_end
 
     def with_symbols_of(self, texts: Sequence[str]) -> "FrontEnd":
-        """The same with the symbols that these texts have after reading, in the order of their code points."""
-        everything = [spelling.symbols for spelling in self._reader.read(list(texts))]
-        braces = [_braced(match[1], arpabet=False) for text in texts for match in _BRACES.finditer(text)]
-        table = corpus_table(symbol for symbols in [*everything, *braces] for symbol in symbols if symbol not in "{}")
+        """The same with the symbols that these texts have after reading, in the order of their code points.
+
+        Texts that cannot be read, as those in another script, add none.
+        """
+        pieces = [piece for text in texts for piece in self._prepared(text).pieces]
+        spelled = self._reader.read([piece for piece in pieces if isinstance(piece, str)])
+        braced = [_braced(piece.content, arpabet=False) for piece in pieces if isinstance(piece, _Phonemes)]
+        found = [*(spelling.symbols for spelling in spelled), *braced]
+        table = corpus_table(symbol for symbols in found for symbol in symbols if symbol not in "{}")
         return dataclasses.replace(self, table=table)
 
     def check(self) -> None:
@@ -127,7 +146,7 @@ class FrontEnd:
             raise UserError(report(problems, headline=f"{len(problems)} pronunciations have no symbols:"))
 
     def _needed_symbol(self) -> tuple[str, str]:
-        if self.cleaners is not None and self.text_input == "characters":
+        if self.table.name == "corpus" or (self.cleaners is not None and self.text_input == "characters"):
             return "", ""
         if self.text_input == "phonemes":
             return "\u02c8", "IPA" if not self.language.is_english else "phonemes"
@@ -257,8 +276,16 @@ class FrontEnd:
         if not unknown:
             return []
         shown = ", ".join(f"{symbol.removeprefix(PHONEME_PREFIX)} {count} x" for symbol, count in unknown.items())
+        nearest = self._nearest_phonemes(unknown) if self.table.has_arpabet else []
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         kind = "is no ARPAbet phoneme" if self.table.has_arpabet else f"is not among the symbols ({self.table.name})"
-        return [TextProblem("unknown phonemes", f"in braces: {shown} {kind}; correct it", dict(unknown))]
+        return [TextProblem("unknown phonemes", f"in braces: {shown} {kind}{hint}; correct it", dict(unknown))]
+
+    @staticmethod
+    def _nearest_phonemes(unknown: Iterable[str]) -> list[str]:
+        matches = (difflib.get_close_matches(each.removeprefix(PHONEME_PREFIX).upper(), ARPABET, n=3, cutoff=0.5)
+                   for each in unknown)  # fmt: skip
+        return list(dict.fromkeys(phoneme for found in matches for phoneme in found))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data to keep in a voice: all that `from_dict` needs, and the versions that it was made with."""
@@ -287,6 +314,12 @@ class FrontEnd:
             SymbolTable(tuple(kept["symbols"]), kept["symbol_set"]),
             Pronunciations(entries),
         )
+
+    def changed_packages(self, kept: Mapping[str, Any]) -> list[str]:
+        """Packages whose version here is not the one that `to_dict` noted: the same text may be read otherwise."""
+        made_with: Mapping[str, str | None] = kept["packages"]
+        here = {name: version_of(name) for name in made_with}
+        return [f"{name} {made_with[name]}, here {here[name]}" for name in made_with if made_with[name] != here[name]]
 
     def key(self) -> str:
         """64 hex digits of everything that a reading depends on, versions of packages included: for caches."""

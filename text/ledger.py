@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from text.notes import NOTE_KINDS, Note, NoteKind
+from text.pronunciations import WORD, key_of
 
 SHOWN_PLACES = 3
 # Kinds that a line of a pronunciation file can correct.
@@ -59,9 +60,15 @@ class Ledger:
 
     def pronunciation_lines(self) -> list[str]:
         """A file of pronunciations to begin with: each guess as it was read, to be corrected."""
-        lines = ["# word<TAB>reading; a line that is right may go, a wrong reading is to be corrected"]
+        lines = [
+            "# word<TAB>reading, as they were guessed. Correct what is wrong; lines that are right may go.",
+            "# A homograph has several readings: without its # a line would fix one for all places.",
+        ]
+        written: set[str] = set()
         for entry in self.entries():
-            if entry.kind in CORRECTABLE and " " not in entry.what:
+            if entry.kind in CORRECTABLE and WORD.fullmatch(entry.what) and key_of(entry.what) not in written:
+                written.add(key_of(entry.what))
+                sign = "# " if entry.kind == "homograph" else ""
                 lines.append(f"# {entry.kind}, {entry.count} x, {', '.join(entry.places)}")
-                lines.append(f"{entry.what}\t{entry.reading}")
+                lines.append(f"{sign}{entry.what}\t{entry.reading}")
         return lines

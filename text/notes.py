@@ -37,6 +37,7 @@ class Note:
     count: int = 1
 
     def to_list(self) -> list[Any]:
+        """Plain data; `Note(*note.to_list())` is the note again."""
         return [self.kind, self.what, self.reading, self.count]
 
 
@@ -49,4 +50,5 @@ class TextProblem:
     characters: Mapping[str, int] = field(default_factory=dict)
 
     def to_list(self) -> list[Any]:
+        """Plain data; `TextProblem(*problem.to_list())` is the problem again."""
         return [self.kind, self.detail, dict(self.characters)]

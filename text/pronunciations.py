@@ -2,7 +2,7 @@
 
     word<TAB>spelling to read instead         Nguyen<TAB>Win
     word<TAB>stressed spelling (Russian)      zamok<TAB>z+amok, in Russian letters; U+0301 after the vowel does as well
-    word<TAB>{phonemes of the voice}          Nguyen<TAB>{W IH1 N}, or {wɪn} for a voice on IPA
+    word<TAB>{phonemes of the voice}          Nguyen<TAB>{W IH1 N}, or {w\u026an} for a voice on IPA
 
 ARPAbet may go without braces. Capital letters do not matter in the word; lines that begin with `#` are comments. The
 voice keeps the content, so the file is needed only once.

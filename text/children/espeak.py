@@ -21,11 +21,14 @@ CHARS_UTF8 = 1
 PHONEMES_IPA = 2
 EE_OK = 0
 
-_PAUSES = re.compile(
-    r"([;:,.!?\u00a1\u00bf\u2014\u2013\u2026\"\u00ab\u00bb\u201c\u201d\u201e()\[\]\u3002\u3001\uff0c\uff1f\uff01\u060c\u061f\u061b\u0964]+"
-    r"(?=\s|$)|(?:^|(?<=\s))[\u00a1\u00bf\u2014\u2013\"\u00ab\u00bb\u201c\u201d\u201e(\[-]+(?=\s|\S)"
-    r"|[\u3002\u3001\uff0c\uff1f\uff01\u0964\u2014\u2026\u00ab\u00bb\u201c\u201d\u201e\"()\[\]]+)"
-)
+# Punctuation between clauses, kept as it is: before a space or the end, in front of a word, or East Asian anywhere.
+_CLOSING = r"[;:,.!?\u2014\u2013\u2026\"\u00ab\u00bb\u201c\u201d\u201e()\[\]\u060c\u061f\u061b]+(?=\s|$)"
+_OPENING = r"(?:^|(?<=\s))[\u00a1\u00bf\u2014\u2013\"\u00ab\u00bb\u201c\u201d\u201e(\[]+"
+_ANYWHERE = r"[\u3002\u3001\uff0c\uff1f\uff01\uff1a\uff1b\u0964\u2014\u2026\u00ab\u00bb\u201c\u201d\u201e\"()\[\]]+"
+_PAUSES = re.compile(f"({_CLOSING}|{_OPENING}|{_ANYWHERE})")
+# Left over from espeak-ng's own phoneme names where it has no IPA; "." and ":" would be read as punctuation.
+_LEFTOVERS = {"r.": "\u027d", "s.": "\u0282", "z.": "\u0290", "i.": "\u0268", "?": "\u0294", ":": "\u02d0"}
+_LEFTOVER = re.compile(r"[rszi]\.|[?:]|[-.\[\]()\"]")
 _SWITCH = re.compile(r"\(([a-z]{2,3}[a-z-]*)\)")
 
 
@@ -69,7 +72,7 @@ class Phonemizer:
         pieces = _SWITCH.split(ipa)  # text, language, text, language, text: the first foreign stretch is between flags
         for foreign in pieces[2::4]:
             switched.append([part, foreign.strip()])
-        return "".join(pieces[::2])
+        return _LEFTOVER.sub(lambda match: _LEFTOVERS.get(match[0], ""), "".join(pieces[::2]))
 
 
 def prepare(settings: dict[str, Any]) -> Answer:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import REPOSITORY
 from text.front_end import FrontEnd
 from text.russian_sounds import ipa_of_russian
 
-ROOT = Path(__file__).resolve().parent.parent
 RUSSIAN = FrontEnd.create(language="ru")
 PHONEMES = FrontEnd.create(language="ru", text_input="phonemes")
-TABLE = ROOT / "docs" / "russian_sentences.md"
+TABLE = REPOSITORY / "docs" / "russian_sentences.md"
 ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \| (right|wrong.*) \|$", re.M)
 
 
@@ -42,7 +42,7 @@ def test_the_table_counts_right_and_wrong_as_its_lines_do() -> None:
 # The tests below write Russian in a file of its own, as sources are ASCII.
 CASES = dict(
     line.split(" = ", 1)
-    for line in (ROOT / "tests" / "text_russian_cases.txt").read_text(encoding="utf-8").splitlines()
+    for line in (REPOSITORY / "tests" / "text" / "russian_cases.txt").read_text(encoding="utf-8").splitlines()
     if " = " in line
 )
 
