@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from errors import UserError, first_line, report
+from errors import UserError, first_line
 from speech.vocoders.foreign_files import pickled_code_reason, reason_to_refuse
 from speech.vocoders.generator import Generator
 from speech.vocoders.generator_config import CONFIG_NAME, GeneratorConfig
@@ -78,7 +78,7 @@ def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_generator(config: GeneratorConfig, tensors: Mapping[str, Tensor], *, path: Path) -> Generator:
-    """The network in float32 and in evaluation mode. UserError lists every tensor that is missing, strange or misshapen."""
+    """The network in float32, in evaluation mode. UserError lists each tensor that is missing, strange or misshapen."""
     with torch.device("meta"):
         generator = Generator(config)
     weights = folded(tensors)
@@ -89,9 +89,15 @@ def build_generator(config: GeneratorConfig, tensors: Mapping[str, Tensor], *, p
             "beside it that it was trained with"
         )
         raise UserError("\n  ".join([headline, *problems]))
-    rows = {name: _as_row(tensor.float()) for name, tensor in weights.items()}
+    rows = {name: _row(weights[name], tensor.shape) for name, tensor in generator.state_dict().items()}
     generator.load_state_dict(rows, assign=True)
-    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return generator.eval().requires_grad_(False)
+
+
+def _row(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """float32; a kernel [out, in, taps] becomes [out, in, 1, taps], in the order of the signals."""
+    row = tensor.float().view(shape)
+    return row.contiguous(memory_format=torch.channels_last) if row.dim() == 4 else row
 
 
 def _mismatches(generator: Generator, weights: Mapping[str, Tensor]) -> Iterator[str]:
@@ -110,9 +116,3 @@ def _file_shape(tensor: Tensor) -> tuple[int, ...]:
     """Kernels are rows [out, in, 1, taps] here and [out, in, taps] in the file."""
     shape = tuple(tensor.shape)
     return (*shape[:2], *shape[3:]) if len(shape) == 4 else shape
-
-
-def _as_row(tensor: Tensor) -> Tensor:
-    """[out, in, taps] -> [out, in, 1, taps]; a filter of BigVGAN, [1, 1, taps], stays: it is no parameter."""
-    is_kernel = tensor.dim() == 3 and tensor.shape[:2] != (1, 1)
-    return tensor.unsqueeze(2) if is_kernel else tensor

@@ -40,7 +40,7 @@ class MelFormat:
 
     @classmethod
     def of_voice(cls, mel: MelFingerprint) -> Self:
-        """What `audio.mel_spectrogram` makes. The scale of 16-bit samples is left out: a vocoder follows any loudness."""
+        """What `audio.mel_spectrogram` makes. The scale of 16-bit samples does not count: any loudness is followed."""
         return cls(
             sampling_rate=mel.sampling_rate,
             hop_length=mel.hop_length,

@@ -57,5 +57,5 @@ def _check(path: Path, expected: PackagedFile, *, version: str) -> None:
         raise UserError(f"{path} of {PACKAGE} {version} can't be read ({error.strerror}): {repair}") from error
     if found != expected.sha256:
         raise UserError(
-            f"{path} of {PACKAGE} {version} is not the known file (sha256 {found}, expected {expected.sha256}): {repair}"
+            f"{path} of {PACKAGE} {version} is not the known file: sha256 {found}, expected {expected.sha256}; {repair}"
         )

@@ -11,28 +11,33 @@ from torch import Tensor
 from audio import AudioParams, MelFingerprint, griffin_lim
 from errors import UserError
 from speech.vocoders.generator import Generator, Reach
-from speech.vocoders.generator_config import CONFIG_NAME, GeneratorConfig, read_generator_config
+from speech.vocoders.generator_config import CONFIG_NAME, read_generator_config
 from speech.vocoders.generator_file import build_generator, read_generator_tensors
 from speech.vocoders.mel_format import MelFormat
 from speech.vocoders.packaged_weights import PACKAGED, packaged_generator
 
 GRIFFIN_LIM = "griffin-lim"
-# 1.5 s of sound at 22050 Hz: longer chunks leave the processor's cache, shorter ones look at much context twice
-CHUNK_FRAMES = 128
+# Chunks begin small, so that the first sound comes early, and double: small ones look at much context twice
+FIRST_CHUNK, CHUNK_FRAMES = 32, 256  # 0.4 and 3 s of sound at 22050 Hz
 
 VocoderPrecision = Literal["fp32", "bf16"]
 VocoderPrecisionChoice = Literal["fp32", "bf16", "auto"]  # auto: bf16 where it is faster and was found as good
 
 
 class Vocoder(Protocol):
-    """Frame t of a mel is centred on sample t * hop_length of the sound, whatever the vocoder: L = (T - 1) * hop_length.
+    """Frame t of a mel is centred on sample t * hop_length of its sound, and L = (T - 1) * hop_length.
 
     A single frame gives hop_length samples. NaN in the mel comes out as NaN, which `audio.write_wav` refuses.
     """
 
-    name: str
-    sampling_rate: int
-    hop_length: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sampling_rate(self) -> int: ...
+
+    @property
+    def hop_length(self) -> int: ...
 
     def __call__(self, mel: Tensor) -> Tensor:
         """[n_mels, T] -> float32 [L], or [B, n_mels, T] -> [B, L], |x| <= 1, on the mel's device."""
@@ -91,7 +96,7 @@ class NeuralVocoder:
         return torch.cat(list(self.stream([mel])), dim=-1)
 
     def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Like `Vocoder.stream`, of [B, n_mels, T] too; a piece of sound needs `chunk_frames` and their reach of mel."""
+        """Like `Vocoder.stream`, also of [B, n_mels, T]. The first sound needs FIRST_CHUNK frames and their reach."""
         mel = self.generator.config.mel
         n_ahead, n_beyond = mel.first_centre, mel.hop_length - mel.first_centre
         held: Tensor | None = None  # what is beyond the last frame's centre, should no more frames come
@@ -111,16 +116,18 @@ class NeuralVocoder:
 
 
 def _windows(pieces: Iterable[Tensor], *, chunk_frames: int, reach: Reach) -> Iterator[tuple[Tensor, Reach]]:
-    """The mel [..., T] that the pieces make up in stretches of chunk_frames, each with the context it depends on."""
+    """The mel [..., T] that the pieces make up in stretches of up to chunk_frames, with the context each depends on."""
     mel: Tensor | None = None
     n_before = 0  # frames of context that mel begins with
+    n_frames = min(FIRST_CHUNK, chunk_frames)
     for piece in pieces:
         mel = piece if mel is None else torch.cat([mel, piece], dim=-1)
-        while mel.shape[-1] >= n_before + chunk_frames + reach.after:
-            end = n_before + chunk_frames
+        while mel.shape[-1] >= n_before + n_frames + reach.after:
+            end = n_before + n_frames
             yield mel[..., : end + reach.after], Reach(n_before, reach.after)
             n_before = min(end, reach.before)
             mel = mel[..., end - n_before :]
+            n_frames = min(2 * n_frames, chunk_frames)
     if mel is None:
         return
     if mel.shape[-1] == 1 and not n_before:
@@ -171,9 +178,7 @@ def check_mel(vocoder: MelFormat, voice: MelFormat, *, path: Path) -> None:
     raise UserError("\n  ".join([headline, *differences]))
 
 
-def usable_precision(
-    wanted: VocoderPrecisionChoice, *, device: torch.device, is_bigvgan: bool
-) -> VocoderPrecision:
+def usable_precision(wanted: VocoderPrecisionChoice, *, device: torch.device, is_bigvgan: bool) -> VocoderPrecision:
     """What `wanted` comes to there; UserError if bf16 is wanted where it can't be had or was never measured."""
     lack = _lacks_for_bf16(device, is_bigvgan=is_bigvgan)
     if wanted == "auto":
@@ -193,5 +198,5 @@ def _lacks_for_bf16(device: torch.device, *, is_bigvgan: bool) -> str | None:
 
 
 def _processor_has_bf16() -> bool:
-    tests = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(test is not None and test() for test in tests)
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private, so it may be gone one day
+    return ask is not None and bool(ask())
