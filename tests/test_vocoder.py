@@ -186,6 +186,8 @@ def test_bf16_where_it_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UserError, match="bf16: this processor has no bf16 instructions.*take fp32 or auto"):
         load_vocoder(write_golden(tmp_path), SMALL_MEL, precision="bf16")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    with pytest.raises(UserError, match="griffin-lim computes in fp32 only"):
+        load_vocoder("griffin-lim", SMALL_MEL, precision="bf16")
     with pytest.raises(UserError, match="BigVGAN was never measured"):
         load_vocoder(write_golden(tmp_path, "bigvgan_v1"), SMALL_MEL, precision="bf16")
 

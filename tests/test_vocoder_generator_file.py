@@ -51,8 +51,7 @@ def test_older_newer_and_removed_weight_norm_make_the_same_sound(tmp_path: Path)
     spellings = {"older": tensors, "newer": renamed_newer(tensors), "removed": folded(tensors)}
     assert len({tuple(sorted(each)) for each in spellings.values()}) == 3
     sounds = [
-        load_vocoder(write_generator(tmp_path / name, config, each), SMALL_MEL)(mel)
-        for name, each in spellings.items()
+        load_vocoder(write_generator(tmp_path / name, config, each), SMALL_MEL)(mel) for name, each in spellings.items()
     ]
     assert torch.equal(sounds[0], sounds[1])
     assert torch.equal(sounds[0], sounds[2])

@@ -41,8 +41,9 @@ def export_vocoder(vocoder: NeuralVocoder, path: Path) -> OnnxVocoder:
     lacking = [name for name in PACKAGES if find_spec(name) is None]
     if lacking:
         raise UserError(f"exporting a vocoder needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
-    assert vocoder.precision == "fp32", "load the vocoder with precision='fp32' to export it"
-    content = _exported(vocoder.generator.cpu(), metadata(vocoder))
+    is_plain = vocoder.precision == "fp32" and vocoder.device.type == "cpu"
+    assert is_plain, "to export a vocoder, load it with device='cpu', precision='fp32'"
+    content = _exported(vocoder.generator, metadata(vocoder))
     difference = _largest_difference(vocoder.generator, content)
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(

@@ -150,6 +150,8 @@ def load_vocoder(
     """
     name = str(name_or_path)
     if name == GRIFFIN_LIM:
+        if precision == "bf16":
+            raise UserError(f"vocoder precision bf16: {GRIFFIN_LIM} computes in fp32 only; take fp32 or auto")
         settings = {f.name: getattr(mel, f.name) for f in fields(MelFingerprint) if f.name != "format_version"}
         return GriffinLim(AudioParams(**settings))
     path = packaged_generator(name) if name in PACKAGED else Path(name_or_path)
