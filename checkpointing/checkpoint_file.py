@@ -34,6 +34,7 @@ class Voice:
     budget_offset: int
     frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
+    front_end: Mapping[str, Any] | None = None  # `FrontEnd.to_dict`; None in checkpoints of version 0.1.0
 
 
 @dataclass
@@ -67,12 +68,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Tensors and plain types of a .pt file. A file that would run code is refused. UserError if unreadable."""
+def read(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """Tensors and plain types of a .pt file; UserError if unreadable, or if it would run code.
+
+    mapped: tensors stay on disk until they are read.
+    """
     try:
         with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
     except pickle.UnpicklingError:
@@ -88,6 +92,12 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def read_voice(path: Path) -> Voice | None:
+    """What a checkpoint of ours keeps beside the weights, which stay on disk; None for files of others."""
+    content = read(path, mapped=True)
+    return Voice(**content["voice"]) if content.get("format") == FORMAT else None
 
 
 def load(path: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ from corpus.demo.builder import ensure_demo_corpus
 from data_utils import Corpus, load_corpus
 from hparams import HParams, Resolved
 from monitoring.progress_bar import counted_progress
+from text.front_end import FrontEnd
 from training.options import Options
 
 
@@ -33,9 +34,14 @@ def with_demo_files(hp: HParams) -> HParams:
     )
 
 
-def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
+def read_corpus(hp: HParams, settings: Resolved, options: Options, front_end: FrontEnd | None = None) -> Corpus:
+    """front_end: of the voice that goes on; None for a new one."""
     corpus = load_corpus(
-        hp, skip_bad=options.skip_bad_data, progress=counted_progress("mel features"), origins=settings.origins
+        hp,
+        skip_bad=options.skip_bad_data,
+        progress=counted_progress("mel features"),
+        origins=settings.origins,
+        front_end=front_end,
     )
     if corpus.problems:
         LOG.warning(

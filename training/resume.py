@@ -1,6 +1,7 @@
 """Whether a run may go on, and from which checkpoint."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, move_aside
 from run_directory.records import Event
 from run_directory.run_info import launch_id, read_run_info, write_run_info
-from text.symbols import symbols
+from text.front_end import FrontEnd, front_end_of_voice
+from text.pronunciations import read_pronunciations
+from text.symbol_sets import named_table
 from training.options import Options
 
 
@@ -61,6 +64,34 @@ def check_resumable(
             "Ways on: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
         )
     LOG.warning("going on with changed settings:\n  %s", listed)
+
+
+def kept_front_end(directory: Path, hp: HParams, options: Options, *, is_fresh: bool) -> FrontEnd | None:
+    """How the voice that goes on reads texts: its symbols and pronunciations stay. None where a new voice begins."""
+    path = None if is_fresh else checkpoint_dir.newest_good(directory / "checkpoints")
+    if path is None and options.checkpoint is not None and not options.warm_start:
+        path = checkpoint_dir.resolve(options.checkpoint)
+    voice = None if path is None else checkpoint_file.read_voice(path)
+    if voice is None:
+        return None
+    kept = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=HParams(**voice.hparams).text_cleaners)
+    return _with_pronunciations(kept, hp, options, where=path)
+
+
+def _with_pronunciations(kept: FrontEnd, hp: HParams, options: Options, *, where: Path | None) -> FrontEnd:
+    """The voice's own, unless a changed file is asked for with --resume-with-changes."""
+    if not hp.pronunciations:
+        return kept
+    named = read_pronunciations(Path(hp.pronunciations))
+    if named.as_lists() == kept.pronunciations.as_lists():
+        return kept
+    if not options.resume_with_changes:
+        raise UserError(
+            f"{hp.pronunciations} differs from the pronunciations that {where} keeps\n"
+            "Ways on: --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside), "
+            "another -o."
+        )
+    return replace(kept, pronunciations=named)
 
 
 def open_run(
@@ -127,7 +158,14 @@ def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, option
     content = checkpoint_file.read(path)
     if options.warm_start:
         ignore = [*hp.ignore_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
-        done = checkpoint_weights.warm_start(model, content, ignore=ignore, symbols=symbols, speakers=corpus.speakers)
+        done = checkpoint_weights.warm_start(
+            model,
+            content,
+            ignore=ignore,
+            symbols=corpus.front_end.table.symbols,
+            unnamed_symbols=named_table("nvidia").symbols,
+            speakers=corpus.speakers,
+        )
         LOG.info("warm start from %s: %s", path, done)
         return None
     if content.get("format") == checkpoint_file.FORMAT:

@@ -28,7 +28,7 @@ from run_directory.records import Event
 from run_directory.run_info import without_password
 from training.corpus_setup import check_same_data, read_corpus, with_demo_files
 from training.options import Options
-from training.resume import is_demo_wanted, is_fresh_start, open_run, set_aside
+from training.resume import is_demo_wanted, is_fresh_start, kept_front_end, open_run, set_aside
 from training.trainer import Limits, Outcome, Trainer
 
 WAYS_ON = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
@@ -49,7 +49,9 @@ def train_in(group: Group, paths: RunPaths, settings: Resolved, options: Options
     hp = settings.hparams
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
     is_fresh, is_demo = group.from_first(lambda: look(paths, settings, options))
-    corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
+    kept = kept_front_end(paths.directory, hp, options, is_fresh=is_fresh)
+    corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options, kept))
+    hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
     check_same_data(group.gathered(corpus.fingerprint))
     data = DEMO if is_demo else hp.training_files
     trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group)

@@ -341,7 +341,7 @@ class Trainer:
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
         result = self.healing.spared(
             lambda: validate(
-                self.model, self.group.beating(loader), self.references, self.hp, self.corpus.stats, limits, self.device
+                self.model, self.group.beating(loader), self.references, self.hp, self.corpus, limits, self.device
             ),
             step=progress.step,
         )

@@ -172,4 +172,4 @@ def model_of(hp: HParams) -> Tacotron2:
 def validated(hp: HParams, model: Tacotron2, corpus: Corpus) -> Validated:
     plan = plan_batches(corpus.validation, hp, is_validation=True)
     batches = make_loader(corpus.validation, plan, epoch=0, r=hp.n_frames_per_step)
-    return validate(model, batches, references_of(corpus), hp, corpus.stats, decode_limits(hp, corpus), CPU)
+    return validate(model, batches, references_of(corpus), hp, corpus, decode_limits(hp, corpus), CPU)
