@@ -44,6 +44,21 @@ class Finding:
         return asdict(self) | {"source": None if self.source is None else str(self.source)}
 
 
+def error(kind: str, detail: str, advice: str, *, value: float | None = None, limit: float | None = None) -> Finding:
+    """Makes the line, or the list, unusable."""
+    return Finding(kind, "error", detail, advice, value, limit)
+
+
+def warning(kind: str, detail: str, advice: str, *, value: float | None = None, limit: float | None = None) -> Finding:
+    """Lets the line train."""
+    return Finding(kind, "warning", detail, advice, value, limit)
+
+
+def note(kind: str, detail: str, advice: str) -> Finding:
+    """Harms nothing here."""
+    return Finding(kind, "note", detail, advice)
+
+
 def errors_of(findings: Iterable[Finding]) -> list[Finding]:
     """Those that make a line unusable."""
     return [finding for finding in findings if finding.severity == "error"]

@@ -1,24 +1,40 @@
 """From the bytes of a filelist to its lines: encoding, byte-order mark, line ends.
 
-A list may be UTF-8 with or without a byte-order mark, with lines that end in LF, CRLF or CR. Anything else is named with
-what it looks like; nothing is decoded by guess.
+A list may be UTF-8 with or without a byte-order mark, with lines that end in LF, CRLF or CR. Anything else is named
+with what it looks like; nothing is decoded by guess.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from corpus.findings import Finding, shown
+from corpus.findings import Finding, error, note, shown
 
 UTF8_MARK = b"\xef\xbb\xbf"
 _WIDE_MARKS = {
-    b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
-}  # fmt: skip
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 # asked in this order; of two that read equally well the first is named
 LIKELY_ENCODINGS = (
-    "cp1251", "koi8_r", "cp866", "mac_cyrillic", "cp1252", "cp1250", "cp1253", "cp1254", "cp1257", "mac_roman",
-    "shift_jis", "gb18030", "big5", "euc_kr", "euc_jp",
-)  # fmt: skip
+    "cp1251",
+    "koi8_r",
+    "cp866",
+    "mac_cyrillic",
+    "cp1252",
+    "cp1250",
+    "cp1253",
+    "cp1254",
+    "cp1257",
+    "mac_roman",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "euc_kr",
+    "euc_jp",
+)
 GUESS_BYTES = 1 << 16
 _SOUND_HEADS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"PK\x03\x04", b"\x1f\x8b", b"\x89PNG", b"%PDF")
 
@@ -57,13 +73,21 @@ def list_text(path: Path, content: bytes) -> ListText:
         return ListText(path, (), (_wrong_encoding(content).at(path),))
     findings = [_bad_bytes(line).at(path, line.number) for line in undecoded]
     if content.startswith(UTF8_MARK):
-        findings.append(Finding("byte-order mark", "note", "begins with a byte-order mark",
-                                "other programs read it as part of the first path; save without").at(path))  # fmt: skip
+        findings.append(
+            note(
+                "byte-order mark",
+                "begins with a byte-order mark",
+                "other programs read it as part of the first path; save without",
+            ).at(path)
+        )
     if b"\r" in content:
-        findings.append(Finding("line ends", "note", f"lines end in {_line_ends(content)}",
-                                "other programs want LF; save with Unix line ends").at(path))  # fmt: skip
+        findings.append(
+            note(
+                "line ends", f"lines end in {_line_ends(content)}", "other programs want LF; save with Unix line ends"
+            ).at(path)
+        )
     if not lines:
-        findings.append(Finding("empty list", "error", "holds no line", "write wav|text lines").at(path))
+        findings.append(error("empty list", "holds no line", "write wav|text lines").at(path))
     return ListText(path, lines, tuple(findings))
 
 
@@ -90,7 +114,7 @@ def _line_ends(content: bytes) -> str:
 
 def _not_utf8_at_all(content: bytes) -> Finding | None:
     if content.startswith(_SOUND_HEADS):
-        return Finding("not a list", "error", f"is no text: it begins with {content[:4]!r}", "name a list of wav|text")
+        return error("not a list", f"is no text: it begins with {content[:4]!r}", "name a list of wav|text")
     for mark, name in _WIDE_MARKS.items():
         if content.startswith(mark):
             return _encoded_in(name, content)
@@ -112,24 +136,27 @@ def _wrong_encoding(content: bytes) -> Finding:
 
 def _encoded_in(encoding: str | None, content: bytes) -> Finding:
     if encoding is None:
-        return Finding("encoding", "error", "is not UTF-8, and no encoding reads it as text", "save it as UTF-8")
+        return error("encoding", "is not UTF-8, and no encoding reads it as text", "save it as UTF-8")
     is_sure = encoding.startswith("utf")
     looks = f"{'is' if is_sure else 'is not UTF-8; it looks like'} {_common_name(encoding)}"
-    return Finding("encoding", "error", f'{looks}: it begins "{_excerpt(content, encoding)}"',
-                   f"save it as UTF-8, as with: iconv -f {_common_name(encoding)} -t UTF-8")  # fmt: skip
+    return error(
+        "encoding",
+        f'{looks}: it begins "{_excerpt(content, encoding)}"',
+        f"save it as UTF-8, as with: iconv -f {_common_name(encoding)} -t UTF-8",
+    )
 
 
 def _bad_bytes(line: Line) -> Finding:
     try:
         line.raw.decode("utf-8")
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError as caught:
         encoding = likely_encoding(line.raw)
         looks = f' (as {_common_name(encoding)}: "{shown(line.raw.decode(encoding))}")' if encoding else ""
-        return Finding(
-            "encoding", "error",
-            f"is not UTF-8 at byte {error.start + 1}: {line.raw[error.start : error.end]!r}{looks}",
+        return error(
+            "encoding",
+            f"is not UTF-8 at byte {caught.start + 1}: {line.raw[caught.start : caught.end]!r}{looks}",
             "save the line as UTF-8",
-        )  # fmt: skip
+        )
     raise AssertionError("the line is UTF-8")
 
 
@@ -153,4 +180,4 @@ def _excerpt(content: bytes, encoding: str) -> str:
 
 
 def _common_name(encoding: str) -> str:
-    return {"koi8_r": "KOI8-R", "cp1252": "CP1252", "cp1251": "CP1251"}.get(encoding, encoding.upper().replace("_", "-"))
+    return encoding.upper().replace("_", "-").replace("16-", "16")

@@ -1,7 +1,7 @@
 """Recordings as files: their samples before any mixing, and whether the file is whole.
 
-The format is told by the content, whatever the extension. libsndfile reads wav, flac, ogg (Vorbis, Opus), mp3, aiff, au,
-caf and more; what only an optional decoder reads is in `phone_formats`.
+The format is told by the content, whatever the extension. libsndfile reads wav, flac, ogg (Vorbis, Opus), mp3, aiff,
+au, caf and more; what only an optional decoder reads is in `phone_formats`.
 """
 
 import math
@@ -75,7 +75,9 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         size = path.stat().st_size if path.is_file() else None
         file = soundfile.SoundFile(path) if size else None
     except OSError as error:
-        raise UnreadableRecording("unreadable", f"{path} can't be read ({error.strerror})", "check its rights") from error
+        raise UnreadableRecording(
+            "unreadable", f"{path} can't be read ({error.strerror})", "check its rights"
+        ) from error
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw
         advice = f"{_guess(path)}convert it to wav or flac, or drop the line"
         raise UnreadableRecording("unreadable", f"{path} is no recording of a known format", advice) from error
@@ -106,9 +108,8 @@ def _decoded(file: soundfile.SoundFile, n_wanted: int, path: Path) -> tuple[np.n
             block = file.read(min(piece, n_wanted - n_read), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise UnreadableRecording(
-                "damaged", f"{path} is damaged or cut off after {n_read / file.samplerate:.1f} s ({error})".replace(" ()", ""),
-                "restore it or drop the line",
-            ) from error  # fmt: skip
+                "damaged", f"{path} is damaged or cut off", "restore it or drop the line"
+            ) from error
         if not len(block):
             break
         pieces.append(block)

@@ -121,7 +121,9 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
         not_finite=not_finite,
         peak=float(np.abs(samples).max(initial=0.0)),
         mean=float(mixed.mean(dtype=np.float64)) if mixed.size else 0.0,
-        changes_db=max((_level_db(channel - channel.mean()) for channel in samples if channel.size), default=LEVEL_FLOOR_DB),
+        changes_db=max(
+            (_level_db(channel - channel.mean()) for channel in samples if channel.size), default=LEVEL_FLOOR_DB
+        ),
         mixed_db=_level_db(mixed),
         channel_db=tuple(_level_db(channel) for channel in samples),
         loud_db=loud_db,

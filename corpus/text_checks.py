@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
-from corpus.findings import Finding, Severity, shown
+from corpus.findings import Finding, error, shown, warning
 
 LONG_TEXT = 500  # characters; half a minute of speech
 IMPOSSIBLE_TEXT = 2000  # two minutes of speech
@@ -17,31 +17,36 @@ _WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f][^\W\d_]*)*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,40}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|\\[nrt\"]")
 _KNOWN_INVISIBLE = {"\u00ad": "soft hyphen", "\u200b": "zero-width space", "\ufeff": "byte-order mark"}
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")
-# Letters of two scripts that look the same in print, lower and upper case, in the order Latin, Cyrillic, Greek; "." none
+# Letters that look like those of another script in print: Cyrillic and Greek like Latin, and Latin like either
 _LATIN = "aceiojpxyskABCEHIKMOPTXYSJNZuvnh"
-_CYRILLIC = "\u0430\u0441\u0435\u0456\u043e\u0458\u0440\u0445\u0443\u0455\u043a\u0410\u0412\u0421\u0415\u041d\u0406\u041a\u041c\u041e\u0420\u0422\u0425\u0423\u0405\u0408...\u0475.\u04bb"
-_GREEK = "...\u03b9\u03bf\u03f3\u03c1\u03c7..\u03ba\u0391\u0392.\u0395\u0397\u0399\u039a\u039c\u039f\u03a1\u03a4\u03a7\u03a5..\u039d\u0396\u03c5\u03bd.."
-LOOK_ALIKES = frozenset(_LATIN + _CYRILLIC + _GREEK) - {"."}
+_CYRILLIC = (
+    "\u0430\u0441\u0435\u0456\u043e\u0458\u0440\u0445\u0443\u0455\u043a\u0475\u04bb"
+    "\u0410\u0412\u0421\u0415\u041d\u0406\u041a\u041c\u041e\u0420\u0422\u0425\u0423\u0405\u0408"
+)
+_GREEK = (
+    "\u03b9\u03bf\u03f3\u03c1\u03c7\u03ba\u03c5\u03bd"
+    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039f\u03a1\u03a4\u03a7\u03a5\u039d\u0396"
+)
+LOOK_ALIKES = frozenset(_LATIN + _CYRILLIC + _GREEK)
 
 
 def check_text(text: str) -> list[Finding]:
     """Everything that is wrong with a text as it stands in a list; nothing for a good one in any language."""
     if len(text) > IMPOSSIBLE_TEXT:  # judged no further: the rest would only be slow
-        return [_length(text, "error", IMPOSSIBLE_TEXT)]
+        return [error("long text", *_length(text), value=len(text), limit=IMPOSSIBLE_TEXT)]
     if not any(char.isalnum() for char in text):
-        return [Finding("empty text", "error", f'no letter to read in "{shown(text)}"', "write the text or drop the line")]
+        return [error("empty text", f'no letter to read in "{shown(text)}"', "write the text or drop the line")]
     damage = list(_damage(text))
     if damage:
         return damage
     found = [*_invisible(text), *_form(text), *_look_alike_words(text), *_markup(text)]
     if len(text) > LONG_TEXT:
-        found.append(_length(text, "warning", LONG_TEXT))
+        found.append(warning("long text", *_length(text), value=len(text), limit=LONG_TEXT))
     return found
 
 
-def _length(text: str, severity: Severity, limit: int) -> Finding:
-    return Finding("long text", severity, f'{len(text)} characters: "{shown(text)}"', "cut it into sentences, with the "
-                   "recording", value=len(text), limit=limit)  # fmt: skip
+def _length(text: str) -> tuple[str, str]:
+    return f'{len(text)} characters: "{shown(text)}"', "cut it into sentences, with the recording"
 
 
 # ---- damage
@@ -49,11 +54,17 @@ def _length(text: str, severity: Severity, limit: int) -> Finding:
 
 def _damage(text: str) -> Iterator[Finding]:
     if "\ufffd" in text:
-        yield Finding("damaged text", "error", f'characters were lost when it was decoded ({text.count(chr(0xFFFD))} x U+FFFD): '
-                      f'"{shown(text)}"', "restore it from the original in its true encoding")  # fmt: skip
+        yield error(
+            "damaged text",
+            f'characters were lost when it was decoded ({text.count(chr(0xFFFD))} x U+FFFD): "{shown(text)}"',
+            "restore it from the original in its true encoding",
+        )
     elif (meant := undone_mojibake(text)) is not None:
-        yield Finding("damaged text", "error", f'"{shown(text)}" is UTF-8 read as another encoding: "{shown(meant)}"',
-                      "decode the original as UTF-8")  # fmt: skip
+        yield error(
+            "damaged text",
+            f'"{shown(text)}" is UTF-8 read as another encoding: "{shown(meant)}"',
+            "decode the original as UTF-8",
+        )
 
 
 def undone_mojibake(text: str) -> str | None:
@@ -76,12 +87,22 @@ def undone_mojibake(text: str) -> str | None:
 def _invisible(text: str) -> Iterator[Finding]:
     controls = Counter(char for char in text if _is_control(char))
     if controls:
-        yield Finding("control character", "error", f'{_named(controls)} in "{shown(text)}"', "delete it",
-                      value=sum(controls.values()), limit=0)  # fmt: skip
+        yield error(
+            "control character",
+            f'{_named(controls)} in "{shown(text)}"',
+            "delete it",
+            value=sum(controls.values()),
+            limit=0,
+        )
     hidden = Counter(char for char in text if unicodedata.category(char) in ("Cf", "Co", "Cn"))
     if hidden:
-        yield Finding("invisible character", "warning", f'{_named(hidden)} in "{shown(text)}"', "delete it",
-                      value=sum(hidden.values()), limit=0)  # fmt: skip
+        yield warning(
+            "invisible character",
+            f'{_named(hidden)} in "{shown(text)}"',
+            "delete it",
+            value=sum(hidden.values()),
+            limit=0,
+        )
 
 
 def _is_control(char: str) -> bool:
@@ -101,11 +122,14 @@ def _form(text: str) -> Iterator[Finding]:
     if composed != text:
         odd = next((a for a in re.findall(r"\w[\u0300-\u036f]+", text) if unicodedata.normalize("NFC", a) != a), None)
         what = f"letters are written in parts, such as {odd!r}" if odd else "characters have a common other form"
-        yield Finding("unicode form", "warning", f'{what}: "{shown(text)}"', "normalise it to NFC")
+        yield warning("unicode form", f'{what}: "{shown(text)}"', "normalise it to NFC")
     wide = Counter(char for char in composed if char.isalnum() and _is_compatible(char))
     if wide:
-        yield Finding("unicode form", "warning", f'{_named(wide)}, a special form of '
-                      f'"{unicodedata.normalize("NFKC", next(iter(wide)))}": "{shown(text)}"', "write plain letters")  # fmt: skip
+        yield warning(
+            "unicode form",
+            f'{_named(wide)}, a special form of "{unicodedata.normalize("NFKC", next(iter(wide)))}": "{shown(text)}"',
+            "write plain letters",
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -118,7 +142,7 @@ def _is_compatible(char: str) -> bool:
 def _markup(text: str) -> Iterator[Finding]:
     marks = _MARKUP.findall(text)
     if marks:
-        yield Finding("markup", "warning", f'"{shown(marks[0])}" in "{shown(text)}"', "write what is said")
+        yield warning("markup", f'"{shown(marks[0])}" in "{shown(text)}"', "write what is said")
 
 
 # ---- look-alikes
@@ -130,8 +154,13 @@ def _look_alike_words(text: str) -> Iterator[Finding]:
         word, letters = next(iter(words.items()))
         named = ", ".join(f"U+{ord(char):04X} {unicodedata.name(char).lower()}" for char in letters)
         more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
-        yield Finding("look-alike letters", "warning", f'"{shown(word)}"{more} holds {named}', "type the word anew",
-                      value=len(words), limit=0)  # fmt: skip
+        yield warning(
+            "look-alike letters",
+            f'"{shown(word)}"{more} holds {named}',
+            "type the word anew",
+            value=len(words),
+            limit=0,
+        )
 
 
 def look_alike_words(text: str) -> dict[str, str]:
@@ -159,9 +188,9 @@ def _foreign_letters(word: str, script_of_text: str | None) -> str:
             if all(char in LOOK_ALIKES for char in letters):
                 return "".join(dict.fromkeys(letters))
         return ""
-    script = next(iter(by_script), None)
+    script = next(iter(by_script), "")
     is_abbreviation = len(word) > 1 and word.isupper()  # "PC" in a Russian text is meant
-    if script_of_text is None or script in (None, script_of_text) or is_abbreviation or script_of_text not in SCRIPTS:
+    if script_of_text is None or script in ("", script_of_text) or is_abbreviation or script_of_text not in SCRIPTS:
         return ""
     return "".join(dict.fromkeys(word)) if all(char in LOOK_ALIKES for char in word) else ""
 
@@ -174,10 +203,12 @@ def _is_inflected_abbreviation(word: str) -> bool:
 
 
 def _scripts(word: str) -> Counter[str]:
-    return Counter(script for char in word if (script := _script(char)) is not None)
+    """How many letters of each script."""
+    return Counter(script for char in word if (script := _script(char)))
 
 
 @lru_cache(maxsize=4096)
-def _script(char: str) -> str | None:
+def _script(char: str) -> str:
+    """ "" for a letter of any other script."""
     first = unicodedata.name(char, "").partition(" ")[0]
-    return first if first in SCRIPTS else None
+    return first if first in SCRIPTS else ""
