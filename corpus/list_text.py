@@ -80,7 +80,7 @@ def list_text(path: Path, content: bytes) -> ListText:
                 "other programs read it as part of the first path; save without",
             ).at(path)
         )
-    if b"\r" in content:
+    if lines and (b"\r\n" in content or b"\n" not in content) and b"\r" in content:
         findings.append(
             note(
                 "line ends", f"lines end in {_line_ends(content)}", "other programs want LF; save with Unix line ends"

@@ -68,7 +68,7 @@ class FileFinder:
         if self._by_name is None:
             self._by_name = _indexed(self._bases)
         stem = _plain(PurePosixPath(name).stem if _is_sound(name) else name)
-        found = self._by_name.get(stem, [])
+        found = [path for path in self._by_name.get(stem, []) if path.is_file()]
         return Near(found[0], f"it lies in {found[0].parent}") if len(found) == 1 else None
 
 

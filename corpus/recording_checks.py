@@ -8,7 +8,7 @@ stands beside its limit.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from corpus.findings import SEVERITIES, Finding, error, warning
+from corpus.findings import SEVERITIES, Finding, error, errors_of, warning
 from corpus.recording_files import FLOATS, LOSSY
 from corpus.recording_measures import LEVEL_FLOOR_DB, RecordingMeasures
 
@@ -45,9 +45,11 @@ class Wanted:
 def check_recording(measures: RecordingMeasures, wanted: Wanted | None = None) -> list[Finding]:
     """Everything that is wrong with one recording, errors first; what has no speech at all is not judged further."""
     wanted = wanted or Wanted()
-    found = [*_broken(measures, wanted)] or [*_without_speech(measures)]
-    if not found:
-        found = [*_channels(measures), *_levels(measures), *_timing(measures), *_band(measures, wanted)]
+    found = [*_broken(measures, wanted)]
+    if not errors_of(found):
+        found += _without_speech(measures)
+    if not errors_of(found):
+        found += [*_channels(measures), *_levels(measures), *_timing(measures), *_band(measures, wanted)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 

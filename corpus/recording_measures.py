@@ -23,12 +23,14 @@ SPEECH_BELOW_LOUD_DB = 35.0  # a frame counts as sound down to this much under t
 SPEECH_OVER_NOISE_DB = 6.0  # and never so near the noise
 LEAST_SOUND_FRAMES = 3  # in a row; a click is shorter
 SPECTRUM_S = 0.040  # of spectra; rounded up to a power of two
+LARGEST = 1e6  # whatever is beyond counts as that much: squares stay finite
 TINY = 1e-12  # keeps quotients of magnitudes finite
 MAX_SPECTRA = 400  # of one recording, evenly spread: enough to know a minute by
 HIDDEN_SHARE = 10**-5.5  # of the energy; what lies above such a frequency is rounding, not sound
 VOICE_BAND_HZ = (60.0, 3500.0)
 WHITENING_HZ = 700.0  # wider than the distance of two harmonics
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
+LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ
 
@@ -107,9 +109,11 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
     not_finite = samples.size - int(np.count_nonzero(finite))
     if not_finite:
         samples = np.where(finite, samples, 0.0)
-    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    peak = float(np.abs(samples).max(initial=0.0))
+    samples = np.clip(samples, -LARGEST, LARGEST).astype(np.float32)
     mixed = samples.mean(axis=0)  # [n]
-    levels = frame_levels_db(mixed, sampling_rate)  # [T]
+    mean = float(mixed.mean(dtype=np.float64)) if mixed.size else 0.0
+    levels = frame_levels_db(mixed - np.float32(mean), sampling_rate)  # [T]
     loud_db, quiet_db = _loud_and_quiet(levels)
     first, end = sound_span(levels, loud_db=loud_db, quiet_db=quiet_db)
     has_sound = _is_sound(levels, loud_db, quiet_db)
@@ -119,8 +123,8 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
         sampling_rate=sampling_rate,
         duration_s=duration_s,
         not_finite=not_finite,
-        peak=float(np.abs(samples).max(initial=0.0)),
-        mean=float(mixed.mean(dtype=np.float64)) if mixed.size else 0.0,
+        peak=peak,
+        mean=mean,
         changes_db=max(
             (_level_db(channel - channel.mean()) for channel in samples if channel.size), default=LEVEL_FLOOR_DB
         ),
@@ -171,9 +175,11 @@ def _is_sound(levels: np.ndarray, loud_db: float, quiet_db: float) -> np.ndarray
 
 def sound_span(levels: np.ndarray, *, loud_db: float, quiet_db: float) -> tuple[int, int]:
     """First frame with sound and the one after the last; clicks don't count. (0, T) where all or nothing is sound."""
+    if len(levels) < LEAST_SOUND_FRAMES:
+        return 0, len(levels)
     is_sound = _is_sound(levels, loud_db, quiet_db)
     steady = np.convolve(is_sound, np.ones(LEAST_SOUND_FRAMES, dtype=int), mode="valid") == LEAST_SOUND_FRAMES
-    where = np.flatnonzero(steady) if len(is_sound) >= LEAST_SOUND_FRAMES else np.empty(0, dtype=int)
+    where = np.flatnonzero(steady)
     return (int(where[0]), int(where[-1]) + LEAST_SOUND_FRAMES) if len(where) else (0, len(levels))
 
 
@@ -195,7 +201,7 @@ def _clipped_share(samples: np.ndarray) -> float:
 
 def _flat_tops(wav: np.ndarray) -> int:
     top = wav.max()
-    if top <= 0:
+    if top < LEAST_CLIPPED:
         return 0
     at_top = np.flatnonzero(wav >= top - ALMOST_EXTREME * max(1.0, top))
     if len(at_top) < CLIPPED_RUN:
@@ -237,6 +243,8 @@ def _peakiness(spectra: np.ndarray, sampling_rate: int) -> float:
     """Highest peak of magnitudes [T, bins] over their own surroundings; a high percentile over frames."""
     bin_hz = sampling_rate / 2 / (spectra.shape[1] - 1)
     first, end = (round(hz / bin_hz) for hz in VOICE_BAND_HZ)
+    if first >= spectra.shape[1]:  # a recording of some hundred samples a second holds no voice
+        return 0.0
     width = max(3, round(WHITENING_HZ / bin_hz))
     padded = np.pad(spectra, ((0, 0), (width // 2, width - width // 2)), mode="reflect")
     sums = np.cumsum(padded, axis=1, dtype=np.float64)
