@@ -58,8 +58,8 @@ def measure_files(
 ) -> list[Measured]:
     """For each file its measures, or the one finding why there are none, in the order given.
 
-    hash_of names the content of a file and may raise OSError. progress(done, total) is called from this thread. What was
-    measured is kept even if this is interrupted.
+    hash_of names the content of a file and may raise OSError. progress(done, total) is called from this thread. What
+    was measured is kept even if this is interrupted.
     """
     measured: list[Measured] = []
     try:

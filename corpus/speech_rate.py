@@ -20,6 +20,7 @@ LEAST_FITTED = 50  # lines of a speaker; with fewer only seconds a symbol are co
 FIT_ROUNDS = 20
 LEAST_SPREAD = 0.08  # natural logarithm; the most even real corpora: 0.063 and 0.099
 ODD_DEVIATIONS = 4.0  # of two real corpora, 0 of 620 and 3 of 1132 lines lie farther out
+LEAST_ODD_RATIO = 1.4
 ODD_RATIO_OF_FEW = 2.0  # with few lines the spread is not known well
 IMPOSSIBLE_RATIO = 4.0  # an error beyond this
 LEAST_EXPECTED_S = 0.05
@@ -103,7 +104,7 @@ def _compared(contents: np.ndarray, seconds: np.ndarray) -> list[Rate]:
     off = np.log(seconds / expected)
     off -= np.median(off)
     spread = max(LEAST_SPREAD, 1.4826 * float(np.median(np.abs(off))))
-    limit = spread * ODD_DEVIATIONS if has_fit else max(spread * ODD_DEVIATIONS, np.log(ODD_RATIO_OF_FEW))
+    limit = max(spread * ODD_DEVIATIONS, np.log(LEAST_ODD_RATIO if has_fit else ODD_RATIO_OF_FEW))
     return [
         Rate(float(s / np.exp(o)), float(np.exp(o)), float(abs(o) / spread), is_odd=bool(abs(o) > limit))
         for s, o in zip(seconds, off, strict=True)

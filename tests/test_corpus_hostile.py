@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hostile_corpus
 import pytest
+
 from corpus.findings import Finding
 from corpus.list_checks import Places, check_list
 from corpus.measuring import MeasureIndex, measure_file
