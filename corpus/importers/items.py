@@ -1,5 +1,6 @@
 """What every reader of a layout gives, and the order in which readers are asked."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from corpus.findings import Finding, error, shown
 from corpus.list_checks import AUDIO_EXTENSIONS
 from corpus.near_files import SOUND_EXTENSIONS
 
+MAX_NAME = 1000  # characters; what is longer is a text
 SOUND_FOLDERS = ("wavs", "wav", "clips", "audio", "")
 
 
@@ -35,19 +37,33 @@ class Imported:
 Reader = Callable[[Path], Imported | None]
 
 
-def found_recording(name: str, folders: Sequence[Path]) -> Path | None:
-    """The recording that a list calls `name`, as a path or an id, in the usual places of the folders."""
-    if not name or "\0" in name:
+class RecordingFinder:
+    """Finds what lists call recordings, by path or id, in the usual places of some folders; reads each folder once."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = [folder / sounds for folder in dict.fromkeys(folders) for sounds in SOUND_FOLDERS]
+        self._names: dict[Path, frozenset[str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The first recording of that name; None if there is none."""
+        if not name or "\0" in name or len(name) > MAX_NAME:
+            return None
+        has_extension = Path(name).suffix.lower() in SOUND_EXTENSIONS
+        for folder in self._folders:
+            path = folder / name
+            there = self._listing(path.parent)
+            for candidate in [path.name] if has_extension else [path.name + e for e in SOUND_EXTENSIONS]:
+                if candidate in there and (path.parent / candidate).is_file():
+                    return path.parent / candidate
         return None
-    has_extension = Path(name).suffix.lower() in SOUND_EXTENSIONS
-    names = [name] if has_extension else [name + extension for extension in SOUND_EXTENSIONS]
-    for folder in folders:
-        for sounds in SOUND_FOLDERS:
-            for candidate in names:
-                path = folder / sounds / candidate
-                if _is_file(path):
-                    return path
-    return None
+
+    def _listing(self, folder: Path) -> frozenset[str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._names[folder] = frozenset()
+        return self._names[folder]
 
 
 def checked(items: Sequence[Item], *, root: Path) -> tuple[list[Item], list[Finding]]:
@@ -82,10 +98,3 @@ def _unlistable(item: Item, root: Path) -> Finding | None:
 def one_line(text: str) -> str:
     """Text as it stands in a list: line breaks and runs of spaces become one space."""
     return " ".join(text.split())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

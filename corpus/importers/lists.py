@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corpus.findings import Finding, error, shown
-from corpus.importers.items import Imported, Item, found_recording, one_line
+from corpus.importers.items import Imported, Item, RecordingFinder, one_line
 from corpus.layouts import Layout, recognise, split_row
 from corpus.list_text import Line, read_list_text
 
@@ -41,8 +42,8 @@ def read_m_ailabs(folder: Path) -> Imported | None:
         found = list_items(path, path.parent)
         if found is not None:
             speaker = _reader_of(path, folder)
-            items += [Item(i.audio_path, i.text, i.speaker or speaker, i.source, i.line) for i in found[0]]
-            findings += found[1]
+            items += [replace(item, speaker=item.speaker or speaker) for item in found.items]
+            findings += found.findings
     why = f"{len(books)} folders hold metadata.csv and wavs/"
     return Imported("M-AILABS", why, tuple(items), tuple(findings)) if items else None
 
@@ -58,60 +59,65 @@ def read_lj_speech(folder: Path) -> Imported | None:
     path = folder / "metadata.csv"
     if not path.is_file() or not (folder / "wavs").is_dir():
         return None
-    layout = _layout(path, folder)
     found = list_items(path, folder)
-    if layout is None or found is None or layout.roles[:2] != ("id", "text"):
+    if found is None or found.layout.roles[:2] != ("id", "text"):
         return None
-    return Imported("LJSpeech", f"metadata.csv and wavs/ are there; {layout.why}", *found)
+    return Imported("LJSpeech", f"metadata.csv and wavs/ are there; {found.layout.why}", found.items, found.findings)
 
 
 def read_lists(folder: Path) -> Imported | None:
-    """Any lists whose columns say what they are; those over the same recordings count once."""
-    read = {path: (layout, found) for path in _list_files(folder) if (layout := _layout(path, folder)) is not None
-            and (found := list_items(path, folder)) is not None}  # fmt: skip
+    """Any lists whose columns say what they are; recordings that several name count once."""
+    read = {path: found for path in _list_files(folder) if (found := list_items(path, folder)) is not None}
     if not read:
         return None
-    most = max(read, key=lambda path: len(read[path][1][0]))
-    layout = read[most][0]
-    items, findings = _joined([found for _, found in read.values()])
+    layout = max(read.values(), key=lambda found: len(found.items)).layout
+    items, findings = _joined(list(read.values()))
     names = ", ".join(str(path.relative_to(folder)) for path in read)
-    why = f"{names}: {layout.columns}, {layout.why}"
-    return Imported(layout.name, why, items, findings)
+    return Imported(layout.name, f"{names}: {layout.columns}, {layout.why}", items, findings)
 
 
-def list_items(path: Path, folder: Path) -> tuple[tuple[Item, ...], tuple[Finding, ...]] | None:
-    """Items of one list, looked up below its folder, and what could not be used; None where it is no such list."""
+@dataclass(frozen=True)
+class ListItems:
+    """Items of one list, what could not be used, and its layout."""
+
+    items: tuple[Item, ...]
+    findings: tuple[Finding, ...]
+    layout: Layout
+
+
+def list_items(path: Path, folder: Path) -> ListItems | None:
+    """What one list names, looked up below its folder; None where it is no list of recordings that are there."""
     content = read_list_text(path)
-    layout = _layout(path, folder)
-    if layout is None:
+    finder = RecordingFinder((path.parent, folder, path.parent.parent))
+    lines = [line.text for line in content.lines if line.text is not None]
+    layout = recognise(lines, exists=lambda name: finder.find(name) is not None)
+    if layout is None or not {"wav", "id"} & set(layout.roles) or not {"text", "normalised text"} & set(layout.roles):
         return None
     items: list[Item] = []
     findings = [finding for finding in content.findings if finding.severity == "error"]
-    names: list[str] = []
     for i, line in enumerate(content.lines):
-        if i < layout.header_lines and line.text is not None:
-            names = split_row(line.text, layout.separator)
-        elif line.text is not None:
-            outcome = _item(line, layout, path, folder, len(names) or len(layout.roles))
-            (items if isinstance(outcome, Item) else findings).append(outcome)  # type: ignore[arg-type]
-    return (tuple(items), tuple(findings)) if items else None
+        if i >= layout.header_lines and line.text is not None:
+            outcome = _item(line, line.text, layout, path, finder)
+            if isinstance(outcome, Item):
+                items.append(outcome)
+            else:
+                findings.append(outcome)
+    return ListItems(tuple(items), tuple(findings), layout) if items else None
 
 
-def _item(line: Line, layout: Layout, path: Path, folder: Path, width: int) -> Item | Finding:
-    assert line.text is not None
-    cells = _cells(line.text, layout)
-    if len(cells) != width:
-        where = f'{len(cells)} columns where {width} belong: "{shown(line.text)}"'
-        return error("columns", where, "correct the line").at(path, line.number)
+def _item(line: Line, text: str, layout: Layout, path: Path, finder: RecordingFinder) -> Item | Finding:
+    cells = _cells(text, layout)
+    if len(cells) != len(layout.roles):
+        wrong = f'{len(cells)} columns where {len(layout.roles)} belong: "{shown(text)}"'
+        return error("columns", wrong, "correct the line").at(path, line.number)
     by_role = dict(zip(reversed(layout.roles), reversed(cells), strict=True))  # the first of two alike
     name = by_role.get("wav") or by_role.get("id") or ""
-    recording = found_recording(name, _folders(path, folder))
+    recording = finder.find(name)
     if recording is None:
-        return error("missing file", f'no recording "{shown(name)}"', "restore it, or leave the line out").at(
-            path, line.number
-        )
-    text = one_line(by_role.get("normalised text") or by_role.get("text") or "")
-    return Item(recording, text, by_role.get("speaker") or None, path, line.number)
+        missing = error("missing file", f'no recording "{shown(name)}"', "restore it, or leave the line out")
+        return missing.at(path, line.number)
+    said = one_line(by_role.get("normalised text") or by_role.get("text") or "")
+    return Item(recording, said, by_role.get("speaker") or None, path, line.number)
 
 
 def _cells(text: str, layout: Layout) -> list[str]:
@@ -122,21 +128,6 @@ def _cells(text: str, layout: Layout) -> list[str]:
     except ValueError:
         return []
     return ["" if value is None else str(value) for value in values.values()] if isinstance(values, dict) else []
-
-
-def _layout(path: Path, folder: Path) -> Layout | None:
-    """The layout of a list that names recordings which are there."""
-    content = read_list_text(path)
-    lines = [line.text for line in content.lines if line.text is not None]
-    folders = _folders(path, folder)
-    layout = recognise(lines, exists=lambda name: found_recording(name, folders) is not None)
-    if layout is None or not {"wav", "id"} & set(layout.roles) or not {"text", "normalised text"} & set(layout.roles):
-        return None
-    return layout
-
-
-def _folders(path: Path, folder: Path) -> list[Path]:
-    return list(dict.fromkeys((path.parent, folder, path.parent.parent)))
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
@@ -154,13 +145,11 @@ def _list_files(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _joined(
-    lists: Sequence[tuple[tuple[Item, ...], tuple[Finding, ...]]],
-) -> tuple[tuple[Item, ...], tuple[Finding, ...]]:
+def _joined(lists: Sequence[ListItems]) -> tuple[tuple[Item, ...], tuple[Finding, ...]]:
     """Items of several lists. What an earlier list names, a later one adds no more; a list itself stays as it is."""
     items: list[Item] = []
     named: set[Path] = set()
-    for found, _ in lists:
-        items += [item for item in found if item.audio_path not in named]
-        named |= {item.audio_path for item in found}
-    return tuple(items), tuple(finding for _, findings in lists for finding in findings)
+    for found in lists:
+        items += [item for item in found.items if item.audio_path not in named]
+        named |= {item.audio_path for item in found.items}
+    return tuple(items), tuple(finding for found in lists for finding in found.findings)
