@@ -58,8 +58,10 @@ class Piece:
 
 
 def pauses_between(speech: Sequence[tuple[float, float]], *, length_s: float, least_s: float = 0.2) -> list[Pause]:
-    """Pauses of at least least_s between stretches of speech (start, end) in a recording; before the first and after the
-    last there always is one, however short."""
+    """Pauses of at least least_s between stretches of speech (start, end) in a recording.
+
+    Before the first stretch and after the last there always is one, however short.
+    """
     starts = [0.0, *(end for _, end in speech)]
     ends = [*(start for start, _ in speech), length_s]
     found = [Pause(start, max(start, end)) for start, end in zip(starts, ends, strict=True)]
