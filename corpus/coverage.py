@@ -1,8 +1,8 @@
 """Which symbols and pairs of symbols the texts of a corpus hold, and which sentences would add most. Pure.
 
 Symbols are letters as written (without case) unless a front end spells the text otherwise. A pair is two neighbours
-in a word; "#" stands for the edge of a word. What a voice has never heard it cannot say, and what it heard three times it
-says badly.
+in a word; "#" stands for the edge of a word. What a voice has never heard it cannot say, and what it heard three times
+it says badly.
 """
 
 import heapq

@@ -5,47 +5,39 @@
 May be deleted at any time and is made again.
 """
 
-import json
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from corpus.findings import Finding, error
+from corpus.json_index import JsonIndex
 from corpus.recording_files import UnreadableRecording, read_recording
 from corpus.recording_measures import RecordingMeasures, measure_recording
-from files import write_atomic
 
 MAX_WORKERS = 16
 LONGEST_S = 3600.0  # of one recording; so long a clip is refused whatever comes after
 
 Measured = RecordingMeasures | Finding
 
-logger = logging.getLogger(__name__)
-
 
 class MeasureIndex:
     """Measures by the sha256 of files; safe to share between threads."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known = _read(path)
-        self._added: dict[str, dict[str, Any]] = {}
+        self._index = JsonIndex(path)
 
     def get(self, sha256: str) -> RecordingMeasures | None:
         """None for what was never measured, or by another version."""
-        return RecordingMeasures.from_dict(self._known.get(sha256, {}))
+        return RecordingMeasures.from_dict(self._index.get(sha256) or {})
 
     def add(self, sha256: str, measures: RecordingMeasures) -> None:
-        self._added[sha256] = measures.to_dict()
+        self._index.add(sha256, measures.to_dict())
 
     def write(self) -> None:
-        """Adds what is new to the file on disk, which another run may have changed meanwhile."""
-        if self._added:
-            write_atomic(self._path, json.dumps(_read(self._path) | self._added))
+        """Keeps what is new for the next run."""
+        self._index.write()
 
 
 def measure_files(
@@ -87,14 +79,3 @@ def measure_file(path: Path, *, hash_of: Callable[[Path], str], index: MeasureIn
         return error(caught.kind, caught.message, caught.advice)
     index.add(sha256, measures)
     return measures
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as caught:
-        logger.warning("measures=%s unreadable=%s: every recording is measured again", path, caught)
-        return {}
-    return entries if isinstance(entries, dict) else {}
