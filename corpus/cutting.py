@@ -15,7 +15,8 @@ from corpus.findings import Finding
 from corpus.phone_formats import readable
 from corpus.recogniser import RATE, Recogniser
 from corpus.recording_checks import check_recording
-from corpus.recording_measures import FRAME_S, frame_levels_db, measure
+from corpus.recording_fixes import levelled
+from corpus.recording_measures import measure
 from corpus.speech_rate import Spoken, check_speech_rate
 from errors import DataError
 from files import atomic_file, write_atomic
@@ -23,9 +24,6 @@ from files import atomic_file, write_atomic
 LONGEST_SOURCE_S = 4 * 3600.0  # held in memory at 16 kHz: 0.9 GB
 LEAST_PAUSE_S = 0.2
 SPEECH_PAD_S = 0.03
-SPEECH_DB = -23.0  # of full scale, the level of what is loud in a piece
-PEAK = 0.97
-MOST_GAIN_DB = 30.0
 SURE = 0.75  # mean probability of the words of a piece
 SURE_OF_EVERY_WORD = 0.15
 REPETITIVE = 2.4  # times that a text shrinks when compressed: what Whisper itself takes for a loop
@@ -174,15 +172,6 @@ def _write_piece(piece: Piece, sound: Path, source: Path, target: Path, settings
     )
 
 
-def levelled(wav: np.ndarray, rate: int) -> np.ndarray:
-    """[L] with its loud parts at the level of every other piece, as far as its peak allows."""
-    levels = frame_levels_db(wav, rate)
-    loud_db = float(np.percentile(levels, 95)) if len(levels) else SPEECH_DB
-    gain = 10 ** (min(MOST_GAIN_DB, SPEECH_DB - loud_db) / 20)
-    peak = float(np.abs(wav).max(initial=0.0))
-    return wav * np.float32(min(gain, PEAK / peak) if peak > 0 else 1.0)
-
-
 def _shrinks(text: str) -> float:
     encoded = text.encode("utf-8")
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 1.0
@@ -193,7 +182,7 @@ def _shrinks(text: str) -> float:
 
 def _digest(path: Path, settings: CutSettings, recogniser: Recogniser) -> str:
     status = path.stat()
-    facts = (str(path.resolve()), status.st_size, status.st_mtime_ns, asdict(settings), recogniser.name, FRAME_S)
+    facts = (str(path.resolve()), status.st_size, status.st_mtime_ns, asdict(settings), recogniser.name)
     return f"{zlib.crc32(repr(facts).encode()):08x}"
 
 

@@ -4,7 +4,7 @@ Training runs the same checks before its first step; `examine` adds what takes l
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,16 +63,19 @@ def examine(
     wanted: Wanted | None = None,
     hash_of: Callable[[Path], str],
     index: MeasureIndex,
+    contents: Mapping[Path, bytes] | None = None,
     unknown_characters: UnknownCharacters | None = None,
     progress: Progress | None = None,
 ) -> Examination:
     """Everything about lists: the first is for training, the others are compared with it.
 
-    hash_of names the content of a file; index keeps measures between runs. progress(done, total) counts recordings.
+    contents: to be taken for what stands in the lists. hash_of names the content of a file; index keeps measures
+    between runs. progress(done, total) counts recordings.
     Raises DataError where a list can't be read at all.
     """
     places = [Places.of(path, dataset_path=dataset_path, data_roots=data_roots) for path in paths]
-    lists = tuple(check_list(path, place) for path, place in zip(paths, places, strict=True))
+    contents = contents or {}
+    lists = tuple(check_list(path, p, content=contents.get(path)) for path, p in zip(paths, places, strict=True))
     listed = [(line, checked.path) for checked in lists for line in checked.lines]
     sounds = list(dict.fromkeys(line.audio_path for line, _ in listed))
     measured = dict(zip(sounds, measure_files(sounds, hash_of=hash_of, index=index, progress=progress), strict=True))

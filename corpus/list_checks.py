@@ -14,7 +14,7 @@ from pathlib import Path
 
 from corpus.findings import Finding, error, note, shown, warning
 from corpus.layouts import MAX_SPEAKER_LENGTH, Layout, recognise, refusal
-from corpus.list_text import ListText, read_list_text
+from corpus.list_text import ListText, list_text, read_list_text
 from corpus.near_files import FileFinder, missing_file
 from corpus.text_checks import check_text
 from errors import DataError
@@ -94,27 +94,26 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def check_list(path: Path, places: Places) -> CheckedList:
+def check_list(path: Path, places: Places, *, content: bytes | None = None) -> CheckedList:
     """Everything that can be said of a list without opening a recording.
 
-    Raises DataError where there is no list to read: missing, a folder, not allowed.
+    content: to be taken for what stands in the file. Raises DataError where there is no list to read: missing, a
+    folder, not allowed.
     """
     try:
-        content = read_list_text(path)
+        text = read_list_text(path) if content is None else list_text(path, content)
     except OSError as caught:
         raise DataError(f"{path}: cannot read the filelist; {caught.strerror}; correct the path") from caught
-    if not content.lines:
-        return CheckedList(path, (), content.findings, None)
-    decoded = [line.text for line in content.lines if line.text is not None]
+    if not text.lines:
+        return CheckedList(path, (), text.findings, None)
+    decoded = [line.text for line in text.lines if line.text is not None]
     layout = recognise(_without_comments(decoded), exists=lambda column: places.find(column) is not None)
     refused = refusal(layout)
     if refused is not None:
-        return CheckedList(path, (), (*content.findings, refused.at(path)), layout)
-    lines, findings = _read_lines(content, places, has_header=layout is not None and layout.header_lines > 0)
+        return CheckedList(path, (), (*text.findings, refused.at(path)), layout)
+    lines, findings = _read_lines(text, places, has_header=layout is not None and layout.header_lines > 0)
     together = _compared_within(lines)
-    return CheckedList(
-        path, tuple(lines), (*content.findings, *findings, *(f.at(path, n) for n, f in together)), layout
-    )
+    return CheckedList(path, tuple(lines), (*text.findings, *findings, *(f.at(path, n) for n, f in together)), layout)
 
 
 def _without_comments(lines: Sequence[str]) -> list[str]:

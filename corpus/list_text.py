@@ -98,6 +98,25 @@ def split_lines(content: bytes) -> list[tuple[int, bytes]]:
     return [(number, raw.removesuffix(b"\r")) for number, raw in enumerate(parts, start=1) if raw.strip()]
 
 
+def decoded_lines(content: bytes) -> tuple[list[tuple[int, str]], list[str]]:
+    """Numbers and texts of a list's lines, read by the encoding that they most likely have, and what was assumed.
+
+    Only for a person who asked for a corrected copy; what is no text in any encoding keeps replacement characters.
+    """
+    wide = next((name for mark, name in _WIDE_MARKS.items() if content.startswith(mark)), None)
+    wide = wide or (_unmarked_utf16(content) if b"\0" in content else None)
+    if wide is not None:
+        content = content.decode(wide, errors="replace").encode("utf-8")
+    lines = split_lines(content.removeprefix(UTF8_MARK))
+    undecoded = b"\n".join(raw for _, raw in lines if _decoded(raw) is None)
+    encoding = likely_encoding(undecoded) if undecoded else None
+    changes = [f"read as {_common_name(wide)}"] if wide else []
+    if encoding is not None:
+        changes.append(f"read as {_common_name(encoding)}, which it most likely is")
+    texts = [_decoded(raw) or raw.decode(encoding or "utf-8", errors="replace") for _, raw in lines]
+    return [(number, text) for (number, _), text in zip(lines, texts, strict=True)], changes
+
+
 def _decoded(raw: bytes) -> str | None:
     try:
         return raw.decode("utf-8")

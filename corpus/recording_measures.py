@@ -115,7 +115,7 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
     mean = float(mixed.mean(dtype=np.float64)) if mixed.size else 0.0
     levels = frame_levels_db(mixed - np.float32(mean), sampling_rate)  # [T]
     loud_db, quiet_db = _loud_and_quiet(levels)
-    first, end = sound_span(levels, loud_db=loud_db, quiet_db=quiet_db)
+    first, end = sound_span(levels)
     has_sound = _is_sound(levels, loud_db, quiet_db)
     duration_s = samples.shape[1] / sampling_rate
     bandwidth_hz, peakiness = _spectral(mixed, sampling_rate)
@@ -173,11 +173,11 @@ def _is_sound(levels: np.ndarray, loud_db: float, quiet_db: float) -> np.ndarray
     return levels > max(loud_db - SPEECH_BELOW_LOUD_DB, over_noise, LEVEL_FLOOR_DB)
 
 
-def sound_span(levels: np.ndarray, *, loud_db: float, quiet_db: float) -> tuple[int, int]:
-    """First frame with sound and the one after the last; clicks don't count. (0, T) where all or nothing is sound."""
+def sound_span(levels: np.ndarray) -> tuple[int, int]:
+    """First frame with sound and the one after the last, of levels [T]; without clicks. (0, T) where there is none."""
     if len(levels) < LEAST_SOUND_FRAMES:
         return 0, len(levels)
-    is_sound = _is_sound(levels, loud_db, quiet_db)
+    is_sound = _is_sound(levels, *_loud_and_quiet(levels))
     steady = np.convolve(is_sound, np.ones(LEAST_SOUND_FRAMES, dtype=int), mode="valid") == LEAST_SOUND_FRAMES
     where = np.flatnonzero(steady)
     return (int(where[0]), int(where[-1]) + LEAST_SOUND_FRAMES) if len(where) else (0, len(levels))

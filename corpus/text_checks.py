@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 from corpus.findings import Finding, error, shown, warning
@@ -17,17 +18,31 @@ _WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f][^\W\d_]*)*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,40}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|\\[nrt\"]")
 _KNOWN_INVISIBLE = {"\u00ad": "soft hyphen", "\u200b": "zero-width space", "\ufeff": "byte-order mark"}
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")
-# Letters that look like those of another script in print: Cyrillic and Greek like Latin, and Latin like either
-_LATIN = "aceiojpxyskABCEHIKMOPTXYSJNZuvnh"
+# Letters that look alike in print, in the same order: Latin and Cyrillic, Latin and Greek
 _CYRILLIC = (
-    "\u0430\u0441\u0435\u0456\u043e\u0458\u0440\u0445\u0443\u0455\u043a\u0475\u04bb"
-    "\u0410\u0412\u0421\u0415\u041d\u0406\u041a\u041c\u041e\u0420\u0422\u0425\u0423\u0405\u0408"
+    "aceiojpxyskvhABCEHIKMOPTXYSJ",
+    "\u0430\u0441\u0435\u0456\u043e\u0458\u0440\u0445\u0443\u0455\u043a\u0475\u04bb\u0410"
+    "\u0412\u0421\u0415\u041d\u0406\u041a\u041c\u041e\u0420\u0422\u0425\u0423\u0405\u0408",
 )
 _GREEK = (
-    "\u03b9\u03bf\u03f3\u03c1\u03c7\u03ba\u03c5\u03bd"
-    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039f\u03a1\u03a4\u03a7\u03a5\u039d\u0396"
+    "iojpxkuvABEHIKMOPTXYNZ",
+    "\u03b9\u03bf\u03f3\u03c1\u03c7\u03ba\u03c5\u03bd\u0391\u0392\u0395\u0397\u0399\u039a"
+    "\u039c\u039f\u03a1\u03a4\u03a7\u03a5\u039d\u0396",
 )
-LOOK_ALIKES = frozenset(_LATIN + _CYRILLIC + _GREEK)
+_ITALICS = ("un", "\u0438\u043f")  # Latin letters that italic Cyrillic looks like
+# (script of the word, foreign letter) -> the letter that is meant
+MEANT = {
+    (script, a): b
+    for script, (own, others) in (
+        ("CYRILLIC", _CYRILLIC),
+        ("LATIN", _CYRILLIC[::-1]),
+        ("GREEK", _GREEK),
+        ("LATIN", _GREEK[::-1]),
+        ("CYRILLIC", _ITALICS),
+    )
+    for a, b in zip(own, others, strict=True)
+}
+LOOK_ALIKES = frozenset(letter for _, letter in MEANT)
 
 
 def check_text(text: str) -> list[Finding]:
@@ -151,48 +166,53 @@ def _markup(text: str) -> Iterator[Finding]:
 def _look_alike_words(text: str) -> Iterator[Finding]:
     words = look_alike_words(text)
     if words:
-        word, letters = next(iter(words.items()))
-        named = ", ".join(f"U+{ord(char):04X} {unicodedata.name(char).lower()}" for char in letters)
+        word, foreign = next(iter(words.items()))
+        named = ", ".join(f"U+{ord(char):04X} {unicodedata.name(char).lower()}" for char in foreign.letters)
         more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
-        yield warning(
-            "look-alike letters",
-            f'"{shown(word)}"{more} holds {named}',
-            "type the word anew",
-            value=len(words),
-            limit=0,
-        )
+        detail = f'"{shown(word)}"{more} holds {named}'
+        yield warning("look-alike letters", detail, "type the word anew", value=len(words), limit=0)
 
 
-def look_alike_words(text: str) -> dict[str, str]:
-    """Words that hold letters of another script that look like their own, with those letters."""
+@dataclass(frozen=True)
+class Foreign:
+    """Letters of a word that belong to another script than `script`, the word's own, and look like it."""
+
+    letters: str
+    script: str
+
+    def corrected(self, word: str) -> str:
+        """The word in its own script, as far as each letter has a counterpart."""
+        return "".join(MEANT.get((self.script, char), char) if char in self.letters else char for char in word)
+
+
+def look_alike_words(text: str) -> dict[str, Foreign]:
+    """Words that hold letters of another script that look like their own."""
     if text.isascii():
         return {}
     words = _WORD.findall(text)
     main = Counter(script for word in words for script in _scripts(word)).most_common(1)
-    found = {}
-    for word in words:
-        foreign = _foreign_letters(word, main[0][0] if main and len(words) > 2 else None)
-        if foreign:
-            found[word] = foreign
-    return found
+    script_of_text = main[0][0] if main and len(words) > 2 else ""
+    return {word: foreign for word in words if (foreign := _foreign_letters(word, script_of_text)) is not None}
 
 
-def _foreign_letters(word: str, script_of_text: str | None) -> str:
-    """Look-alikes of another script in a word, each once; "" where there are none or the mixture is meant."""
+def _foreign_letters(word: str, script_of_text: str) -> Foreign | None:
+    """None where all letters are of one script, or the mixture is meant."""
     by_script = _scripts(word)
     if len(by_script) > 1:
         if _is_inflected_abbreviation(word):
-            return ""
+            return None
         for script, _ in reversed(by_script.most_common()):  # the rarer one is the intruder, if it can be mistaken
-            letters = [char for char in word if _script(char) == script]
+            letters = "".join(dict.fromkeys(char for char in word if _script(char) == script))
             if all(char in LOOK_ALIKES for char in letters):
-                return "".join(dict.fromkeys(letters))
-        return ""
+                own = next(other for other, _ in by_script.most_common() if other != script)
+                return Foreign(letters, own)
+        return None
     script = next(iter(by_script), "")
     is_abbreviation = len(word) > 1 and word.isupper()  # "PC" in a Russian text is meant
-    if script_of_text is None or script in ("", script_of_text) or is_abbreviation or script_of_text not in SCRIPTS:
-        return ""
-    return "".join(dict.fromkeys(word)) if all(char in LOOK_ALIKES for char in word) else ""
+    if not script_of_text or script in ("", script_of_text) or is_abbreviation:
+        return None
+    is_mistakable = all((script_of_text, char) in MEANT for char in word)
+    return Foreign("".join(dict.fromkeys(word)), script_of_text) if is_mistakable else None
 
 
 def _is_inflected_abbreviation(word: str) -> bool:
