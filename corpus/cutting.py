@@ -119,6 +119,12 @@ def _mixed_blocks(file: soundfile.SoundFile, size: int) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(block.mean(axis=1))
 
 
+def seconds_of(path: Path) -> float:
+    """How long a recording is; DataError if it can't be read, UserError if that takes a package which is missing."""
+    with readable(path) as sound:
+        return float(soundfile.info(sound).duration)
+
+
 def speech_in(wav: np.ndarray) -> list[tuple[float, float]]:
     """Stretches (start, end) in seconds in which somebody speaks, by Silero VAD, whose weights faster-whisper carries.
 

@@ -143,6 +143,13 @@ def _across(lines: Sequence[Examined], paths: Sequence[Path]) -> list[Finding]:
     return found
 
 
+def with_findings(examination: Examination, more: Sequence[Finding]) -> Examination:
+    """The same with what was found later."""
+    paths = [checked.path for checked in examination.lists]
+    found = _in_order([*examination.findings, *more], paths)
+    return _assigned(replace(examination, findings=tuple(found)))
+
+
 def _in_order(findings: Sequence[Finding], paths: Sequence[Path]) -> list[Finding]:
     """By list, line and weight."""
     order = {path: i for i, path in enumerate(paths)}

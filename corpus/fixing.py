@@ -10,8 +10,7 @@ import soundfile
 
 from corpus.doctor import Examination, Examined
 from corpus.findings import Finding
-from corpus.list_checks import CheckedList, Places
-from corpus.list_fixes import Change, fixed_list
+from corpus.list_checks import CheckedList
 from corpus.list_writing import Entry, write_list
 from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_files import read_recording
@@ -48,12 +47,9 @@ class FixedCorpus:
         return sum(mended.entry is not None for mended in self.mended)
 
 
-def fixed_lists(
-    paths: Sequence[Path], places: Callable[[Path], Places]
-) -> dict[Path, tuple[bytes, tuple[Change, ...]]]:
-    """The corrected content of each list, to be examined in its place, and what was changed."""
-    fixed = {path: fixed_list(path, places(path)) for path in paths}
-    return {path: (each.content, each.changes) for path, each in fixed.items()}
+def would_be_left_out(examined: Examined) -> bool:
+    """Whether mending can't help, as far as is known before it is tried."""
+    return examined.measures is None or any(f.severity == "error" and f.kind not in MENDABLE for f in examined.findings)
 
 
 def mend(
@@ -96,9 +92,8 @@ def _file_names(lines: Sequence[Examined]) -> dict[Path, str]:
 
 
 def _mended(examined: Examined, out: Path, name: str, wanted: Wanted) -> Mended:
-    blocking = [f for f in examined.findings if f.severity == "error" and f.kind not in MENDABLE]
-    if blocking or examined.measures is None:
-        return Mended(examined, None, tuple(f.detail for f in blocking or examined.findings))
+    if would_be_left_out(examined):
+        return Mended(examined, None, tuple(f.detail for f in examined.findings if _is_error(f)))
     recording = read_recording(examined.line.audio_path)
     fixed = fixed_recording(recording.samples, recording.sampling_rate, target_rate=wanted.sampling_rate)
     remaining = [f for f in check_recording(measure(fixed.wav[None], wanted.sampling_rate), wanted) if _is_error(f)]
