@@ -112,7 +112,9 @@ def _cost(words: Sequence[Word], seconds: float, pause: Pause, longest_s: float,
     too_short = 3.0 if seconds < shortest_s else 0.0
     last = words[-1].text.strip().rstrip(CLOSING)
     ending = 0.0 if last.endswith(SENTENCE_END) else 2.0 if last.endswith(CLAUSE_END) else 4.0
-    inner = sum(last.strip().rstrip(CLOSING).endswith(SENTENCE_END) for last in (word.text for word in words[:-1]))
+    inner = 2.0 * sum(
+        last.strip().rstrip(CLOSING).endswith(SENTENCE_END) for last in (word.text for word in words[:-1])
+    )
     hurried = 1.0 if pause.length_s < 2 * MARGIN_S else 0.0
     return 0.5 + length + too_short + ending + hurried + inner
 

@@ -73,7 +73,8 @@ def cut_recording(
         wav = heard_at(sound, RATE)
         speech = speech_in(wav)
         length_s = len(wav) / RATE
-        words = recogniser.words(wav, progress=None if progress is None else lambda done: progress(done, length_s))
+        told = None if progress is None else lambda done: progress(done, length_s)
+        words = recogniser.words(wav, progress=told) if speech else []
         spoken = [word for word in words if _is_in(word.middle_s, speech)]
         pauses = pauses_between(speech, length_s=length_s, least_s=LEAST_PAUSE_S)
         pieces = plan_pieces(spoken, pauses, longest_s=settings.longest_s, shortest_s=settings.shortest_s)

@@ -35,6 +35,8 @@ def validation_lines(
         groups[text_key(line.text)].append(i)
     n_of = Counter(line.speaker for line in lines)
     lacking = {speaker: max(1, round(share * n)) for speaker, n in n_of.items() if n >= LEAST_LINES}
+    if not lacking and len(lines) > 1:  # a corpus too small to spare more than one line
+        lacking = {n_of.most_common(1)[0][0]: 1}
     chosen: set[str] = set()
     for speaker in sorted(lacking):
         own = [key for key, members in groups.items() if any(lines[i].speaker == speaker for i in members)]

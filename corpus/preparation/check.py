@@ -148,7 +148,7 @@ def _heard_dict(heard: Heard | None) -> dict[str, Any] | None:
 
 def write_json(path: Path, values: Any, shell: Shell) -> None:
     """Into a file, or for "-" onto the console."""
-    text = json.dumps(values, ensure_ascii=False, indent=1)
+    text = json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False)
     if str(path) == "-":
         shell.say(text)
     else:
