@@ -12,6 +12,7 @@ SPEECH_DB = -23.0  # of full scale, the level of what is loud
 PEAK = 0.97
 MOST_GAIN_DB = 30.0
 MARGIN_BEFORE_S, MARGIN_AFTER_S = 0.1, 0.15  # of quiet that stays
+LARGEST = 2.0**32  # beyond any integer scale; such a recording stays refused, and squares stay finite
 LEVEL_TOLERANCE_DB = 0.5
 
 
@@ -27,6 +28,7 @@ class FixedRecording:
 def fixed_recording(samples: np.ndarray, sampling_rate: int, *, target_rate: int) -> FixedRecording:
     """samples [channels, n], finite -> what training wants."""
     measures = measure(samples, sampling_rate)
+    samples = np.clip(samples, -LARGEST, LARGEST)
     wav, changes = _one_channel(samples, measures)
     if measures.peak > INTEGER_SCALE:
         bits = 15 if measures.peak <= 2**15 else 23 if measures.peak <= 2**23 else 31
