@@ -21,7 +21,9 @@ CHECK = """examples:
   python prepare_data.py check train.csv --listen --language ru
       hears each clip, too: wrong texts, other speakers, poor sound (a few minutes for an hour)
   python prepare_data.py check train.csv val.csv --fix cleaned
-      a corrected copy: lists, and recordings trimmed, levelled, of one channel and rate"""
+      a corrected copy: lists, and recordings trimmed, levelled, of one channel and rate
+  python prepare_data.py check train.csv val.csv --listen --fix cleaned --leave-out "heard otherwise,speech rate"
+      the same without the lines whose text is probably another's"""
 IMPORT = """examples:
   python prepare_data.py import ~/LJSpeech-1.1 -o data/ljspeech
       recognises LJSpeech, VCTK, M-AILABS, Common Voice, Kaldi, lists of Piper, Coqui, VITS, csv, JSON, and
@@ -93,6 +95,9 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     p.add_argument("--report", type=Path, default=REPORT, metavar="HTML", help=f"the page (default {REPORT})")
     p.add_argument("--json", type=Path, metavar="FILE", help="everything that was found and measured (-: the console)")
     p.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy into this folder")
+    p.add_argument(
+        "--leave-out", default="", metavar="KINDS", help="with --fix: lines with these findings, with commas"
+    )
     p.add_argument("--dry-run", action="store_true", help="with --fix: say what would be corrected, write nothing")
     p.add_argument("--listen", action="store_true", help="hear every clip: words, speaker, quality")
     _add_hearing(p)

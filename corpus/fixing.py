@@ -1,6 +1,6 @@
 """A cleaned copy of a corpus: corrected lists and recordings in a folder of their own; originals stay as they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +47,13 @@ class FixedCorpus:
         return sum(mended.entry is not None for mended in self.mended)
 
 
-def would_be_left_out(examined: Examined) -> bool:
-    """Whether mending can't help, as far as is known before it is tried."""
-    return examined.measures is None or any(f.severity == "error" and f.kind not in MENDABLE for f in examined.findings)
+def reasons_to_leave_out(examined: Examined, unwanted: Collection[str]) -> list[Finding]:
+    """Findings that mending can't take away, as far as is known before it is tried, and those of unwanted kinds."""
+    return [
+        finding
+        for finding in examined.findings
+        if finding.kind in unwanted or (finding.severity == "error" and finding.kind not in MENDABLE)
+    ]
 
 
 def mend(
@@ -57,17 +61,19 @@ def mend(
     out: Path,
     *,
     wanted: Wanted,
+    unwanted: Collection[str] = (),
     changes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> FixedCorpus:
     """Writes out/wavs, one list a list, and what was changed and left out with its reasons.
 
-    examination: of the corrected lists. OSError if the disk refuses.
+    examination: of the corrected lists. unwanted: kinds of findings whose lines are left out, warnings too. OSError if
+    the disk refuses.
     """
     mended: list[Mended] = []
     names = _file_names(examination.lines)
     with ThreadPoolExecutor() as pool:
-        for one in pool.map(lambda e: _mended(e, out, names[e.line.audio_path], wanted), examination.lines):
+        for one in pool.map(lambda e: _mended(e, out, names[e.line.audio_path], wanted, unwanted), examination.lines):
             mended.append(one)
             if progress is not None:
                 progress(len(mended), len(examination.lines))
@@ -91,9 +97,10 @@ def _file_names(lines: Sequence[Examined]) -> dict[Path, str]:
     return names
 
 
-def _mended(examined: Examined, out: Path, name: str, wanted: Wanted) -> Mended:
-    if would_be_left_out(examined):
-        return Mended(examined, None, tuple(f.detail for f in examined.findings if _is_error(f)))
+def _mended(examined: Examined, out: Path, name: str, wanted: Wanted, unwanted: Collection[str]) -> Mended:
+    reasons = reasons_to_leave_out(examined, unwanted)
+    if reasons:
+        return Mended(examined, None, tuple(finding.detail for finding in reasons))
     recording = read_recording(examined.line.audio_path)
     fixed = fixed_recording(recording.samples, recording.sampling_rate, target_rate=wanted.sampling_rate)
     remaining = [f for f in check_recording(measure(fixed.wav[None], wanted.sampling_rate), wanted) if _is_error(f)]

@@ -5,6 +5,7 @@ a fifth of the clips' duration each on one core.
 """
 
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ class Listeners:
 
     @cached_property
     def _encoder(self) -> Any:
-        from resemblyzer import VoiceEncoder
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it imports from an old place of scipy
+            from resemblyzer import VoiceEncoder
 
         return VoiceEncoder("cpu", verbose=False)
 
@@ -191,10 +194,10 @@ def comparison(language: str) -> Callable[[str, str], float]:
     normalise = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
 
     def errors(text: str, heard: str) -> float:
-        reference = normalise(text.replace("\u0301", "")).strip()
-        if not reference:
-            return 0.0 if not normalise(heard).strip() else 1.0
-        counted = process_characters(reference, normalise(heard).strip())
+        reference, said = normalise(text.replace("\u0301", "")).strip(), normalise(heard).strip()
+        if not any(char.isalnum() for char in reference):
+            return float(any(char.isalnum() for char in said))
+        counted = process_characters(reference, said)
         return (counted.substitutions + counted.deletions + counted.insertions) / len(reference)
 
     return errors

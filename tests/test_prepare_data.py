@@ -227,7 +227,7 @@ def test_hostile_recordings_end_in_a_verdict_and_a_page(
     for i, case in enumerate(cases):
         suffix = case.suffix if case.suffix != ".raw" else ".wav"
         (tmp_path / "wavs" / f"r{i}{suffix}").write_bytes(case.content())
-        lines.append(f"wavs/r{i}{suffix}|The recording with the number {i} is here.\n")
+        lines.append(f"wavs/r{i}{suffix}|{SENTENCES[i % len(SENTENCES)]}\n")
     (tmp_path / "train.csv").write_text("".join(lines))
     assert run("check", "train.csv", "--json", "found.json") == 3
     found = json.loads(Path("found.json").read_text(), parse_constant=pytest.fail)  # NaN and Infinity are no JSON

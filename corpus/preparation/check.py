@@ -9,7 +9,7 @@ from typing import Any
 from cache import cache_directory
 from corpus.doctor import Examination, examine, with_findings
 from corpus.doctor_page import page
-from corpus.fixing import CHANGES, LEFT_OUT, mend, would_be_left_out
+from corpus.fixing import CHANGES, LEFT_OUT, mend, reasons_to_leave_out
 from corpus.json_index import JsonIndex
 from corpus.list_checks import Places
 from corpus.list_fixes import fixed_list
@@ -183,15 +183,16 @@ def _corrected_lists(args: argparse.Namespace) -> tuple[dict[Path, bytes], list[
 def _fix(
     args: argparse.Namespace, examination: Examination, wanted: Wanted, changes: Sequence[str], shell: Shell
 ) -> int:
+    unwanted = [kind.strip() for kind in args.leave_out.split(",") if kind.strip()]
     if args.dry_run:
-        n_out = sum(map(would_be_left_out, examination.lines))
+        n_out = sum(bool(reasons_to_leave_out(examined, unwanted)) for examined in examination.lines)
         n = len(examination.lines) - n_out
         shell.say(f"would write {n} lines into {args.fix}, and leave out {n_out} at least")
         for change in changes[:SHOWN]:
             shell.say(f"  {change}")
         return 0
     bar = shell.progress("recordings mended")
-    fixed = mend(examination, args.fix, wanted=wanted, changes=changes, progress=bar)
+    fixed = mend(examination, args.fix, wanted=wanted, unwanted=unwanted, changes=changes, progress=bar)
     n_out = len(fixed.mended) - fixed.n_written
     shell.say(f"{fixed.n_written} lines written, {n_out} left out; what was changed: {args.fix / CHANGES}")
     shell.say(f"what was left out, and why: {args.fix / LEFT_OUT}")
