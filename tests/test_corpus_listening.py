@@ -16,7 +16,9 @@ from demo.sentences import DemoSentences
 from errors import UserError
 
 SAID = DemoSentences(
-    ("My window is yellow.", "The horse is in the kitchen."), ("It is windy on Monday.",), ("I see a dog.",)
+    ("My window is yellow and the horse is in the kitchen.", "We walk to the river on Sunday with a dog."),
+    ("It is windy on Monday and on Tuesday it rains.",),
+    ("I see a dog and a cat in the old garden.",),
 )
 
 
