@@ -135,7 +135,7 @@ def _across(lines: Sequence[Examined], paths: Sequence[Path]) -> list[Finding]:
     """What two lines or two lists have in common."""
     by_list: defaultdict[Path, list[Heard]] = defaultdict(list)
     for e in lines:
-        if e.measures is not None:
+        if e.measures is not None and e.is_usable:  # all silence sounds the same
             by_list[e.source].append(Heard(e.source, e.line.number, e.measures.content, e.line.text, e.line.speaker))
     found = [finding for heard in by_list.values() for finding in check_duplicate_sound(heard)]
     for other in paths[1:]:

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 from files import write_atomic
+
+WRITE_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -17,18 +20,28 @@ class JsonIndex:
         self._path = path
         self._known = _read(path)
         self._added: dict[str, dict[str, Any]] = {}
+        self._written_at = time.monotonic()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What is known, None if nothing is."""
         return self._added.get(key) or self._known.get(key)
 
     def add(self, key: str, value: dict[str, Any]) -> None:
+        """Not on disk before `write`."""
         self._added[key] = value
 
     def write(self) -> None:
         """Adds what is new to the file on disk, which another run may have changed meanwhile."""
         if self._added:
-            write_atomic(self._path, json.dumps(_read(self._path) | self._added))
+            self._known = _read(self._path) | self._known | self._added
+            write_atomic(self._path, json.dumps(self._known))
+            self._added = {}
+            self._written_at = time.monotonic()
+
+    def write_now_and_then(self) -> None:
+        """`write`, if the last one is long enough ago: a killed process loses no more than that."""
+        if time.monotonic() - self._written_at > WRITE_EVERY_S:
+            self.write()
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

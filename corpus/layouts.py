@@ -133,13 +133,13 @@ def refusal(layout: Layout | None) -> Finding | None:
         return error(
             "separator",
             f"has {name} where bars (|) belong ({layout.why})",
-            f"write {'|'.join(layout.roles)}, or let python prepare_data.py import do it",
+            f"write {'|'.join(layout.roles)}, or run python prepare_data.py import FOLDER -o OUT",
         )
     wanted = "wav|text|speaker" if "speaker" in layout.roles else "wav|text"
     return error(
         "layout",
         f"looks like {layout.name}, {layout.columns} ({layout.why}), and not like {wanted}",
-        f"write {wanted}, or let python prepare_data.py import do it",
+        f"write {wanted}, or run python prepare_data.py import FOLDER -o OUT",
     )
 
 

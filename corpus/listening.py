@@ -152,6 +152,7 @@ def listen(
     try:
         for clip in clips:
             found.append(_hear(clip.path, listeners, hash_of=hash_of, index=index))
+            index.write_now_and_then()
             if progress is not None:
                 progress(len(found), len(clips))
     finally:

@@ -39,6 +39,10 @@ class MeasureIndex:
         """Keeps what is new for the next run."""
         self._index.write()
 
+    def write_now_and_then(self) -> None:
+        """So that a killed process loses little."""
+        self._index.write_now_and_then()
+
 
 def measure_files(
     paths: Sequence[Path],
@@ -58,6 +62,7 @@ def measure_files(
         with ThreadPoolExecutor(n_workers or min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
             for outcome in pool.map(partial(measure_file, hash_of=hash_of, index=index), paths):
                 measured.append(outcome)
+                index.write_now_and_then()
                 if progress is not None:
                     progress(len(measured), len(paths))
     finally:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hostile_corpus import RATE, SENTENCES, encoded, voice_like
 
+from corpus.doctor import examine
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.layouts import recognise, refusal
 from corpus.list_checks import Places, check_list
@@ -250,3 +252,13 @@ def test_a_real_corpus_gives_no_error_and_few_warnings(tmp_path: Path) -> None:
     spoken = [Spoken(line.text, m.sound_s) for line, m in zip(checked.lines, measured, strict=True)
               if isinstance(m, RecordingMeasures)]  # fmt: skip
     assert sum(finding is not None for finding in check_speech_rate(spoken)) <= 1
+
+
+def test_two_silent_recordings_are_not_called_the_same_sound(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(RATE), RATE)
+    (tmp_path / "train.csv").write_text("a.wav|One thing.\nb.wav|Another thing.\n")
+    found = examine(
+        [tmp_path / "train.csv"], dataset_path=tmp_path, hash_of=str, index=MeasureIndex(tmp_path / "index.json")
+    )
+    assert [finding.kind for finding in found.findings] == ["silent", "silent"]
