@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from files import write_atomic
@@ -21,6 +22,7 @@ class JsonIndex:
         self._known = _read(path)
         self._added: dict[str, dict[str, Any]] = {}
         self._written_at = time.monotonic()
+        self._lock = Lock()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What is known, None if nothing is."""
@@ -28,14 +30,16 @@ class JsonIndex:
 
     def add(self, key: str, value: dict[str, Any]) -> None:
         """Not on disk before `write`."""
-        self._added[key] = value
+        with self._lock:
+            self._added[key] = value
 
     def write(self) -> None:
         """Adds what is new to the file on disk, which another run may have changed meanwhile."""
-        if self._added:
-            self._known = _read(self._path) | self._known | self._added
-            write_atomic(self._path, json.dumps(self._known))
-            self._added = {}
+        with self._lock:
+            if self._added:
+                self._known = _read(self._path) | self._known | self._added
+                write_atomic(self._path, json.dumps(self._known))
+                self._added = {}
             self._written_at = time.monotonic()
 
     def write_now_and_then(self) -> None:
