@@ -5,30 +5,23 @@ and `make_loader` turn it into the batches of an epoch.
 """
 
 import hashlib
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batching import LEAST_FRAME_MULTIPLE, Batch, BatchPlan, Item, MelDataset, collate, item_seed
-from errors import DataError
-from features import IDENTITY, Feature, FeatureSet, MelStats, Progress, build_features, training_stats
-from filelists import Filelist, Problem, Utterance, counts_by_kind, data_error, read_filelist
+from common.errors import DataError
+from common.log import LOG
+from common.step_schedule import Reduction
+from corpus.batch import MelDataset
+from corpus.batch_plan import LEAST_FRAME_MULTIPLE, BatchPlan
+from corpus.filelists import Filelist, Problem, counts_by_kind, data_error, read_filelist
+from corpus.mel_cache import Feature, FeatureSet, Progress, build_features
+from corpus.mel_statistics import IDENTITY, MelStats, training_stats
+from corpus.precomputed_mels import read_mel_files
+from corpus.speakers import speaker_names, speaker_rows, with_agreed_speakers
 from hparams import HParams
-from loading import loader_workers, make_loader
-from mel_files import read_mel_files
-from reduction import Reduction
-from speakers import speaker_names, speaker_rows, with_agreed_speakers
 from text import text_to_sequence
-
-__all__ = [
-    "Batch", "BatchPlan", "Corpus", "Item", "MelDataset", "MelStats", "Problem", "Utterance", "collate",
-    "corpus_fingerprint", "item_seed", "load_corpus", "loader_workers", "make_loader",
-    "plan_batches", "read_filelist",
-]  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,7 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
     """Validating on what was trained on says nothing; it is legal, as in a smoke test."""
     shared = {feature.sha256 for feature in train} & {feature.sha256 for feature in validation}
     if shared:
-        logger.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
+        LOG.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
 
 
 def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers: Sequence[str]) -> MelDataset:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from errors import UserError
-from files import refusals_explained
-from switches import with_dashes
+from common.cli import with_dashes
+from common.errors import UserError
+from common.files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
-    from diagnosis import Diagnosis
-    from rescue import Findings
+    from recovery.diagnosis import Diagnosis
+    from recovery.repair import Findings
 
 EXAMPLES = """examples:
   python emergency_recovery.py                      the newest run under output/: what happened, what is whole
@@ -45,12 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    import rescue
-    from diagnosis import diagnose, newest_run, story
+    from recovery import repair
+    from recovery.diagnosis import diagnose, newest_run, story
 
     directory = args.run or newest_run(Path("output"))
     diagnosis = diagnose(directory)
-    findings = rescue.examine(directory)
+    findings = repair.examine(directory)
     if not args.json:
         print(f"{story(diagnosis)}\n{table(findings)}")
     if args.notify and not args.dry_run:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
         done, command = act(args, diagnosis, findings)
     if args.json:
-        print(rescue.as_json(diagnosis, findings, [*done, shlex.join(command)]))
+        print(repair.as_json(diagnosis, findings, [*done, shlex.join(command)]))
     else:
         print(epilogue(diagnosis, done, command))
     if not args.restart or args.dry_run:
@@ -70,33 +70,33 @@ def run(args: argparse.Namespace) -> int:
 
 def act(args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings") -> tuple[list[str], list[str]]:
     """Repairs and writes what was asked for. -> what was done, in words; the command that goes on"""
-    import rescue
+    from recovery import repair
 
     directory, is_running = diagnosis.directory, diagnosis.state == "running"
-    proposed = directory / rescue.PROPOSAL
-    command = rescue.restart_command(diagnosis, proposed, checkpoint=args.checkpoint)
+    proposed = directory / repair.PROPOSAL
+    command = repair.restart_command(diagnosis, proposed, checkpoint=args.checkpoint)
     done = [] if args.dry_run or is_running else [f"renewed {renewed_report(directory)}"]
-    best = rescue.chosen(findings, args.checkpoint, directory)
+    best = repair.chosen(findings, args.checkpoint, directory)
     if args.dry_run:
         return [], command
     if not is_running:
-        done += rescue.repair_pointers(directory, findings)
+        done += repair.repair_pointers(directory, findings)
     if diagnosis.state not in ("running", "finished"):
-        rescue.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
+        repair.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
         done.append(f"wrote {proposed}")
     if args.strip_optimizer:
-        done.append(f"wrote {rescue.strip_optimizer(best.path, directory)}")
+        done.append(f"wrote {repair.strip_optimizer(best.path, directory)}")
     if args.export_weights:
-        done.append(f"wrote {rescue.export_weights(best.path, directory)}")
+        done.append(f"wrote {repair.export_weights(best.path, directory)}")
     if args.restart and not is_running:
-        done += [f"set aside {path}" for path in rescue.quarantine(findings)]
+        done += [f"set aside {path}" for path in repair.quarantine(findings)]
     return done, command
 
 
 def renewed_report(directory: Path) -> Path:
     """The page that the run left says that it trains."""
-    from messages import language_of
-    from report.page import write_report
+    from common.translations import language_of
+    from monitoring.report.page import write_report
 
     return write_report(directory, language_of(os.environ))
 
@@ -124,8 +124,8 @@ def notify(text: str) -> None:
     """By Telegram. A message that does not get through is said, and stops nothing; UserError where nobody is named."""
     from threading import Event
 
-    from run_log import ObserverOff
-    from smart_tuner.monitors.telegram import Courier, Undelivered, account_from
+    from monitoring.observer import ObserverOff
+    from monitoring.telegram import Courier, Undelivered, account_from
 
     account = account_from(os.environ)
     if account is None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import UserError
-from files import write_atomic
+from common.errors import UserError
+from common.files import write_atomic
 
 if TYPE_CHECKING:
-    from judging import Judgement
+    from speech.evaluation import Judgement
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +57,7 @@ def as_json(judgement: "Judgement") -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
-        from judging import judge, writing_to
+        from speech.evaluation import judge, writing_to
 
         judgement = judge(
             args.checkpoint_path,

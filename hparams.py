@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from reduction import Reduction, is_schedule
+from common.step_schedule import Reduction, is_schedule
 from text.symbols import symbols
 from tools import (
     Assignment,
@@ -30,8 +30,8 @@ from tools import (
     read_yaml_layer,
 )
 
-PRESETS = Path(__file__).parent / "presets"
-HELP_FILE = Path(__file__).parent / "hparams_help.yaml"
+PRESETS = Path(__file__).parent / "config/presets"
+HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
 
@@ -254,6 +254,7 @@ class StyleParams(ModelParams):
         ),
     )
 
+
 class TeacherForcingParams(Section):
     """How often a decoder step in training hears the recording, and not itself."""
 
@@ -413,8 +414,18 @@ class MonitorParams(Section):
 
 
 class HParams(
-    MonitorParams, DistributedParams, RecoveryParams, RunParams, OptimisationParams, AuxiliaryParams, LossParams,
-    TeacherForcingParams, StyleParams, DataParams, TextParams, AudioParams,
+    MonitorParams,
+    DistributedParams,
+    RecoveryParams,
+    RunParams,
+    OptimisationParams,
+    AuxiliaryParams,
+    LossParams,
+    TeacherForcingParams,
+    StyleParams,
+    DataParams,
+    TextParams,
+    AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gst import style_loss
 from hparams import LossParams
 from layers import padding_mask
 from model import Outputs, decoder_steps
+from modules.style_tokens import Style
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,6 @@ class LossTerms:
 
     total: Tensor
     parts: Mapping[str, Tensor]
-
-
-def guide_weight(step: int, hp: LossParams) -> float:
-    """Effective weight of guided attention: `guide_loss_weight` times a multiplier m(step).
-
-    m stays at its initial value until `guide_loss_decay_start`, then falls linearly to the final one.
-    """
-    if hp.no_dga or not hp.use_guided_attn:
-        return 0.0
-    if not hp.use_dynamic_guide_loss:
-        return hp.guide_loss_weight
-    passed = (step - hp.guide_loss_decay_start) / max(hp.guide_loss_decay_steps, 1)
-    done = min(max(passed, 0.0), 1.0)
-    first, last = hp.guide_loss_initial_weight, hp.guide_loss_final_weight
-    return hp.guide_loss_weight * (first + (last - first) * done)
 
 
 def masked_mean(values: Tensor, behind: Tensor) -> Tensor:
@@ -121,3 +106,13 @@ def unmasked_nvidia_loss(outputs: Outputs, mel: Tensor, gate: Tensor, std: float
     mel = mel.masked_fill(behind, 0.0)
     squared = F.mse_loss(outputs.mel, mel) + F.mse_loss(outputs.mel_post, mel)
     return squared * std**2 + F.binary_cross_entropy_with_logits(outputs.gate_logits, gate)
+
+
+def style_loss(style: Style, steps: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the predicted weights from those of the mel, mean over heads; 0 = foreseen.
+
+    Reaches the predictor alone, so it needs no weight of its own. An utterance counts by its decoder steps [B], as it
+    does in the other losses: so accumulated micro-batches give the gradient of one large batch.
+    """
+    divergence = F.kl_div(style.predicted, style.weights.detach(), reduction="none").sum(2).mean(1)  # [B]
+    return (divergence * steps).sum() / steps.sum()

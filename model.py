@@ -13,8 +13,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from attention import Memory, Normalisation
-from decoder_loops import (
+from common.step_schedule import Reduction
+from hparams import HParams, ModelParams, StyleParams
+from kernels.backend import weights_to_speak
+from kernels.chunked_steps import STEPS_RECORDED
+from kernels.encoder_lstm import bidirectional, by_library, by_loops
+from kernels.host_sync import is_gpu
+from kernels.inference import Weights, fast_speaking_loop
+from kernels.packed_weights import SpeakingPrecision
+from kernels.teacher_forced import fast_teacher_forced
+from layers import (
+    Attention,
+    Gain,
+    LinearNorm,
+    Memory,
+    Normalisation,
+    Prenet,
+    at_least_float32,
+    conv_block,
+    dropout_mask,
+    dropped,
+    padding_mask,
+)  # fmt: skip
+from modules.activation_checkpointing import chunk_of
+from modules.decoder_loops import (
     AttentionState,
     partly_taught_loop,
     plain_loop,
@@ -23,32 +45,10 @@ from decoder_loops import (
     speaking_loop,
     warn_of_plain_loop,
 )
-from gst import Style, StylePredictor, StyleTokens
-from hparams import HParams, ModelParams, StyleParams
-from kernels.bidirectional import bidirectional, by_library, by_loops
-from kernels.choice import weights_to_speak
-from kernels.chunks import STEPS_RECORDED
-from kernels.free_running import Weights, fast_speaking_loop
-from kernels.teacher_forced import fast_teacher_forced
-from kernels.waits import is_gpu
-from kernels.weights import SpeakingPrecision
-from layers import (
-    Attention,
-    Gain,
-    LinearNorm,
-    Prenet,
-    at_least_float32,
-    conv_block,
-    dropout_mask,
-    dropped,
-    padding_mask,
-)  # fmt: skip
-from metrics import StopReason
-from mmi import Recogniser
-from recompute import chunk_of
-from reduction import Reduction
-from speakers import SpeakerEmbedding
-from stopping import DecodeLimits, StopWatch
+from modules.mmi_recognizer import Recogniser
+from modules.speaker_embedding import SpeakerEmbedding
+from modules.stopping import DecodeLimits, StopReason, StopWatch
+from modules.style_tokens import Style, StylePredictor, StyleTokens
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
 
@@ -238,7 +238,8 @@ class Decoder(nn.Module):
     def fully_forced(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """frames [T_dec, B, n_mels] -> features [T_dec, B, D + E] that both projections read, alignments as in loops.
 
-        Two loops that agree (tests/test_kernels.py): the definition below, and a fast one with a backward of its own.
+        Two loops that agree (tests/kernels/test_teacher_forced.py): the definition below, and a fast one with its own
+        backward pass.
         """
         prenet_out = self.prenet(frames)  # [T_dec, B, prenet_dim]
         masks = self.hidden_masks(prenet_out)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import UserError
-from signals import ending_at_once
+from common.errors import UserError
+from common.signals import ending_at_once
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
@@ -75,14 +75,14 @@ def check(args: argparse.Namespace, command: Sequence[str]) -> None:
 
 def launch(args: argparse.Namespace, command: Sequence[str]) -> int:
     check(args, command)
-    import launching  # imports torch, which takes seconds
+    from parallel import launcher  # imports torch, which takes seconds
 
     # the agent's own messages name its classes and pids; what a person needs of them is said in launching.py
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    n_processes = launching.processes_here(args.n_gpus)
-    return launching.run(
-        launching.Launch(
+    n_processes = launcher.processes_here(args.n_gpus)
+    return launcher.run(
+        launcher.Launch(
             [str(script_of(command)), *command[1:]],
             n_processes,
             nnodes=args.nnodes,

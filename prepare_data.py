@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import UserError
-from switches import with_dashes
+from common.cli import with_dashes
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from corpus.preparation.shell import Shell
@@ -167,8 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shell() -> "Shell":
-    from console import configure_logging, counted_progress
     from corpus.preparation.shell import Shell
+    from monitoring.logging_setup import configure_logging
+    from monitoring.progress_bar import counted_progress
 
     configure_logging()
     return Shell(say=lambda line: print(line, flush=True), progress=counted_progress)

@@ -7,11 +7,11 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import UserError
-from files import refusals_explained
+from common.errors import UserError
+from common.files import refusals_explained
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
-    from speaking import Utterance
+    from speech.voice import Utterance
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,9 +77,9 @@ def style_weight(args: argparse.Namespace) -> float:
 
 def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
     """Writes files and one line for each. -> whether all stopped by themselves."""
-    from audio import write_wav
-    from plots import save_png
-    from sample_files import figure_of
+    from audio.recordings import write_wav
+    from monitoring.plots import save_png
+    from monitoring.sample_files import figure_of
 
     for utterance, path in zip(utterances, paths, strict=True):
         sample = utterance.sample
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         paths = output_paths(args.output, len(args.text))
         weight = style_weight(args)
-        from speaking import Speaker
+        from speech.voice import Speaker
 
         speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
         style = None

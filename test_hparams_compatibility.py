@@ -1,8 +1,8 @@
 """Checks smart_tuner/config.yaml against hparams.py, as a command and as a test.
 
-    python test_hparams_compatibility.py                    the report; exit code 1 if anything is wrong
-    python test_hparams_compatibility.py --show-params      all parameters with values, ranges and meaning
-    pytest test_hparams_compatibility.py
+python test_hparams_compatibility.py                    the report; exit code 1 if anything is wrong
+python test_hparams_compatibility.py --show-params      all parameters with values, ranges and meaning
+pytest test_hparams_compatibility.py
 """
 
 import argparse
@@ -12,16 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from messages import Language, language_of, messages
-from source_checks import declared_twice, program_files, syntax_problem
+from common.translations import Language, language_of, messages
+from config.source_scan import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False
-    )
+    p = argparse.ArgumentParser(description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False)
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
     p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
     p.add_argument("--hparams", metavar="A=B,...", help="check this text for --hparams as well")
@@ -51,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show_broken_source(language, as_json=args.json)
     if args.show_params:
         return show_params(language, as_json=args.json)
-    from compatibility import CONFIG, Compatibility, Finding, as_json, check, report
+    from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, report
 
     result = check(args.config or CONFIG, overrides=args.hparams)
     own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
@@ -73,8 +71,8 @@ def show_broken_source(language: Language, *, as_json: bool) -> int:
 
 
 def show_params(language: Language, *, as_json: bool) -> int:
+    from config.show_params import show_params as table
     from hparams import field_names, resolve_hparams
-    from params_view import show_params as table
 
     if not as_json:
         print(messages("compatibility", language)["available"].format(n=len(field_names())))
@@ -86,7 +84,7 @@ def show_params(language: Language, *, as_json: bool) -> int:
 
 
 def test_the_tuner_searches_only_what_hparams_declares_and_code_reads() -> None:
-    from compatibility import check, report
+    from smart_tuner.config_check import check, report
 
     result = check()
     assert result.is_compatible, report(result, "en")

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from errors import UserError, report
+from common.errors import UserError, report
 
 QUOTES = "\"'"
 SEARCH_SECTION = "search"  # a preset's narrower search ranges; kept apart, the tuner reads them

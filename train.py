@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import UserError
+from common.cli import positive_int, positive_minutes, with_dashes
+from common.errors import UserError
+from common.signals import ending_at_once
 from hparams import HParams, preset_names, resolve_hparams
-from signals import ending_at_once
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
-from switches import positive_int, positive_minutes, with_dashes
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs
@@ -82,14 +82,14 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     if args.diagnose is not None:
-        from diagnosis import diagnose, story
+        from recovery.diagnosis import diagnose, story
 
         print(story(diagnose(args.diagnose)))
         return 0
     layers = layers_of(args)
     settings = resolve_hparams(**vars(layers))
     if args.show_params:
-        from params_view import show_params
+        from config.show_params import show_params
 
         print(show_params(settings, args.show_params))
         return 0
@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     search = search_options(args)
     # Large buffers on huge pages: a sixth less processor time a step. PyTorch reads this at its first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    from composition import Options, train  # imports torch, which takes seconds
+    from training.options import Options
+    from training.session import train  # imports torch, which takes seconds
 
     options = Options(
         output=args.output_directory,

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from plots import save_png
-from run_log import read_metrics
+from monitoring.plots import save_png
+from run_directory.metrics_log import read_metrics
 
 SHOWN = ("mmi", "mmi_error", "mel", "mel_coarse", "alignment_fine", "alignment_coarse")
 PANELS = {

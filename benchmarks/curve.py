@@ -8,8 +8,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from plots import curves_figure, save_png
-from run_log import read_metrics
+from monitoring.plots import curves_figure, save_png
+from run_directory.metrics_log import read_metrics
 
 SHOWN = ("alignment", "coverage", "monotonicity", "stop_rate", "mel_distance")
 

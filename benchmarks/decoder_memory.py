@@ -42,7 +42,7 @@ def measure(setting: str, *, B: int, T_mel: int, T_text: int, repeats: int) -> t
 
     from hparams import create_hparams
     from model import Tacotron2
-    from schedule import teacher_forcing_ratio
+    from training.schedules import teacher_forcing_ratio
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

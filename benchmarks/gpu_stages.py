@@ -19,19 +19,17 @@ from gpu_report import Report, in_short
 from systems import BUILDERS, Ours, Shape, System, Training, TrainingBatch, loss_of, training_flops
 from torch import Tensor
 
-from batching import Batch
+from corpus.batch import Batch
 from hparams import create_hparams
-from kernels import chunks
-from kernels.free_running import SpeakingWeights
-from kernels.waits import HostWaits
-from kernels.weights import SpeakingPrecision
+from kernels import chunked_steps
+from kernels.host_sync import HostWaits
+from kernels.inference import SpeakingWeights
+from kernels.packed_weights import SpeakingPrecision
 from model import DecodeLimits, Tacotron2
-from recovery import StepLimits
-from stepper import Stepper
+from recovery.ladder import StepLimits
+from training.train_step import Stepper
 
-NO_DROPOUT = (
-    "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
-)
+NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
 WITH_GRAPHS = "ours"  # decoder_backend=auto
 CONTENDERS = (
     ("tacotron2-model", False), ("tacotron2-model", True), ("ours, plain", True), ("ours, PyTorch alone", True),
@@ -104,7 +102,7 @@ def ceilings(setup: Setup) -> None:
 def use_precision(name: str) -> None:
     """Of fp32 products: "highest", or "high" for TF32. Recordings keep that of their making, so new ones are made."""
     torch.set_float32_matmul_precision(name)
-    chunks.chunk_of.cache_clear()
+    chunked_steps.chunk_of.cache_clear()
 
 
 # ---- right?
@@ -144,9 +142,7 @@ def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tens
     system.model.zero_grad(set_to_none=True)
     loss = loss_of(system, batch, bf16=bf16)
     loss.backward()
-    named = {
-        name: p.grad.clone() for name, p in system.model.named_parameters() if not name.endswith(".0.conv.bias")
-    }
+    named = {name: p.grad.clone() for name, p in system.model.named_parameters() if not name.endswith(".0.conv.bias")}
     return loss.detach(), named
 
 
@@ -250,7 +246,7 @@ def own_bytes(training: Training) -> int:
 
 def tell_recordings(setup: Setup) -> None:
     """What stays allocated between steps, for all shapes together; the peaks of single steps do not contain it."""
-    buffers = sum(b.numel() * b.element_size() for b in chunks.fixed_buffers.values())
+    buffers = sum(b.numel() * b.element_size() for b in chunked_steps.fixed_buffers.values())
     segments = torch.cuda.memory_snapshot() if setup.device.type == "cuda" else []
     pool = sum(s["total_size"] for s in segments if tuple(s.get("segment_pool_id", (0, 0))) != (0, 0))
     text = f"recordings of all shapes: fixed buffers {buffers / GIB:.2f} GiB, memory of graphs {pool / GIB:.2f} GiB"

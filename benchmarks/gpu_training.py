@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gpu_report import Report
 
-from run_log import read_metrics
+from run_directory.metrics_log import read_metrics
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 QUIET = (

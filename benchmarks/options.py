@@ -80,13 +80,15 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     """Trains as many steps as each line on stdin says, and answers with their seconds; then with bytes, at the end."""
     import torch
 
-    from composition import observers, with_demo_files
     from data_utils import load_corpus
-    from distributed import best_device
     from hparams import resolve_hparams
     from model import Tacotron2
-    from run_log import RunInfo, RunLog
-    from trainer import Limits, Trainer
+    from monitoring.observer import RunInfo
+    from monitoring.setup import observers
+    from parallel.process_group import best_device
+    from run_directory.metrics_log import RunLog
+    from training.corpus_setup import with_demo_files
+    from training.trainer import Limits, Trainer
 
     folder.mkdir()
     (folder / "base.yaml").write_text(BASE, encoding="utf-8")

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from systems import Ours, Shape, Training, TrainingBatch
 from worker import timed
 
-from plots import save_png
+from monitoring.plots import save_png
 
 BASE = Shape(B=16, T_mel=200, T_text=120)
 SWEEPS = {"T_mel": (100, 200, 400, 800), "B": (4, 8, 16, 32), "T_text": (30, 60, 120, 240)}

@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from demo.sentences import demo_sentences
-from kernels.choice import lacks_for
-from kernels.weights import SpeakingPrecision
+from corpus.demo.sentences import demo_sentences
+from kernels.backend import lacks_for
+from kernels.packed_weights import SpeakingPrecision
 from model import Decoded
-from speaking import Speaker, read_texts
-from validation import Reference, speak
+from speech.decoding import Reference, speak
+from speech.voice import Speaker, read_texts
 
 BACKENDS: tuple[Literal["plain", "fast", "auto"], ...] = ("plain", "fast", "auto")
 PRECISIONS: tuple[SpeakingPrecision, ...] = ("fp32", "bf16", "int8")

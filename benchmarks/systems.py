@@ -94,7 +94,7 @@ class Ours:
         self.decode, self.n_texts = "infer", 1
 
     def precisions(self) -> list[str]:
-        from kernels.choice import lacks_for
+        from kernels.backend import lacks_for
 
         return [name for name in ("fp32", "bf16", "int8") if lacks_for(self.model.decoder, name) is None]
 

@@ -63,7 +63,7 @@ def products(clock: str) -> Answer:
     By PyTorch's product, and in fp32 by oneDNN on a packed weight too, which is faster where MKL takes no AVX-512.
     """
     sys.path.insert(0, str(REPOSITORY))
-    from kernels.products import can_pack, packed_product
+    from kernels.matmul import can_pack, packed_product
 
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -87,7 +87,7 @@ def mel_extractors() -> dict[str, Callable[[], object]]:
     wav = torch.randn(6 * 22050, generator=torch.Generator().manual_seed(0)).mul_(0.1).clamp_(-1, 1)
     found: dict[str, Callable[[], object]] = {}
     with contextlib.suppress(ImportError):
-        from audio import mel_spectrogram
+        from audio.mel import mel_spectrogram
         from hparams import create_hparams
 
         hp = create_hparams()

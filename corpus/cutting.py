@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from common.errors import DataError
+from common.files import atomic_file, write_atomic
 from corpus.cut_points import Piece, pauses_between, plan_pieces
 from corpus.findings import Finding
 from corpus.phone_formats import readable
@@ -18,8 +20,6 @@ from corpus.recording_checks import check_recording
 from corpus.recording_fixes import levelled
 from corpus.recording_measures import measure
 from corpus.speech_rate import Spoken, check_speech_rate
-from errors import DataError
-from files import atomic_file, write_atomic
 
 LONGEST_SOURCE_S = 4 * 3600.0  # held in memory at 16 kHz: 0.9 GB
 LEAST_PAUSE_S = 0.2

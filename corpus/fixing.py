@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from common.files import atomic_file, write_atomic
 from corpus.doctor import Examination, Examined
 from corpus.findings import Finding
 from corpus.list_checks import CheckedList
@@ -16,7 +17,6 @@ from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_fixes import fixed_recording
 from corpus.recording_measures import measure
-from files import atomic_file, write_atomic
 
 # errors of a recording that mending may take away; those of others leave the line out
 MENDABLE = frozenset({"integer scale", "channels cancel"})

@@ -1,17 +1,15 @@
 """What was found out about files, kept by their hashes in one JSON file that several runs may share."""
 
 import json
-import logging
 import time
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from files import write_atomic
+from common.files import write_atomic
+from common.log import LOG
 
 WRITE_EVERY_S = 60.0
-
-logger = logging.getLogger(__name__)
 
 
 class JsonIndex:
@@ -54,7 +52,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as caught:
-        logger.warning("index=%s unreadable=%s: every recording is measured again", path, caught)
+        LOG.warning("index=%s unreadable=%s: every recording is measured again", path, caught)
         return {}
     return (
         {key: value for key, value in entries.items() if isinstance(value, dict)} if isinstance(entries, dict) else {}

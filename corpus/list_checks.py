@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import DataError
 from corpus.findings import Finding, error, note, shown, warning
 from corpus.layouts import MAX_SPEAKER_LENGTH, Layout, recognise, refusal
 from corpus.list_text import ListText, list_text, read_list_text
 from corpus.near_files import FileFinder, missing_file
 from corpus.text_checks import check_text
-from errors import DataError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MEL_EXTENSIONS = (".npy",)

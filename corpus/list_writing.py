@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.files import write_atomic
 from corpus.splitting import Listed, validation_lines
-from files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import soundfile
 
+from common.errors import DataError, UserError
 from corpus.recording_files import UnreadableRecording
-from errors import DataError, UserError
 
 HINT = "pip install av"
 

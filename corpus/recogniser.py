@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache import cache_directory
+from common.cache_dir import cache_directory
+from common.errors import UserError
+from common.files import atomic_file
 from corpus.cut_points import Word
-from errors import UserError
-from files import atomic_file
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel

@@ -21,14 +21,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kernels.chunks import Steps, filled_up, role, run_steps
+from kernels.chunked_steps import Steps, filled_up, role, run_steps
 
 EDGE = 2  # columns before the first state, from which nothing comes
 
 
-def ctc_losses(
-    log_probs: Tensor, targets: Tensor, steps: Tensor, lengths: Tensor, *, chunk: int | None
-) -> Tensor:
+def ctc_losses(log_probs: Tensor, targets: Tensor, steps: Tensor, lengths: Tensor, *, chunk: int | None) -> Tensor:
     """As `F.ctc_loss` without reduction and with the blank last, for log_probs that `log_softmax` made: [B].
 
     log_probs [T, B, C], targets [B, N], steps [B] valid frames, lengths [B] of the targets. 0 where no way is long

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache import cache_directory
-from files import write_atomic
-from run_log import LOG
+from common.cache_dir import cache_directory
+from common.files import write_atomic
+from common.log import LOG
 
 HERE = Path(__file__).parent
-SOURCES = (HERE / "native.cpp", HERE / "native_speaking.cpp")
+SOURCES = (HERE / "native.cpp", HERE / "native_inference.cpp")
 HEADERS = tuple(HERE / name for name in ("native_products.h", "native_vectors.h", "native_steps.h"))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kernels.loops import Grads
+from kernels.decoder_autograd import Grads
+from kernels.matmul import add_transposed_product, chunks_from_the_end, column_sums, product, transposed_product
 from kernels.native import PANEL, ROWS_READ_AT_ONCE, loaded, pack, run
-from kernels.products import add_transposed_product, chunks_from_the_end, column_sums, product, transposed_product
 
 ROWS_OF_A_CHUNK = 3200  # of gate gradients that are kept at a time
 WINDOW = 32  # taps of a location kernel, filled up with zeros

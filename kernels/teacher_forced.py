@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from attention import Memory
-from kernels.chunks import TEXT_MULTIPLE, filled_up
-from kernels.loops import AttentionLoop, RecurrentLoop
+from kernels.chunked_steps import TEXT_MULTIPLE, filled_up
+from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
+from kernels.matmul import linear_in
 from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
-from kernels.products import linear_in
+from layers import Memory
 
 if TYPE_CHECKING:
     from layers import Attention
@@ -141,9 +141,17 @@ def _in_pytorch(
     from_prenet, from_context = attention.weight_ih.split([prenet_dim, values.size(2)], 1)
     gates_in = linear_in(prenet_out.to(dtype), from_prenet, attention.bias_ih + attention.bias_hh, compute_dtype)
     states, alignments = AttentionLoop.apply(
-        gates_in, torch.cat((attention.weight_hh, from_context), 1), layer.query_layer.linear_layer.weight,
-        layer.location_layer.folded_kernel(), layer.v.linear_layer.weight.squeeze(0), keys, values,
-        padding_bias, attention_mask, compute_dtype, chunk,
+        gates_in,
+        torch.cat((attention.weight_hh, from_context), 1),
+        layer.query_layer.linear_layer.weight,
+        layer.location_layer.folded_kernel(),
+        layer.v.linear_layer.weight.squeeze(0),
+        keys,
+        values,
+        padding_bias,
+        attention_mask,
+        compute_dtype,
+        chunk,
     )
     gates_in = linear_in(states, decoder_rnn.weight_ih, decoder_rnn.bias_ih + decoder_rnn.bias_hh, compute_dtype)
     hidden = RecurrentLoop.apply(gates_in, decoder_rnn.weight_hh, decoder_mask, compute_dtype, chunk)

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from metrics import ALIGNMENT_WEIGHT, WORST_COMPOSITE, composite_score
 from smart_tuner.search_space import Interval
+from speech.metrics import ALIGNMENT_WEIGHT, WORST_COMPOSITE, composite_score
 
 Ending = Literal["finished", "pruned", "interrupted", "diverged", "stalled", "died"]
 Records = Sequence[Mapping[str, Any]]

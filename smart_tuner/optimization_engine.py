@@ -19,15 +19,17 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-import composition
-import run_setup
-from compatibility import CONFIG, Finding, check_narrowed, check_search
-from console import configure_logging
+from common.errors import GaveUp, UserError, report
+from common.log import LOG
 from data_utils import Corpus, plan_batches
-from errors import GaveUp, UserError, report
 from hparams import HParams, Resolved, field_info, resolve_hparams
-from run_log import LOG
+from monitoring.logging_setup import configure_logging
+from run_directory.paths import RunPaths, alone_in, move_aside, run_paths
+from run_directory.run_info import launch_id
 from smart_tuner import study as studies
+from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search
+from smart_tuner.monitors.live_table import Watched, following
+from smart_tuner.monitors.results import write_results
 from smart_tuner.objective import (
     LAST_RUNG_REACHED,
     Budget,
@@ -42,12 +44,15 @@ from smart_tuner.objective import (
     pruning_score,
     validations,
 )
-from smart_tuner.report import Watched, following, write_results
 from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, canonical_search, first_trial, search_space
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
-from trainer import StopRequest
+from training.corpus_setup import read_corpus, with_demo_files
+from training.options import Options
+from training.resume import is_demo_wanted
+from training.session import train
+from training.trainer import StopRequest
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 STUDY = "study"
@@ -101,26 +106,24 @@ class Plan:
         ]
 
 
-def optimize(layers: Layers, options: composition.Options, search: SearchOptions, *, repeated: tuple[str, ...]) -> int:
+def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeated: tuple[str, ...]) -> int:
     """The whole command: -> its exit code. Raises UserError before the first trial for what every trial would refuse,
     and GaveUp if every trial failed.
     """
     settings = resolve_hparams(**vars(layers))
     configure_logging()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    paths = run_setup.run_paths(options.output, options.logs, settings.hparams)
+    paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with run_setup.alone_in(paths.directory, ways_on=WAYS_ON):
-        if search.is_new and (aside := run_setup.move_aside(paths.directory, (STUDY,))):
+    with alone_in(paths.directory, ways_on=WAYS_ON):
+        if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
         plan = planned(layers, settings, space, options, paths, repeated)
         storage = studies.open_storage(search.storage, plan.directory)
         base = "study" if search.storage is None else str(paths.directory)
         name = studies.study_name(base, storage, is_new=search.is_new)
-        study = studies.open_study(
-            storage, name, seed=settings.hparams.seed, warm_rungs=plan.budget.warm_rungs
-        )
+        study = studies.open_study(storage, name, seed=settings.hparams.seed, warm_rungs=plan.budget.warm_rungs)
         check_same_study(study, plan)
         with StopRequest() as stop:
             Search(study, storage, plan, search, stop).run()
@@ -131,9 +134,7 @@ def optimize(layers: Layers, options: composition.Options, search: SearchOptions
     return conclude(study, plan, search, options, best)
 
 
-def conclude(
-    study: optuna.Study, plan: Plan, search: SearchOptions, options: composition.Options, best: FrozenTrial | None
-) -> int:
+def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Options, best: FrozenTrial | None) -> int:
     if best is None:
         failed = studies.finished(study)
         if failed:
@@ -146,7 +147,7 @@ def conclude(
     LOG.info("training with the best hyperparameters: %s", format_overrides(values))
     if options.max_steps is not None:  # it was meant in steps of the settings' batch size
         options = replace(options, max_steps=plan.trial_plan(best.params).max_steps)
-    return composition.train(resolve_hparams(**vars(plan.layers), trial=values), options)
+    return train(resolve_hparams(**vars(plan.layers), trial=values), options)
 
 
 def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
@@ -191,14 +192,14 @@ def planned(
     layers: Layers,
     settings: Resolved,
     space: SearchSpace,
-    options: composition.Options,
-    paths: run_setup.RunPaths,
+    options: Options,
+    paths: RunPaths,
     repeated: tuple[str, ...],
 ) -> Plan:
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
-    is_demo = run_setup.is_demo_wanted(settings, paths.directory)
-    corpus = composition.read_corpus(composition.with_demo_files(hp) if is_demo else hp, settings, options)
+    is_demo = is_demo_wanted(settings, paths.directory)
+    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
     budget = budget_of(
         space.budget,
         epochs=hp.epochs,
@@ -434,7 +435,7 @@ class Heartbeat:
 
 def environment(slot: int, n_jobs: int) -> dict[str, str]:
     """Ours, with this slot's share of the processors and its GPU; one launch for all restarts of a trial."""
-    shared = {"TACOTRON2_LAUNCH_ID": run_setup.launch_id()}
+    shared = {"TACOTRON2_LAUNCH_ID": launch_id()}
     if n_jobs > 1:
         shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // n_jobs))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

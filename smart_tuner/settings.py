@@ -7,8 +7,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UserError
-from switches import positive_int, positive_seconds
+from common.cli import positive_int, positive_seconds
+from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best")
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from errors import UserError
+from common.errors import UserError
 from smart_tuner.search_space import Choices, Interval
 
 DATABASE = "optuna.db"

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from files import write_atomic
-from run_log import LOG, read_metrics
+from common.files import write_atomic
+from common.log import LOG
+from run_directory.metrics_log import read_metrics
 from smart_tuner.objective import Ending, Records
 
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is written

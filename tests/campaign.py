@@ -16,9 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
+
 from campaigns import costs, deaths, numbers, power, storage  # noqa: E402
 from campaigns.table import Place, Row  # noqa: E402
-from conftest import write_corpus  # noqa: E402
+from support.corpora import write_corpus  # noqa: E402
 
 CAMPAIGNS: dict[str, Callable[[Place, random.Random], Row | list[Row]]] = {
     campaign.__name__: campaign

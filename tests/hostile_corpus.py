@@ -173,7 +173,7 @@ def _paths() -> list[BadList]:
         _line("wrong case of the folder", f"Wavs/u3.wav|{text}", "misspelled path"),
         _line("backslash", f"wavs\\u3.wav|{text}", "misspelled path"),
         _line("a Windows path", f"C:\\data\\set\\wavs\\u3.wav|{text}", "misspelled path"),
-        _line("another machine's path", f"/home/ann/set/wavs/u3.wav|{text}", "misspelled path"),
+        _line("another machine's path", f"/mnt/other/set/wavs/u3.wav|{text}", "misspelled path"),
         _line("wrong extension", f"wavs/u3.mp3|{text}", "misspelled path"),
         _line("no folder", f"u3.wav|{text}", "misspelled path"),
         _line("wrong folder", f"clips/u3.wav|{text}", "misspelled path"),

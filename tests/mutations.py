@@ -172,11 +172,10 @@ def enter(folder: Path) -> None:
 def list_subjects(folder: Path) -> tuple[list[Subject], list[str], frozenset[str]]:
     """-> all parameters, the files of the program, and what its code calls the holders of hyperparameters"""
     enter(folder)
-    from conftest import tiny_settings
-    from test_every_parameter import EFFECTS, Seen
-
+    from config.source_scan import HOLDERS, program_files
     from hparams import create_hparams, field_info
-    from source_checks import HOLDERS, program_files
+    from support.corpora import tiny_settings
+    from support.parameter_effects import EFFECTS, Seen
 
     subjects = []
     for name, row in EFFECTS.items():

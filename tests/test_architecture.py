@@ -3,53 +3,46 @@
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-FUNCTION_LINES, FILE_LINES = 60, 480
+from support.paths import REPOSITORY
+
+FUNCTION_LINES, FILE_LINES = 60, 450
 LONGER = {"hparams.py": "declarations may take the length they need"}
 
-# From the bottom up. A module may import what stands in a lower row, and its own package. A package is named once for
-# all its modules, unless one of them stands apart. A new module needs a place here: the lowest that its imports allow.
+# Wings from the bottom up: a file imports its own wing and lower rows. A new file in a wing needs no entry.
 ROWS = (
-    ("errors",),
-    ("files",),
-    (
-        "switches", "cache", "messages", "metrics", "plots", "sampling", "source_checks", "text.symbols",
-        "reduction", "recompute", "attention", "module_norms", "pulse", "threads",
-    ),
-    ("tools", "run_log", "stopping"),
-    ("text", "hparams", "launching", "run_files"),
-    ("params_view", "layers", "audio", "asr", "schedule", "precision", "recovery", "signals", "distributed",
-     "run_setup"),
-    (
-        "kernels", "decoder_loops", "filelists", "demo", "console", "sample_files", "checkpoint", "enhancement",
-    ),
-    ("features", "smart_tuner.monitors", "smart_tuner.search_space", "diagnosis", "gst", "mmi", "speakers"),
-    ("report", "batching", "mel_files", "drop_frames"),
-    ("loading",),
-    ("data_utils", "model"),
-    ("loss_function",),
-    ("auxiliary_losses",),
-    ("validation", "stepper", "saving", "voices"),
-    ("healing", "interval"),
-    ("trainer", "speaking"),
-    ("composition", "judging", "compatibility", "rescue"),
+    ("common", "layers"),
+    ("text", "tools", "checkpointing"),
+    ("hparams",),
+    ("audio", "run_directory", "config", "parallel", "modules"),
+    ("corpus", "kernels", "recovery"),
+    ("model", "data_utils", "monitoring"),
+    ("loss_function", "speech"),
+    ("losses",),
+    ("training",),
     ("smart_tuner",),
-    ("train", "synthesize", "evaluate", "emergency_recovery", "run_report", "multiproc", "benchmarks"),
-)  # fmt: skip
-RANKS = {name: rank for rank, row in enumerate(ROWS) for name in row}
+    ("train", "multiproc", "synthesize", "evaluate", "emergency_recovery", "test_hparams_compatibility", "benchmarks"),
+)
+RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
 COMMANDS = frozenset(ROWS[-1])
-# create_hparams(verbose=True) prints, as its ancestor did; demo.speak is a child process, its stderr for its parent
-MAY_PRINT = COMMANDS | {"hparams", "demo.speak"}
+ROOT_FILES = (COMMANDS - {"benchmarks"}) | {"hparams", "tools", "data_utils", "model", "layers", "loss_function"}
+# create_hparams(verbose=True) prints, as NVIDIA's does; corpus.demo.espeak is a child process
+MAY_PRINT = COMMANDS | {"hparams", "corpus.demo.espeak"}
+NETWORK_AND_TRAINING = frozenset(
+    {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
+)
+WITHOUT_TORCH = ("recovery.ladder", "recovery.advice", "speech.metrics", "training.schedules", "run_directory")
+WITHOUT_NUMPY = ("common",)
 
 
 def is_test(path: Path) -> bool:
-    return "tests" in path.relative_to(REPOSITORY).parts or path.name.startswith(("test_", "conftest"))
+    return "tests" in path.relative_to(REPOSITORY).parts
 
 
 @cache
@@ -80,13 +73,8 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def place_of(module: str) -> str | None:
-    """The entry of ROWS for a module: its own or its package's."""
-    while module not in RANKS:
-        module, dot, _ = module.rpartition(".")
-        if not dot:
-            return None
-    return module
+def wing_of(module: str) -> str:
+    return module.split(".")[0]
 
 
 @cache
@@ -118,61 +106,125 @@ def all_imports() -> list[tuple[str, str, str]]:
     ]
 
 
-def test_every_module_has_its_place_in_the_rows() -> None:
-    homeless = sorted(module for module in own_modules() if place_of(module) is None)
-    assert homeless == [], f"give {homeless} a row in ROWS: above all that they import"
+def test_every_wing_has_a_row_and_every_row_names_wings_that_exist() -> None:
+    assert {wing_of(module) for module in own_modules()} == set(RANKS)
 
 
-def test_the_rows_name_only_modules_that_exist() -> None:
-    exist = own_modules() | {package for module in own_modules() for package in packages_of(module)}
-    assert sorted(set(RANKS) - exist) == []
+def test_the_root_holds_the_commands_and_the_modules_of_the_card() -> None:
+    assert {path.stem for path in REPOSITORY.glob("*.py")} == ROOT_FILES and len(ROOT_FILES) <= 12
 
 
-def packages_of(module: str) -> list[str]:
-    """`a.b.c` is in `a.b` and in `a`."""
-    parts = module.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts))]
+def upward_imports(imports: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Imports of another wing in the same or a higher row. -> where, who imports what"""
+    return [
+        f"{place}: {importer} imports {imported}"
+        for place, importer, imported in imports
+        if wing_of(importer) != wing_of(imported) and RANKS[wing_of(importer)] <= RANKS[wing_of(imported)]
+    ]
 
 
 def test_imports_go_down_only() -> None:
-    upward = [
-        f"{place}: {importer} imports {imported}"
-        for place, importer, imported in all_imports()
-        if (mine := place_of(importer)) != (theirs := place_of(imported))
-        and mine is not None
-        and theirs is not None
-        and RANKS[mine] <= RANKS[theirs]
-    ]
-    assert upward == []
+    assert upward_imports(all_imports()) == []
+
+
+def test_an_import_up_or_sideways_would_be_found() -> None:
+    broken = [("a:1", "corpus.batch", "training.trainer"), ("b:1", "kernels.ctc", "corpus.batch")]
+    assert len(upward_imports(broken)) == 2
+    assert upward_imports([("c:1", "training.trainer", "corpus.batch"), ("d:1", "corpus.batch", "corpus.loader")]) == []
+
+
+def circle_in(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """The modules that take part in circular imports; [] if there are none."""
+    left: dict[str, set[str]] = {}
+    for importer, imported in edges:
+        left.setdefault(importer, set()).add(imported)
+    while free := [name for name, imported in left.items() if not imported & set(left)]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle_in((importer, imported) for _, importer, imported in all_imports() if importer != imported) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circle_in([("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]) == ["a", "b", "c", "d"]
+    assert circle_in([("a", "b"), ("b", "c"), ("a", "c")]) == []
 
 
 def test_nothing_imports_a_command() -> None:
     importing = [
         place
         for place, importer, imported in all_imports()
-        if place_of(imported) in COMMANDS and place_of(importer) != place_of(imported)
+        if wing_of(imported) in COMMANDS and wing_of(importer) != wing_of(imported)
     ]
     assert importing == []
 
 
-def test_the_trainer_and_what_it_uses_know_nothing_of_the_tuner() -> None:
-    below = {name for name, rank in RANKS.items() if rank <= RANKS["trainer"] and not name.startswith("smart_tuner")}
+def test_only_commands_import_the_tuner() -> None:
     reaching = [
         place
         for place, importer, imported in all_imports()
-        if place_of(importer) in below and imported.split(".")[0] == "smart_tuner"
+        if wing_of(imported) == "smart_tuner" and wing_of(importer) not in COMMANDS | {"smart_tuner"}
     ]
     assert reaching == []
 
 
-def test_monitors_know_nothing_of_models_or_training() -> None:
-    forbidden = {"model", "layers", "kernels", "loss_function", "trainer", "checkpoint", "data_utils"}
+def test_monitoring_knows_nothing_of_the_network_or_of_training() -> None:
     reaching = [
         place
         for place, importer, imported in all_imports()
-        if importer.startswith("smart_tuner.monitors") and imported.split(".")[0] in forbidden
+        if wing_of(importer) == "monitoring" and wing_of(imported) in NETWORK_AND_TRAINING
     ]
     assert reaching == []
+
+
+def modules_under(names: Iterable[str]) -> list[str]:
+    return sorted(m for m in own_modules() for name in names if m == name or m.startswith(f"{name}."))
+
+
+@pytest.mark.parametrize(
+    ("names", "unwanted"), [(WITHOUT_TORCH, ("torch",)), (WITHOUT_NUMPY, ("torch", "numpy"))], ids=["torch", "numpy"]
+)
+def test_what_must_be_light_loads_light(names: tuple[str, ...], unwanted: tuple[str, ...]) -> None:
+    modules = modules_under(names)
+    assert modules
+    code = f"import sys, {', '.join(modules)}; print([name for name in {unwanted} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_package_begins_with_what_it_owns_and_imports_nothing() -> None:
+    for path in source_files():
+        if path.name == "__init__.py" and path.parent.name != "text":
+            assert ast.get_docstring(tree_of(path)), f"{path} does not say what its wing owns"
+            assert len(tree_of(path).body) == 1, f"{path} holds more than its docstring"
+
+
+def test_tests_of_a_wing_mirror_its_files() -> None:
+    folders = {path.parent for path in source_files()} - {REPOSITORY}
+    strangers = [
+        str(path.relative_to(REPOSITORY))
+        for folder in folders
+        for path in (REPOSITORY / "tests" / folder.relative_to(REPOSITORY)).glob("test_*.py")
+        if not (folder / path.name.removeprefix("test_")).exists()
+    ]
+    assert strangers == []
+
+
+def test_every_logger_is_below_the_projects_own() -> None:
+    bare = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path in source_files()
+        if module_name(path) != "common.log"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "getLogger"
+        and (not node.args or ast.unparse(node.args[0]) == "__name__")  # others name a library's
+    ]
+    assert bare == []
 
 
 def test_functions_fit_on_a_screen() -> None:
@@ -217,7 +269,7 @@ def test_only_commands_print() -> None:
     printing = [
         f"{path.relative_to(REPOSITORY)}:{node.lineno}"
         for path in source_files()
-        if not {module_name(path), place_of(module_name(path))} & MAY_PRINT
+        if not {module_name(path), wing_of(module_name(path))} & MAY_PRINT and path.name != "__main__.py"
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -244,4 +296,11 @@ def test_python_files_are_ascii() -> None:
         for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if not line.isascii()
     ]
+    assert found == []
+
+
+def test_no_test_file_imports_another() -> None:
+    importing = re.compile(r"^\s*(?:from|import) (?:tests\.|test_(?!hparams_compatibility))", re.M)
+    found = [str(p.relative_to(REPOSITORY)) for p in repository_files() if is_test(p) and p.suffix == ".py"
+             and importing.search(p.read_text(encoding="utf-8"))]  # fmt: skip
     assert found == []

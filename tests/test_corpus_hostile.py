@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-import hostile_corpus
 import pytest
 
+import hostile_corpus
 from corpus.findings import Finding
 from corpus.list_checks import Places, check_list
 from corpus.measuring import MeasureIndex, measure_file

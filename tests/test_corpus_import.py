@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from hostile_corpus import RATE, SENTENCES, voice_like
 
+from common.errors import DataError, UserError
 from corpus.importers.recognise import READERS, read_folder
 from corpus.list_checks import Places, check_list, text_key
 from corpus.list_writing import Entry, split_entries, write_list
 from corpus.splitting import Listed, validation_lines
-from errors import DataError, UserError
+from hostile_corpus import RATE, SENTENCES, voice_like
 
 SOUND = voice_like(0.5)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.errors import UserError
+from corpus.demo.builder import ensure_demo_corpus
+from corpus.demo.sentences import DemoSentences
 from corpus.json_index import JsonIndex
 from corpus.listening import Clip, Heard, Listeners, check_heard, comparison, listen
 from corpus.recogniser import BASE_PARTS, Recogniser
-from demo.corpus import ensure_demo_corpus
-from demo.sentences import DemoSentences
-from errors import UserError
 
 SAID = DemoSentences(
     ("My window is yellow and the horse is in the kitchen.", "We walk to the river on Sunday with a dog."),

@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from support.paths import REPOSITORY
+
 DATA = Path(os.environ.get("TACOTRON2_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / "kathleen_vorbis"
 STAGES = ("machine", "ceilings", "correctness", "waits", "steps", "profile", "speech", "training")
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from errors import UserError
+from common.errors import UserError
+from config.show_params import show_params
 from hparams import (
     AudioParams,
     HParams,
@@ -22,11 +23,10 @@ from hparams import (
     read_help,
     resolve_hparams,
 )
-from params_view import show_params
+from support.paths import REPOSITORY
 from text.symbols import symbols
 from tools import format_overrides
 
-ROOT = Path(__file__).resolve().parent.parent
 AWKWARD_TEXT = "a b, [c] \"d\" 'e' = C:\\f\\"
 # fields whose neighbours limit them, or whose type has no obvious second value
 OTHER_VALUES = {
@@ -302,9 +302,9 @@ def test_creating_hyperparameters_is_quick_and_loads_no_torch() -> None:
         "import sys, time; import hparams; hparams.create_hparams(); print(time.process_time());"
         "print([m for m in ('torch', 'librosa', 'matplotlib', 'scipy') if m in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
     seconds, heavy = result.stdout.splitlines()
     assert heavy == "[]"

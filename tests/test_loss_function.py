@@ -12,7 +12,6 @@ from layers import padding_mask
 from loss_function import (
     LossTerms,
     gate_loss,
-    guide_weight,
     guided_attention_loss,
     guided_attention_weights,
     masked_mean,
@@ -20,6 +19,7 @@ from loss_function import (
     unmasked_nvidia_loss,
 )
 from model import GATE_OF_PADDING, Outputs, decoder_steps
+from training.schedules import guide_weight
 
 B, N_MELS = 3, 4
 TEXT_LENGTHS, MEL_LENGTHS = torch.tensor([5, 7, 2]), torch.tensor([9, 4, 6])

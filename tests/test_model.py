@@ -5,7 +5,6 @@ from math import sqrt
 
 import pytest
 import torch
-from torch import Tensor
 
 from hparams import create_hparams
 from layers import padding_mask
@@ -13,29 +12,13 @@ from model import (
     GATE_OF_PADDING,
     Decoded,
     DecodeLimits,
-    Outputs,
     StopReason,
     StopWatch,
     Tacotron2,
     decoder_steps,
     pad_texts,
 )
-
-SMALL: dict[str, object] = {
-    "n_mel_channels": 6,
-    "symbols_embedding_dim": 12,
-    "encoder_embedding_dim": 12,
-    "encoder_n_convolutions": 2,
-    "attention_rnn_dim": 16,
-    "attention_dim": 8,
-    "attention_location_n_filters": 3,
-    "attention_location_kernel_size": 5,
-    "decoder_rnn_dim": 14,
-    "prenet_dim": 10,
-    "postnet_embedding_dim": 10,
-    "postnet_n_convolutions": 3,
-}
-TEXT_LENGTHS, MEL_LENGTHS = torch.tensor([5, 9, 3]), torch.tensor([7, 12, 4])
+from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach, texts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,26 +29,6 @@ def one_thread() -> Iterator[None]:
     with torch.random.fork_rng():
         yield
     torch.set_num_threads(before)
-
-
-def small(*, seed: int = 0, **overrides: object) -> Tacotron2:
-    torch.manual_seed(seed)
-    values = {**SMALL, **overrides}
-    return Tacotron2(create_hparams(",".join(f"{name}={value}" for name, value in values.items()))).eval()
-
-
-def texts() -> Tensor:
-    ids = torch.randint(1, 148, (3, 9), generator=torch.Generator().manual_seed(1))
-    return ids.masked_fill(padding_mask(TEXT_LENGTHS, 9), 0)
-
-
-def mels() -> Tensor:
-    return torch.randn(3, 6, 12, generator=torch.Generator().manual_seed(2))
-
-
-def teach(model: Tacotron2) -> Outputs:
-    with torch.no_grad():
-        return model(texts(), TEXT_LENGTHS, mels(), MEL_LENGTHS)
 
 
 # Layout
@@ -276,26 +239,6 @@ def test_more_frames_of_padding_do_not_change_what_the_decoder_predicts() -> Non
     torch.testing.assert_close(more.mel[:, :, :12], expected.mel)
     torch.testing.assert_close(more.gate_logits[:, :12], expected.gate_logits)
     torch.testing.assert_close(more.alignments[:, :12], expected.alignments)
-
-
-# Speaking
-
-
-def limits(**overrides: float | int) -> DecodeLimits:
-    values: dict[str, float | int] = {"max_frames": 60, "frames_per_symbol": 4.0, "budget_offset": 6}
-    return DecodeLimits(**{**values, **overrides})  # type: ignore[arg-type]
-
-
-def set_gate(model: Tacotron2, bias: float) -> Tacotron2:
-    """The gate says the same at every step: a bias of 100 stops at once, -100 never."""
-    layer = model.decoder.gate_layer.linear_layer
-    torch.nn.init.zeros_(layer.weight)
-    torch.nn.init.constant_(layer.bias, bias)
-    return model
-
-
-def speak(model: Tacotron2, how: DecodeLimits, *, seed: int = 0) -> list[Decoded]:
-    return model.infer(texts(), TEXT_LENGTHS, how, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mutations import HEAD, ROOT, Verdict, ignoring, remembered, write_document
 
 HOLDERS = frozenset({"hp", "audio"})
@@ -57,11 +58,11 @@ def mutations(*arguments: str, results: Path) -> subprocess.CompletedProcess[str
 
 
 def test_the_command_tells_what_a_test_notices_from_what_it_does_not(tmp_path: Path) -> None:
-    tests = ("--tests", "tests/test_schedule.py")  # which knows of warm-up, and nothing of attention
+    tests = ("--tests", "tests/training/test_schedules.py")  # which knows of warm-up, and nothing of attention
     done = mutations("--only", "warmup_steps,guide_sigma", *tests, results=tmp_path / "results.jsonl")
     assert done.returncode == 1, done.stderr
     rows = {line.split("`")[1]: line for line in done.stdout.splitlines() if line.startswith("| `")}
-    assert "schedule.py:" in rows["warmup_steps"] and "`tests/test_schedule.py::test_" in rows["warmup_steps"]
+    assert "schedules.py:" in rows["warmup_steps"] and "`tests/training/test_schedules.py::test_" in rows["warmup_steps"]
     assert "loss_function.py:" in rows["guide_sigma"] and "**SURVIVED**" in rows["guide_sigma"]
     assert done.stdout.endswith("survivors: guide_sigma\n")
 

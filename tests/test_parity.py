@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from checkpoint import load_exactly, read, weights_of
-from errors import UserError
+from checkpointing.checkpoint_file import read
+from checkpointing.weights import load_exactly, weights_of
+from common.errors import UserError
 from hparams import create_hparams
 from layers import dropout_mask, padding_mask
 from loss_function import unmasked_nvidia_loss

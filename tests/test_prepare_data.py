@@ -6,18 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-import hostile_corpus
 import numpy as np
 import pytest
 import soundfile
-from hostile_corpus import RATE, SENTENCES, voice_like
 
+import hostile_corpus
 import prepare_data
 from corpus.doctor_page import histogram
 from corpus.list_checks import Places, check_list
 from corpus.recording_checks import check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_measures import measure_recording
+from hostile_corpus import RATE, SENTENCES, voice_like
 
 REPOSITORY = Path(__file__).parent.parent
 VERBS = ("check", "import", "cut", "record-next", "stats")

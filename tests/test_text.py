@@ -7,17 +7,16 @@ and unidecode 1.4; the digest of the symbols by its own list.
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from errors import DataError, UserError
+from common.errors import DataError, UserError
+from support.paths import REPOSITORY
 from text import describe_characters, sequence_to_text, text_to_sequence, unknown_characters, unknown_phonemes
 from text.cleaners import CLEANERS, basic_cleaners, clean, english_cleaners, transliteration_cleaners
 from text.symbols import ARPABET, symbols
 
-ROOT = Path(__file__).resolve().parent.parent
 NVIDIA_SYMBOLS_SHA256 = "ec5c1790dbfe42e1ef0cea372ab3eb614cc4df326133b0e3f4ccd11103f0545b"  # joined by newlines
 ENGLISH = ["english_cleaners"]
 NVIDIA_HOUSTON_IDS = [
@@ -28,7 +27,7 @@ NVIDIA_HOUSTON_IDS = [
 
 
 def python_in_a_fresh_process(program: str) -> str:
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return result.stdout.strip()
 
 
@@ -49,7 +48,7 @@ def test_padding_is_symbol_zero() -> None:
 
 
 def test_the_symbols_module_imports_nothing() -> None:
-    source = (ROOT / "text" / "symbols.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "text" / "symbols.py").read_text(encoding="utf-8")
     assert not [line for line in source.splitlines() if line.startswith(("import ", "from "))]
 
 

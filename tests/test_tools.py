@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from errors import UserError
+from common.errors import UserError
 from hparams import Section, TextList, hp_field
 from tools import (
     Assignment,

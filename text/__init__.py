@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Literal
 
-from errors import DataError, report
+from common.errors import DataError, report
 from text.cleaners import clean
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, symbols
 

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 
-from errors import UserError
+from common.errors import UserError
 from text.english_numbers import CURRENCY_SIGNS, expand_numbers
 
 Cleaner = Callable[[str], str]

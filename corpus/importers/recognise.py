@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from common.errors import DataError, UserError
 from corpus.importers.folders import read_kaldi, read_pairs, read_vctk
 from corpus.importers.items import Imported, Reader, checked
 from corpus.importers.lists import read_common_voice, read_lists, read_lj_speech, read_m_ailabs
-from errors import DataError, UserError
 
 # asked in this order: what has marks of its own before what has few
 READERS: dict[str, Reader] = {

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import cache_directory
+from common.cache_dir import cache_directory
+from common.errors import DataError, UserError
+from common.files import write_atomic
 from corpus.doctor import Examination, examine, with_findings
 from corpus.doctor_page import page
 from corpus.fixing import CHANGES, LEFT_OUT, mend, reasons_to_leave_out
+from corpus.hash_index import HashIndex
 from corpus.json_index import JsonIndex
 from corpus.list_checks import Places
 from corpus.list_fixes import fixed_list
@@ -17,9 +20,6 @@ from corpus.listening import Clip, Heard, Listeners, check_heard, listen
 from corpus.measuring import MeasureIndex
 from corpus.preparation.shell import SHOWN, Shell
 from corpus.recording_checks import Wanted
-from errors import DataError, UserError
-from features import HashIndex
-from files import write_atomic
 from text import unknown_characters
 
 

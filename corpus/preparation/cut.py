@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.errors import DataError, UserError
+from common.files import write_atomic
 from corpus.cutting import Cut, CutSettings, cut_recording, seconds_of, with_odd_rates
 from corpus.list_writing import Entry, split_entries
 from corpus.near_files import SOUND_EXTENSIONS
 from corpus.preparation.lists_out import TRAINING, VALIDATION, refuse_existing, say_what_next, write_lists
 from corpus.preparation.shell import Shell
 from corpus.recogniser import Recogniser
-from errors import DataError, UserError
-from files import write_atomic
 
 DOUBTFUL, REASONS = "doubtful.csv", "doubtful.txt"
 

@@ -2,12 +2,12 @@
 
 import argparse
 
+from common.errors import DataError
 from corpus.findings import counts_by_kind
 from corpus.importers.recognise import read_folder
 from corpus.list_writing import Entry, split_entries
 from corpus.preparation.lists_out import TRAINING, VALIDATION, refuse_existing, say_what_next, write_lists
 from corpus.preparation.shell import SHOWN, Shell
-from errors import DataError
 
 
 def run(args: argparse.Namespace, shell: Shell) -> int:

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from corpus.list_writing import Entry, write_list
 from corpus.preparation.shell import Shell
-from errors import UserError
 
 TRAINING, VALIDATION = "train.csv", "val.csv"
 

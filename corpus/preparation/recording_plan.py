@@ -2,6 +2,8 @@
 
 import argparse
 
+from common.errors import DataError, UserError
+from common.files import write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.preparation.check import dataset_path, examination_of, write_json
@@ -9,8 +11,6 @@ from corpus.preparation.shell import Shell
 from corpus.record_sheet import gaps, sentences_of, sheet_html, sheet_text
 from corpus.recording_checks import Wanted
 from corpus.statistics import statistics
-from errors import DataError, UserError
-from files import write_atomic
 
 
 def record_next(args: argparse.Namespace, shell: Shell) -> int:

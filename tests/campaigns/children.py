@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from test_trainer import assert_same
-
-import checkpoint as ckpt
-import composition
 from campaigns.table import Place
-from run_log import Event, Record
-from trainer import Trainer
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from run_directory.records import Event, Record
+from support.runs import assert_same
+from training import session
+from training.trainer import Trainer
 
 SAVE_EVERY = 5
 SAVE_CALLS = 10  # system calls of one save, with pointers, manifest and what is pruned
@@ -107,7 +107,7 @@ class Ledger:
                 if isinstance(record, Event) and record.kind == "saved":
                     values[2].value = record.step
 
-        composition.Trainer = Followed  # type: ignore[misc]
+        session.Trainer = Followed  # type: ignore[misc]
 
     def begin_at(self, step: int) -> None:
         self.reached.value = self.begun.value = self.told.value = step
@@ -131,8 +131,10 @@ class Toll:
             ledger.begin_at(before)
             self.unusable += death(lambda: place.train(run, settings, ENDLESS)) != -signal.SIGKILL  # refused to go on
             newest = newest_step(run)
-            path = ckpt.checkpoint_path(run / "checkpoints", newest)
-            self.corrupt += (newest > 0 and ckpt.verdict(path).problem is not None) or newest < ledger.told.value
+            path = checkpoint_dir.checkpoint_path(run / "checkpoints", newest)
+            self.corrupt += (
+                newest > 0 and checkpoint_dir.verdict(path).problem is not None
+            ) or newest < ledger.told.value
             finished, beside = ledger.lost(newest)
             self.finished, self.beside = max(self.finished, finished), max(self.beside, beside)
             self.n += 1
@@ -151,7 +153,7 @@ class Toll:
 
 
 def newest_step(run: Path) -> int:
-    newest = ckpt.newest_good(run / "checkpoints")
+    newest = checkpoint_dir.newest_good(run / "checkpoints")
     return int(newest.name[5:13]) if newest else 0
 
 
@@ -160,7 +162,9 @@ def ends_like_undisturbed(place: Place, run: Path, settings: str, end: int) -> b
     straight = place.folder / f"{run.name}-undisturbed"
     if [in_child(lambda at=at: place.train(at, settings, end)) for at in (straight, run)] != [0, 0]:
         return False
-    mine, other = (ckpt.load(ckpt.checkpoint_path(at / "checkpoints", end)) for at in (run, straight))
+    mine, other = (
+        checkpoint_file.load(checkpoint_dir.checkpoint_path(at / "checkpoints", end)) for at in (run, straight)
+    )
     assert mine.training is not None and other.training is not None
     try:
         assert_same(mine.model, other.model)

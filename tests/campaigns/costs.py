@@ -7,24 +7,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from conftest import tiny_settings
-from test_trainer import trained, trainer_of
-
-import checkpoint as ckpt
-from batching import Batch
 from campaigns.table import Place, Row
-from composition import with_demo_files
-from healing import Healing
+from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import Saver
+from corpus.batch import Batch
 from hparams import resolve_hparams
-from recovery import Ladder
-from saving import Saver
-from stepper import Stepper, StepResult
-from trainer import Limits, Trainer
+from recovery.ladder import Ladder
+from support.corpora import tiny_settings
+from support.paths import REPOSITORY
+from support.runs import trained, trainer_of
+from training.corpus_setup import with_demo_files
+from training.fault_handling import Healing
+from training.train_step import Stepper, StepResult
+from training.trainer import Limits, Trainer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 INTERVALS = 2  # between saves, of the demo preset
 FULL_SIZE_CHECKPOINTS = 3
 MOST_COST, MOST_S_PER_GB = 0.01, 10.0
@@ -97,7 +95,7 @@ def verifying(place: Place, chance: random.Random) -> Row:
     run = place.folder / "full"
     trained(hp.hparams, run, FULL_SIZE_CHECKPOINTS)
     (run / "run.json").write_text("{}")
-    paths = ckpt.all_checkpoints(run / "checkpoints")
+    paths = checkpoint_dir.all_checkpoints(run / "checkpoints")
     for path in paths:
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # synced when it was saved

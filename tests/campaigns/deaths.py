@@ -7,14 +7,6 @@ import time
 from multiprocessing import active_children
 from typing import Any
 
-import test_healing as healing
-from test_cli import write_dataset
-from test_launching import ENDLESS as PARALLEL
-from test_launching import Started
-from test_spec_commands import wait_until
-from test_trainer import assert_same_run, trained, trainer_of
-
-import composition
 from campaigns.children import (
     ENDLESS,
     QUIET,
@@ -31,8 +23,13 @@ from campaigns.children import (
     signalled,
 )
 from campaigns.table import Place, Row
-from run_log import read_jsonl
-from trainer import Limits, Trainer
+from run_directory.metrics_log import read_jsonl
+from support import faults
+from support.commands import ENDLESS as PARALLEL
+from support.commands import Started, wait_until, write_dataset
+from support.runs import assert_same_run, trained, trainer_of
+from training import session
+from training.trainer import Limits, Trainer
 
 KILLS, KILLS_IN_SAVES, ROLLBACK_KILLS, SIGNALS, LOADER_KILLS = 150, 50, 20, 100, 10
 HANG_S = 5  # --hang_timeout
@@ -59,7 +56,7 @@ def rollbacks(place: Place, chance: random.Random) -> Row:
 
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
-            healing.infect(self, healing.once(8, healing.nan_weight))
+            faults.infect(self, faults.once(8, faults.nan_weight))
 
         def _roll_back(self, *arguments: Any) -> None:
             at_call(self.call, die)
@@ -69,9 +66,9 @@ def rollbacks(place: Place, chance: random.Random) -> Row:
     calls = range(1, place.times(ROLLBACK_KILLS) + 1)
     for Sick.call in calls:
         run = place.folder / f"rollback{Sick.call}"
-        composition.Trainer = Sick  # type: ignore[misc]
+        session.Trainer = Sick  # type: ignore[misc]
         killed += in_child(lambda run=run: place.train(run, QUIET, 14)) == -signal.SIGKILL
-        composition.Trainer = Trainer  # type: ignore[misc]
+        session.Trainer = Trainer  # type: ignore[misc]
         different += not ends_like_undisturbed(place, run, QUIET, 14)
     counts = f"{killed} kills at its first {len(calls)} system calls"
     outcome = f"{counts}, {different} runs that did not end like an undisturbed one"

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import test_healing as healing
 import torch
-from conftest import memory_room
-from test_trainer import poisoned, trained, trainer_of
 
-import checkpoint as ckpt
 from campaigns.children import in_child
 from campaigns.table import Place, Row
-from errors import GaveUp
+from checkpointing import directory as checkpoint_dir
+from common.errors import GaveUp
 from hparams import HParams
-from run_log import read_jsonl
-from trainer import Limits
+from run_directory.metrics_log import read_jsonl
+from support import faults as faults_module
+from support.limits import memory_room
+from support.runs import poisoned, trained, trainer_of
+from training.trainer import Limits
 
 TOLD = ("skipped", "tightened", "rollback", "gave_up", "out_of_memory")
 ROOMS_MIB = (80, 40, 30, 24, 18, 12, 8, 4)
@@ -29,27 +29,27 @@ def memory_ends(stepper: object, losses: object) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
 
-def spoil_batch(stepper: healing.Sick, losses: object) -> None:
+def spoil_batch(stepper: faults_module.Sick, losses: object) -> None:
     stepper.spoils_batch_at = 9
 
 
-def always(since: int, do: Callable[..., None]) -> healing.Hurt:
+def always(since: int, do: Callable[..., None]) -> faults_module.Hurt:
     return lambda stepper, step, losses: do(stepper, losses) if step >= since else None
 
 
 FAULTS = {
-    "NaN in the loss, once": healing.once(8, healing.nan_loss),
-    "NaN in one gradient, once": healing.once(8, healing.nan_gradient),
-    "gradient x 1e6, once": healing.once(8, healing.large_gradient),
-    "NaN in a batch": healing.once(8, spoil_batch),  # before its forward pass, the next step's
-    "NaN in a weight": healing.once(8, healing.nan_weight),
-    "infinity in a weight": healing.once(8, healing.inf_weight),
-    "NaN in the statistics of batch normalisation": healing.once(8, healing.nan_statistics),
-    "NaN in Adam's state": healing.once(8, healing.nan_moments),
-    "infinity in Adam's state": healing.once(8, healing.inf_moments),
-    "NaN in the loss from step 8 on": always(8, healing.nan_loss),
-    "gradient x 1e6 from step 8 on": always(8, healing.large_gradient),
-    "memory ends at step 8": healing.once(8, memory_ends),
+    "NaN in the loss, once": faults_module.once(8, faults_module.nan_loss),
+    "NaN in one gradient, once": faults_module.once(8, faults_module.nan_gradient),
+    "gradient x 1e6, once": faults_module.once(8, faults_module.large_gradient),
+    "NaN in a batch": faults_module.once(8, spoil_batch),  # before its forward pass, the next step's
+    "NaN in a weight": faults_module.once(8, faults_module.nan_weight),
+    "infinity in a weight": faults_module.once(8, faults_module.inf_weight),
+    "NaN in the statistics of batch normalisation": faults_module.once(8, faults_module.nan_statistics),
+    "NaN in Adam's state": faults_module.once(8, faults_module.nan_moments),
+    "infinity in Adam's state": faults_module.once(8, faults_module.inf_moments),
+    "NaN in the loss from step 8 on": always(8, faults_module.nan_loss),
+    "gradient x 1e6 from step 8 on": always(8, faults_module.large_gradient),
+    "memory ends at step 8": faults_module.once(8, memory_ends),
     "a recording broken on disk": lambda stepper, step, losses: None,
 }
 
@@ -58,18 +58,21 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
     """Numbers that go wrong in a run of 30 steps with a checkpoint every 5."""
     rows = []
     for number, (name, hurt) in enumerate(FAULTS.items()):
-        hp, directory = place.hparams(healing.OFTEN), place.folder / f"fault{number}"
+        hp, directory = place.hparams(faults_module.OFTEN), place.folder / f"fault{number}"
         corpus = poisoned(hp, 2) if "recording" in name else None
         trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus)
-        healing.infect(trainer, hurt)
+        faults_module.infect(trainer, hurt)
         try:
             end = f"trained to step {trainer.fit().step}"
         except GaveUp:
-            told = healing.diagnosis(directory)
+            told = faults_module.diagnosis(directory)
             last_good = Path(told["last_good"]).name
             end = f"stopped at step {told['step']}, diagnosis: {told['kind']}, last good: {last_good}"
         kinds = Counter(event.kind for kind in TOLD for event in trainer.events(kind))
-        whole = all(ckpt.verdict(path).problem is None for path in ckpt.all_checkpoints(directory / "checkpoints"))
+        whole = all(
+            checkpoint_dir.verdict(path).problem is None
+            for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
+        )
         is_kept = whole and ("from step" in name) == end.startswith("stopped")
         rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
         trainer.log.close()
@@ -108,8 +111,8 @@ def how_it_ended(code: int, events: list[str], directory: Path) -> str:
     if code == GaveUp.exit_code:
         kind = json.loads((directory / "diagnosis.json").read_text())["kind"]
         return "stopped with the diagnosis" if kind == "out_of_memory" else f"FAILED: diagnosis {kind}"
-    paths = ckpt.all_checkpoints(directory / "checkpoints")
-    if code != 0 or not paths or any(ckpt.verdict(path).problem for path in paths):
+    paths = checkpoint_dir.all_checkpoints(directory / "checkpoints")
+    if code != 0 or not paths or any(checkpoint_dir.verdict(path).problem for path in paths):
         return f"FAILED: exit code {code}"
     parts = f" in {2 ** events.count('out_of_memory')} parts" if "out_of_memory" in events else ""
     left_out = ", validation left out" if "not_validated" in events else ""

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import torch
-from test_trainer import assert_same, resumed, trained, trainer_of
 
-import checkpoint as ckpt
 from campaigns.table import Place, Row
-from trainer import Limits
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from support.paths import REPOSITORY
+from support.runs import assert_same, resumed, trained, trainer_of
+from training.trainer import Limits
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DAMAGES, FULL_DISKS = 1000, 20
 
 ENTRIES = (
@@ -25,7 +26,6 @@ ENTRIES = (
     "emergency_recovery.py {run}",
     "emergency_recovery.py {run} --checkpoint {evil} --export-weights",
 )
-
 
 
 def resumes(place: Place, chance: random.Random) -> Row:
@@ -54,7 +54,7 @@ def resumes(place: Place, chance: random.Random) -> Row:
 def damages(place: Place, chance: random.Random) -> Row:
     """Bit flips and truncations anywhere in a checkpoint."""
     directory = place.folder / "damaged"
-    path = ckpt.checkpoint_path(directory / "checkpoints", 1)
+    path = checkpoint_dir.checkpoint_path(directory / "checkpoints", 1)
     trained(place.hparams(), directory, 1)
     whole, missed, n = path.read_bytes(), 0, place.times(DAMAGES)
     for i in range(n):
@@ -64,14 +64,14 @@ def damages(place: Place, chance: random.Random) -> Row:
         else:
             flipped = bytes([whole[position] ^ 1 << chance.randrange(8)])
             path.write_bytes(whole[:position] + flipped + whole[position + 1 :])
-        missed += ckpt.problem_of(path) is None
+        missed += checkpoint_file.problem_of(path) is None
     return Row("random truncations and bit flips", f"{n} damaged, {n - missed} detected", missed == 0)
 
 
 def full_disks(place: Place, chance: random.Random) -> Row:
     """No file may grow beyond so many bytes while a checkpoint is written."""
     trained(place.hparams(), place.folder / "measured", 1)
-    size = ckpt.checkpoint_path(place.folder / "measured" / "checkpoints", 1).stat().st_size
+    size = checkpoint_dir.checkpoint_path(place.folder / "measured" / "checkpoints", 1).stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     survived, verified, n = 0, 0, place.times(FULL_DISKS)
     for i in range(n):
@@ -89,7 +89,10 @@ def full_disks(place: Place, chance: random.Random) -> Row:
             survived += trainer.fit().step == 6
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        verified += all(ckpt.verdict(path).problem is None for path in ckpt.all_checkpoints(directory / "checkpoints"))
+        verified += all(
+            checkpoint_dir.verdict(path).problem is None
+            for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
+        )
         trainer.log.close()
     outcome = f"{n} full disks, training went on in {survived}, all checkpoints left verify in {verified}"
     return Row("disk full at different byte counts", outcome, survived == verified == n)

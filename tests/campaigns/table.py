@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import tiny_settings
-
 import train
 from hparams import HParams, create_hparams
+from support.corpora import tiny_settings
 
 
 @dataclass(frozen=True)

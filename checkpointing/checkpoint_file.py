@@ -1,0 +1,120 @@
+"""Checkpoints: written so that a crash at any moment leaves a good one, read without running foreign code.
+
+Layout of `<run>/checkpoints/`: `step_00001000.pt` (tensors and plain types), beside each a manifest
+`step_00001000.json` with its sha256, and the pointers `last.json` and `best.json`.
+"""
+
+import hashlib
+import json
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What speaking needs beside the weights; kept in every checkpoint."""
+
+    hparams: Mapping[str, Any]  # canonical
+    symbols: Sequence[str]
+    mel_fingerprint: Mapping[str, Any]
+    mel_mean: float
+    mel_std: float
+    frames_per_symbol: float  # a text's length budget, from the training corpus
+    budget_offset: int
+    frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
+    speakers: Sequence[str] = ()  # in the order of the table's rows
+
+
+@dataclass
+class Checkpoint:
+    """One moment of a run. `training` holds optimiser, progress and random states; None where it was stripped."""
+
+    step: int
+    model: dict[str, Tensor]
+    voice: Voice
+    training: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def write_content(content: Mapping[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        # torch's zip writer, closing after a failed write, hides the OSError (such as a full disk) behind its own error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def all_finite(tensors: Mapping[str, Tensor]) -> bool:
+    # a sum is finite only if its terms are, and needs no memory; a sum that overflows is looked into
+    floating = [t for t in tensors.values() if t.is_floating_point()]
+    return all(bool(torch.isfinite(t.sum()) or torch.isfinite(t).all()) for t in floating)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Tensors and plain types of a .pt file. A file that would run code is refused. UserError if unreadable."""
+    try:
+        with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} holds more than tensors and plain types and was refused: loading it could run foreign code. "
+            "Save its state_dict alone where you trust it, and load that."
+        ) from None
+    # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
+        reason = first_sentence if isinstance(error, (OSError, RuntimeError)) else "its bytes are no PyTorch file"
+        raise UserError(f"{path} is not a readable checkpoint ({reason})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def load(path: Path) -> Checkpoint:
+    """A checkpoint of ours, verified against its manifest where there is one."""
+    if path.with_suffix(".json").exists() and (problem := problem_of(path)):
+        raise UserError(f"{path} {problem}: it is damaged; use an older one of {path.parent}")
+    content = read(path)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this trainer (format {content.get('format')!r}, not {FORMAT})")
+    return Checkpoint(content["step"], content["model"], Voice(**content["voice"]), content["training"])
+
+
+def problem_of(path: Path) -> str | None:
+    """Why a checkpoint can't be trusted, by its manifest; None if it is whole."""
+    if not path.exists():
+        return "is a link to nothing"
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        versions = (manifest, manifest.get("replaces", {}))
+        if path.stat().st_size not in [version.get("bytes") for version in versions]:
+            return f"has {path.stat().st_size} bytes, its manifest says {manifest.get('bytes')}"
+        if sha256_of(path) not in [version.get("sha256") for version in versions]:
+            return "differs from its manifest's sha256"
+    except FileNotFoundError:
+        return "has no manifest"
+    except (ValueError, AttributeError):  # no JSON, or no object
+        return "has an unreadable manifest"
+    except OSError as error:  # a disk that fails
+        return f"can't be read ({error.strerror})"
+    return None

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all, and one message where the disk refuses them."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from common.errors import UserError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` at the end: the old content or the new one, never a half.
+
+    Makes missing folders. If anything is raised inside, or the disk refuses (OSError), the old file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not tempfile: its files are private to the user, and os.replace would keep that
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Text (UTF-8) or bytes through `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def refusals_explained(what: str, *, next_step: str) -> Iterator[None]:
+    """Any OSError inside (disk full, no such place, not allowed) becomes a UserError that says what to do next."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what} ({error.strerror or error}); {next_step}") from error

@@ -1,0 +1,70 @@
+"""The reference of all parameters in two languages: `python -m config.reference_docs --write`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.translations import Language, messages
+from config.show_params import _cell, _markdown, describe_params
+from hparams import field_info, field_names, preset_names, resolve_hparams
+from tools import format_value
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS: dict[Language, Path] = {
+    "en": ROOT / "docs" / "hyperparameters.md",
+    "ru": ROOT / "docs" / "hyperparameters.ru.md",
+}
+
+
+# ---- documents
+
+
+def document(language: Language) -> str:
+    """The reference of all hyperparameters and presets as Markdown."""
+    texts = messages("documents", language)
+    parts = [
+        texts["title"],
+        texts["intro"].format(n=len(field_names())),
+        texts["affects"],
+        _markdown([texts["columns"].split("|"), *_declarations(language, yes=texts["mutable"])]),
+        texts["presets"],
+        _markdown([texts["preset_columns"].split("|"), *_presets()]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _declarations(language: Language, *, yes: str) -> list[list[str]]:
+    rows = []
+    for name, facts in describe_params(resolve_hparams(), language=language).items():
+        spec = field_info(name)
+        cells = [_cell(column, facts[column]) for column in ("type", "default", "unit", "range", "aliases")]
+        rows.append([f"`{name}`", *cells, spec.affects, yes if spec.mutable else "", str(facts["help"])])
+    return rows
+
+
+def _presets() -> list[list[str]]:
+    rows = []
+    for preset in preset_names():
+        resolved = resolve_hparams(preset=preset)
+        values = resolved.hparams.canonical()
+        changed = [f"{n}={format_value(values[n])}" for n, origin in resolved.origins.items() if origin != "default"]
+        rows.append([f"`{preset}`", " ".join(f"`{text}`" for text in changed)])
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description="The documents of the hyperparameters.", allow_abbrev=False)
+    asked = p.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--write", action="store_true", help="write docs/hyperparameters.md and .ru.md")
+    asked.add_argument("--check", action="store_true", help="exit code 1 if they differ from the declarations")
+    args = p.parse_args(argv)
+    if args.write:
+        for language, path in DOCUMENTS.items():
+            path.write_text(document(language), encoding="utf-8")
+        return 0
+    return int(any(path.read_text(encoding="utf-8") != document(language) for language, path in DOCUMENTS.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

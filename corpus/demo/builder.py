@@ -1,0 +1,244 @@
+"""The demo corpus on disk: made once by espeak-ng in child processes, cached outside the repository, reused.
+
+    <cache>/demo-<digest>/wavs/demo_0001.wav ...  train.csv  val.csv  test.csv  README.txt  complete.json
+
+The digest names everything that shapes the corpus, so another sentence, setting or synthesiser gets a folder of its
+own. A folder appears under its name only when it is whole; complete.json is the proof and lists every file.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from common.cache_dir import CACHE_VARIABLE
+from common.cache_dir import cache_directory as default_cache_directory
+from common.errors import UserError
+from corpus.demo import espeak
+from corpus.demo.sentences import DemoSentences, demo_sentences
+
+PACKAGE = "espeakng-loader"
+INSTALL_HINT = f"install it with: pip install {PACKAGE}"
+
+FORMAT_VERSION = 1  # raise when the same settings would make other files
+VOICE = "en-us"
+RATE_WPM = 175
+PITCH = 30  # of 0..99: a low voice has more harmonics under the 8 kHz that a mel shows
+SAMPLING_RATE = 22050
+PEAK = 0.8
+# espeak-ng lets the pitch flutter, and the flutter goes on from sentence to sentence: the same sound comes only from
+# the same sentences in the same process. A batch is also the step of the progress display.
+BATCH_SENTENCES = 40
+N_PROCESSES = 2
+
+MARKER = "complete.json"
+BUILDING_SUFFIX = ".building"
+ABANDONED_AFTER_S = 3600.0  # building takes seconds, so an hour-old unfinished folder is nobody's
+
+README = f"""\
+A small corpus of synthetic speech for trying out the trainer. It can be deleted; it will be made again when needed.
+
+The sentences are the trainer's own. They were spoken by espeak-ng (voice {VOICE}, {RATE_WPM} words a minute, pitch
+{PITCH}) from the package {PACKAGE} {{version}}, then cut at the ends where they are silent and scaled to a peak of
+{PEAK}.
+
+espeak-ng is under the GNU General Public License, version 3. It ran as a separate program, and no part of it is in
+this folder. That licence covers the program; the sound that it makes is not covered by it.
+"""
+
+
+@dataclass(frozen=True)
+class DemoCorpus:
+    """Folder and filelists (`wavs/demo_0001.wav|Text.`, paths relative to root); digest names the content."""
+
+    root: Path
+    training_files: Path
+    validation_files: Path
+    test_files: Path
+    digest: str
+
+
+def demo_fingerprint(sentences: DemoSentences | None = None) -> str:
+    """12 hex digits of everything that shapes the corpus: sentences, voice, trimming, version of the synthesiser.
+
+    Raises UserError if the synthesiser is not installed.
+    """
+    said = sentences or demo_sentences()
+    parts = {
+        "format": FORMAT_VERSION,
+        "sentences": [said.training, said.validation, said.test],
+        "voice": [VOICE, RATE_WPM, PITCH, SAMPLING_RATE, PEAK, BATCH_SENTENCES],
+        "synthesiser": [PACKAGE, _synthesiser_version()],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def ensure_demo_corpus(
+    cache_directory: Path | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    sentences: DemoSentences | None = None,
+) -> DemoCorpus:
+    """The demo corpus, from the cache or made now (seconds); the cache defaults to cache.cache_directory().
+
+    progress is called with (sentences done, sentences in all) while the corpus is made, and not at all when it is
+    reused. Several processes may call this at once: the first to finish wins and the others use its folder.
+
+    Raises UserError if the synthesiser is missing or fails, or if the cache cannot be written.
+    """
+    said = sentences or demo_sentences()
+    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said))
+    if _is_complete(corpus):
+        return corpus
+    try:
+        _remove_abandoned(corpus.root.parent)
+        _build(corpus, said, progress=progress)
+    except OSError as error:
+        raise UserError(
+            f"the demo corpus cannot be written to {corpus.root.parent}: {error}; "
+            f"make room there, or set {CACHE_VARIABLE} to another folder"
+        ) from error
+    return corpus
+
+
+def _corpus_at(folder: Path, *, digest: str) -> DemoCorpus:
+    root = folder / f"demo-{digest}"
+    return DemoCorpus(root, root / "train.csv", root / "val.csv", root / "test.csv", digest)
+
+
+def _synthesiser_version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise UserError(f"the demo voice needs the package {PACKAGE}, which is missing; {INSTALL_HINT}") from None
+
+
+# ---- complete or not
+
+
+def _is_complete(corpus: DemoCorpus) -> bool:
+    """Whether the marker is there, is of this digest, and every file still has the content that it lists."""
+    try:
+        marker = json.loads((corpus.root / MARKER).read_text(encoding="utf-8"))
+        return marker["digest"] == corpus.digest and marker["files"] == _content(corpus.root)
+    except (OSError, ValueError, KeyError, TypeError):  # gone or damaged: make it again
+        return False
+
+
+def _content(root: Path) -> dict[str, str]:
+    """Relative path -> sha256 of every file but the marker; a tenth of a second for the whole corpus."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MARKER)
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+# ---- building
+
+
+def _build(corpus: DemoCorpus, said: DemoSentences, *, progress: Callable[[int, int], None] | None) -> None:
+    corpus.root.parent.mkdir(parents=True, exist_ok=True)
+    building = corpus.root.parent / f".{corpus.root.name}.{uuid.uuid4().hex}{BUILDING_SUFFIX}"
+    try:
+        (building / "wavs").mkdir(parents=True)
+        identified = [(f"demo_{i:04d}", text) for i, text in enumerate(said.all, start=1)]
+        _speak_all(identified, building / "wavs", progress=progress)
+        _write_filelists(corpus, said, identified, folder=building)
+        (building / "README.txt").write_text(README.format(version=_synthesiser_version()), encoding="utf-8")
+        marker = {"digest": corpus.digest, "files": _content(building)}
+        (building / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+        _publish(building, corpus)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # already gone when it was published
+
+
+def _write_filelists(
+    corpus: DemoCorpus, said: DemoSentences, identified: Sequence[tuple[str, str]], *, folder: Path
+) -> None:
+    lines = [f"wavs/{name}.wav|{text}\n" for name, text in identified]
+    n_training, n_held_out = len(said.training), len(said.validation)
+    splits = {
+        corpus.training_files: lines[:n_training],
+        corpus.validation_files: lines[n_training : n_training + n_held_out],
+        corpus.test_files: lines[n_training + n_held_out :],
+    }
+    for path, split in splits.items():
+        (folder / path.name).write_text("".join(split), encoding="utf-8")
+
+
+def _publish(building: Path, corpus: DemoCorpus) -> None:
+    """Give the finished folder its name; if another process was first, leave its folder in place."""
+    if corpus.root.exists() and not _is_complete(corpus):
+        _discard(corpus.root, building.with_name(f".{uuid.uuid4().hex}{BUILDING_SUFFIX}"))
+    try:
+        os.rename(building, corpus.root)
+    except OSError:  # a folder with content is never renamed over
+        if not _is_complete(corpus):
+            raise
+
+
+def _discard(folder: Path, aside: Path) -> None:
+    """Take a damaged folder away in one step, so that nobody meets it half deleted under its name."""
+    try:
+        os.rename(folder, aside)
+    except FileNotFoundError:
+        return  # another process was discarding it too
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what builds that were killed left behind; a build in progress is too young to be touched."""
+    for path in folder.glob(f".*{BUILDING_SUFFIX}"):
+        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- speaking
+
+
+def _speak_all(
+    identified: Sequence[tuple[str, str]], folder: Path, *, progress: Callable[[int, int], None] | None
+) -> None:
+    starts = range(0, len(identified), BATCH_SENTENCES)
+    batches = [identified[start : start + BATCH_SENTENCES] for start in starts]
+    done = 0
+    with ThreadPoolExecutor(N_PROCESSES) as pool:  # the threads only wait for their child processes
+        for batch, _ in zip(batches, pool.map(lambda batch: _speak_batch(batch, folder), batches), strict=True):
+            for name, _text in batch:
+                _finish_recording(folder / f"{name}.wav")
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(identified))
+
+
+def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Run one child process over a batch; its working directory and imports do not matter."""
+    lines = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in batch)
+    command = [sys.executable, str(Path(espeak.__file__).resolve()), str(folder), VOICE, str(RATE_WPM), str(PITCH)]
+    child = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", check=False)
+    if child.returncode == espeak.EXIT_NO_LIBRARY:
+        raise UserError(f"the demo voice needs the package {PACKAGE}: {child.stderr.strip()}; {INSTALL_HINT}")
+    if child.returncode != 0:
+        raise UserError(
+            f"the demo voice failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "
+            f"install it again with: pip install --force-reinstall {PACKAGE}"
+        )
+
+
+def _finish_recording(path: Path) -> None:
+    """Cut the silence at both ends and scale to the common peak, in place."""
+    import soundfile  # not at import: the command line asks for --help without loading libraries for sound
+
+    from audio.recordings import trim_silence, write_wav
+
+    wav, rate = soundfile.read(path, dtype="float32")  # [L]
+    assert rate == SAMPLING_RATE, f"espeak-ng speaks at {rate} Hz"
+    wav = trim_silence(wav, sampling_rate=rate, threshold_db=-40.0, keep_before_s=0.010, keep_after_s=0.030)
+    write_wav(path, wav * (PEAK / abs(wav).max()), rate)

@@ -1,0 +1,45 @@
+"""Work on fixed buffers, recorded once as a CUDA graph.
+
+A decoder step is some thirty small operations, and starting one costs more than doing it. A graph starts thousands at
+once. It reads and writes the addresses of its recording, so whoever replays it owns buffers that stay where they are.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from kernels.host_sync import waiting
+
+
+def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph | None:
+    """A graph that does `work`; None where there is no CUDA.
+
+    `work` may allocate and free, but leaves nothing behind that it allocated. Here it runs once, for libraries set
+    themselves up on first use, and is then recorded: its buffers must bear that. Waits for the device. Works in
+    autograd's threads too, and other threads may use CUDA meanwhile (a loader that pins memory does).
+    """
+    if device.type != "cuda":
+        return None
+    stream, graph = side_stream(device), torch.cuda.CUDAGraph()
+    with waiting(device), torch.cuda.device(device):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            work()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph, pool=pool(device), stream=stream, capture_error_mode="thread_local"):
+            work()
+    return graph
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Recording needs another stream than the default one."""
+    return torch.cuda.Stream(device)
+
+
+@cache
+def pool(device: torch.device) -> Any:
+    """Of the memory that graphs allocate while they run. One for all: none runs beside another or keeps anything."""
+    return torch.cuda.graph_pool_handle()

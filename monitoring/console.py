@@ -1,0 +1,93 @@
+"""What a person sees while training: a bar with ETA on a terminal, plain lines elsewhere, and `train.log`."""
+
+import logging
+import time
+from math import nan
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from common.durations import Pace
+from common.log import LOG
+from monitoring.logging_setup import CONSOLE
+from monitoring.observer import RunInfo
+from monitoring.progress_bar import PLAIN_EVERY_S
+from run_directory.records import URGENT_KINDS, EvalRecord, Event, Record, StepRecord
+
+
+class ConsoleObserver:
+    """Shows records as they come. Runs in the training thread; it only writes to a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._spoke_at = 0.0
+        self._alignment = "-"
+
+    def on_start(self, run: RunInfo) -> None:
+        self._total, self._pace = run.total_steps, Pace(run.first_step)
+        if CONSOLE.is_terminal:
+            self._bar = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.fields[eta]} left"),
+                TextColumn("{task.fields[status]}"),
+                console=CONSOLE,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=run.total_steps, completed=run.first_step, eta="?", status="")
+
+    def on_record(self, record: Record) -> None:
+        if isinstance(record, StepRecord):
+            self._on_step(record)
+        elif isinstance(record, EvalRecord):
+            self._on_eval(record)
+        else:
+            self._on_event(record)
+
+    def _on_step(self, record: StepRecord) -> None:
+        self._pace.update(record.step)
+        status = (
+            f"loss={record.losses.get('total', nan):.3f} mel={record.losses.get('mel_post', nan):.3f} "
+            f"grad={record.grad_norm:.2f} lr={record.learning_rate:.1e} alignment={self._alignment} "
+            f"{record.frames_per_s:.0f} frames/s"
+        )
+        eta = self._pace.eta(self._total)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=record.step, eta=eta, status=status)
+        elif time.monotonic() - self._spoke_at >= PLAIN_EVERY_S or record.step == self._total:
+            self._spoke_at = time.monotonic()
+            LOG.info("step=%d/%s %s %.2f s/step eta=%s", record.step, self._total or "?", status, record.step_s, eta)
+
+    def _on_eval(self, record: EvalRecord) -> None:
+        free = record.free_running
+        self._alignment = f"{free['alignment']:.2f}" if "alignment" in free else "-"
+        spoken = (
+            f"alignment={self._alignment} coverage={free['coverage']:.2f} stops={free['stop_rate']:.2f} "
+            f"mel_distance={free['mel_distance']:.3f} "
+            if free
+            else ""
+        )
+        LOG.info(
+            "step=%d validation %smel_post=%.3f score=%.3f%s (%.1f s)",
+            record.step,
+            spoken,
+            record.losses.get("mel_post", float("nan")),
+            record.score,
+            " best" if record.is_best else "",
+            record.duration_s,
+        )
+
+    def _on_event(self, event: Event) -> None:
+        LOG.log(
+            logging.WARNING if event.kind in URGENT_KINDS else logging.INFO,
+            "step=%d %s: %s",
+            event.step,
+            event.kind,
+            event.message,
+            extra={"kind": event.kind},
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,71 @@
+"""Which observers a run gets."""
+
+import os
+import threading
+
+from common.translations import language_of
+from hparams import HParams
+from monitoring.console import ConsoleObserver
+from monitoring.observer import REMOTE_CLOSE_S, Observer, Queued
+from monitoring.report.observer import ReportFile
+from monitoring.sample_files import SampleFiles
+
+# A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
+FILES_PATIENCE_S = 120.0
+
+
+def observers(hp: HParams) -> list[Observer]:
+    """Who watches this run. All but the console sit behind queues."""
+    watching: list[Observer] = [ConsoleObserver()]
+    if hp.save_attention_plots:
+        watching.append(Queued(SampleFiles(plot_every=hp.attention_plot_frequency), patience_s=FILES_PATIENCE_S))
+    if hp.tensorboard_logging:
+        from monitoring.tensorboard import TensorBoardObserver
+
+        watching.append(
+            Queued(
+                TensorBoardObserver(
+                    images=hp.log_attention_weights,
+                    alignment_scalars=hp.log_alignment_metrics,
+                    picture_every=hp.attention_plot_frequency,
+                ),
+                patience_s=FILES_PATIENCE_S,
+            )
+        )
+    if hp.mlflow_logging:
+        from monitoring.mlflow import MLflowObserver
+
+        watching.append(
+            Queued(
+                MLflowObserver(
+                    experiment=hp.mlflow_experiment_name,
+                    tracking_uri=hp.mlflow_tracking_uri,
+                    images=hp.log_attention_weights,
+                    alignment_scalars=hp.log_alignment_metrics,
+                    picture_every=hp.attention_plot_frequency,
+                ),
+                patience_s=REMOTE_CLOSE_S,
+            )
+        )
+    if hp.debug_reporting:
+        from monitoring.debug_report import DebugReport
+
+        watching.append(Queued(DebugReport(every=hp.debug_report_interval), patience_s=FILES_PATIENCE_S))
+    if hp.telegram_monitoring:
+        watching += telegram_observers(hp)
+    # last: at the end it shows what the others wrote
+    watching.append(Queued(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True))
+    return watching
+
+
+def telegram_observers(hp: HParams) -> list[Observer]:
+    """One, where the environment holds a bot's token and a chat."""
+    from monitoring.telegram import TelegramObserver, account_from
+
+    account = account_from(os.environ)
+    if account is None:
+        return []
+    closing = threading.Event()
+    every, language = hp.telegram_notification_interval, hp.telegram_language
+    observer = TelegramObserver(account, every=every, language=language, closing=closing)
+    return [Queued(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]

@@ -1,0 +1,350 @@
+"""Processes that train one model together: who they are, what they agree on, what they add up.
+
+Every process computes a part of each step's batch. Whatever one of them alone can know (a signal, the clock, a full
+disk, what the run directory holds) is agreed before anybody acts on it, so that all take the same steps and none waits
+for another that has left. `ALONE` is the group of one: its methods return what they are given.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from common.errors import UserError
+from common.log import LOG
+from hparams import DistributedParams
+from parallel.heartbeat import Pulse, pulse_of
+
+T = TypeVar("T")
+# What processes wait for in the host group: a validation, a slow disk, the first one's pass over a large corpus. A
+# process that dies is noticed at once, by its closed connections, whatever this is.
+PATIENCE = timedelta(hours=12)
+LOOKS_FOR_PARENT_EVERY_S = 1.0
+FIRST_ONE_ENDS_S = 3.0
+PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
+
+# This process has been in a group. Threads of gloo may outlive it by a moment and let go of a tensor, which takes the
+# interpreter: one that is just ending would tear them out of foreign code.
+has_met_others = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process of several: its number, of how many, which of its machine's, and where they meet."""
+
+    rank: int
+    size: int
+    local_rank: int
+    url: str  # "env://" where a launcher has said it in the environment
+
+    @property
+    def has_launcher(self) -> bool:
+        return self.url == "env://"
+
+
+def place_of(
+    hp: DistributedParams, *, rank: int | None, n_gpus: int | None, environment: Mapping[str, str] = os.environ
+) -> Place | None:
+    """Where this process stands: as a launcher says in the environment, or as --rank and --n_gpus do; None = alone.
+
+    UserError where they don't make one sense.
+    """
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environment.keys():
+        if rank is not None or n_gpus is not None:
+            raise UserError("--rank and --n_gpus of train.py are the launcher's to say: give --n_gpus to the launcher")
+        n, size, local = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        return Place(n, size, local, "env://") if size > 1 else None
+    if rank is None:
+        if n_gpus is not None and n_gpus > 1:
+            raise UserError(
+                f"train.py is one process, and --n_gpus {n_gpus} asks for {n_gpus}; start them with "
+                f"`python multiproc.py train.py ... --n_gpus {n_gpus}`, or each by hand with --rank and "
+                '--hparams "distributed_run=True"'
+            )
+        if hp.distributed_run:
+            LOG.warning(
+                "distributed_run=True, but this is ONE process: it trains alone, batch_size utterances a step. "
+                "For several: python multiproc.py train.py ... --n_gpus N"
+            )
+        return None
+    size = n_gpus or 1
+    if not hp.distributed_run:
+        raise UserError(f'--rank {rank} needs --hparams "distributed_run=True", to join {size} processes at dist_url')
+    if rank >= size:
+        raise UserError(f"--rank {rank} needs --n_gpus of at least {rank + 1} (ranks count from 0), not {n_gpus}")
+    return Place(rank, size, rank % (torch.cuda.device_count() or size), hp.dist_url) if size > 1 else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """All processes of a run, as one of them sees them. Every method but the properties is called by all of them."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+    host: Any = None  # a gloo process group, for what is not on the device
+    pulse: Pulse = Pulse(None)  # it beats before this process waits for others, with patience where they may work long
+
+    @property
+    def is_first(self) -> bool:
+        """The one that writes, validates and speaks to people."""
+        return self.rank == 0
+
+    # -- agreeing ---------------------------------------------------------------------------------------------
+
+    def greatest(self, *values: float) -> tuple[int, ...]:
+        """Of each value the greatest that any process has, as an integer; a truth that one of them knows holds."""
+        self.pulse.beat()
+        counts = torch.tensor([int(value) for value in values])
+        if self.size > 1:
+            dist.all_reduce(counts, dist.ReduceOp.MAX, group=self.host)
+        return tuple(counts.tolist())
+
+    def added(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sum over all processes under each name; the names are the same everywhere."""
+        if self.size == 1:
+            return dict(values)
+        sums = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(sums, group=self.host)
+        return dict(zip(values, sums.tolist(), strict=True))
+
+    def same(self, value: T) -> T:
+        """The first process's value."""
+        if self.size == 1:
+            return value
+        box = [value]
+        with self._patience():
+            dist.broadcast_object_list(box, src=0, group=self.host)
+        return box[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.size
+        with self._patience():
+            dist.all_gather_object(values, value, group=self.host)
+        return cast(list[T], values)
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes; its UserError is everybody's."""
+        with self._patience():
+            made, error = _attempt(make) if self.is_first else (None, None)
+        made, error = self.same((made, error))
+        if error is not None:
+            raise error
+        return cast(T, made)
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What each process makes, one of each machine first: what that one leaves in a cache, the others find there.
+
+        The UserError of any of them is everybody's.
+        """
+        made: T | None = None
+        for is_mine in (self.local_rank == 0, self.local_rank != 0):
+            error: UserError | None = None
+            if is_mine:
+                with self._patience():
+                    made, error = _attempt(make)
+            for one in self.gathered(error):
+                if one is not None:
+                    raise one
+        return cast(T, made)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Around what may take hours: the pass over a large corpus, here or in another process."""
+        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+        yield
+        self.pulse.beat()
+
+    def rest(self) -> None:
+        """Training is over; what is still to be written may take its time."""
+        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+
+    def beating(self, items: Iterable[T]) -> Iterator[T]:
+        """The items; each that is asked for is a sign of life."""
+        for item in items:
+            self.pulse.beat()
+            yield item
+
+    # -- adding up --------------------------------------------------------------------------------------------
+
+    def totals(self, *counts: Tensor | int) -> tuple[Tensor | int, ...]:
+        """Of each count the sum over all processes, on the device; nothing waits for it."""
+        if self.size == 1:
+            return counts
+        sums = torch.stack([torch.as_tensor(count, device=self.device) for count in counts])
+        dist.all_reduce(sums)
+        return tuple(sums)
+
+    def add_gradients(self, parameters: Iterable[Tensor], *, compression: str = "none") -> None:
+        """Every `.grad` becomes the sum over all processes, the same bits in each; sent as bf16 if asked to.
+
+        Which parameters have one follows from the settings, so it is the same everywhere.
+        """
+        if self.size == 1:
+            return
+        self.pulse.beat()
+        with_gradient = [p for p in parameters if p.grad is not None]
+        flat = torch.cat([cast(Tensor, p.grad).reshape(-1) for p in with_gradient])
+        sent = flat.to(torch.bfloat16) if compression == "bf16" else flat
+        dist.all_reduce(sent)
+        parts = sent.to(flat.dtype).split([p.numel() for p in with_gradient])
+        for parameter, part in zip(with_gradient, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Every floating-point tensor becomes the mean over all processes."""
+        if self.size == 1:
+            return
+        floating = [t for t in tensors if t.is_floating_point()]
+        if floating:
+            flat = torch.cat([t.reshape(-1) for t in floating])
+            dist.all_reduce(flat)
+            for tensor, part in zip(floating, (flat / self.size).split([t.numel() for t in floating]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Every tensor becomes the first process's."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.broadcast(tensor.detach(), src=0)
+
+    # -- randomness -------------------------------------------------------------------------------------------
+
+    def seed_apart(self, seed: int, *, step: int = 0) -> None:
+        """Dropout of its own for each process but the first, which goes on with what it has."""
+        if self.rank:
+            digest = hashlib.sha256(f"{seed},{self.rank},{step}".encode("ascii")).digest()
+            torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+    def random_state(self) -> dict[str, Any]:
+        """Of this process's generators, for the checkpoint."""
+        is_cuda = self.device.type == "cuda"
+        return {
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": [torch.cuda.get_rng_state(self.device)] if is_cuda else [],
+        }
+
+    def restore_random_state(self, by_rank: Sequence[Mapping[str, Any]], *, seed: int, step: int) -> None:
+        """This process's own, where a checkpoint has it: by_rank holds those of the processes that saved it."""
+        if len(by_rank) != self.size:
+            LOG.warning(
+                "saved by %d processes, going on with %d: a step now has %d times batch_size utterances",
+                len(by_rank),
+                self.size,
+                self.size,
+            )
+        if self.rank >= len(by_rank):
+            self.seed_apart(seed, step=step)
+            return
+        torch.set_rng_state(by_rank[self.rank]["torch_rng"])
+        if self.device.type == "cuda" and by_rank[self.rank]["cuda_rng"]:
+            torch.cuda.set_rng_state(by_rank[self.rank]["cuda_rng"][0], self.device)
+
+
+ALONE = Group()
+
+
+def _attempt(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
+    try:
+        return make(), None
+    except UserError as error:
+        return None, error
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
+    """The group that this process is one of, until the block ends. UserError if a GPU that it needs isn't there."""
+    pulse = pulse_of(int(os.environ.get("LOCAL_RANK", "0")))
+    if pulse.path is not None or (place is not None and place.has_launcher):
+        _end_with(os.getppid())
+    if place is None:
+        yield Group(device=best_device(), pulse=pulse)
+        return
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if place.local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {place.local_rank} of this machine needs a GPU of its own, and there are "
+                f"{torch.cuda.device_count()}; start fewer"
+            )
+        device = torch.device("cuda", place.local_rank)
+        torch.cuda.set_device(device)
+    backend = chosen_backend(hp, device, is_first=place.rank == 0)
+    global has_met_others
+    has_met_others = True
+    dist.init_process_group(
+        backend,
+        store=_meeting(place),
+        rank=place.rank,
+        world_size=place.size,
+        timeout=PATIENCE if backend == "gloo" else None,
+        device_id=device if backend == "nccl" else None,
+    )
+    try:
+        host = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield Group(place.rank, place.size, place.local_rank, device, host, pulse)
+        dist.barrier(group=host)  # whoever hosts the rendezvous must not leave before the others
+    except UserError:  # mostly everybody's: nobody leaves while another still reads what it is
+        with suppress(RuntimeError):  # but not where it is one process's own
+            dist.monitored_barrier(group=host, timeout=PARTING)
+        if place.rank:
+            time.sleep(FIRST_ONE_ENDS_S)  # the launcher shows what another says unless the first one ended so too
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _meeting(place: Place) -> dist.Store:
+    """Where the processes find each other's addresses; after a restart, not those of the ones that are gone."""
+    store, _, _ = next(rendezvous(place.url, place.rank, place.size))
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def chosen_backend(hp: DistributedParams, device: torch.device, *, is_first: bool) -> str:
+    """dist_backend, or gloo where NCCL can't be."""
+    has_nccl = device.type == "cuda" and dist.is_nccl_available()
+    if hp.dist_backend == "nccl" and not has_nccl:
+        if is_first:
+            LOG.warning("dist_backend=nccl needs NVIDIA's GPUs and NCCL, which are not here: the processes use gloo")
+        return "gloo"
+    return hp.dist_backend
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process, saved, when its launcher has died without a word (kill -9), as nobody else would."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOKS_FOR_PARENT_EVERY_S)
+        LOG.warning("the launcher is gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()
+
+
+def agreed(value: Tensor) -> Tensor:
+    """The mean over all processes, where there are several: they must not weigh the same step differently."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()

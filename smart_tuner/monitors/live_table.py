@@ -1,0 +1,73 @@
+"""The table of trials that a running search shows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.live import Live
+from rich.table import Table
+
+from monitoring.logging_setup import CONSOLE
+from smart_tuner.objective import Records, validations
+from smart_tuner.study import best_trial, finished, is_failed, origin_of
+from tools import format_value
+
+SHOWN_TRIALS = 20  # a table fits on a screen
+
+
+# -- while it runs ----------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """What is known of a running trial: how far it is, and its latest validation."""
+
+    def __init__(self, epochs: float) -> None:
+        self.epochs, self.epoch = epochs, 0.0
+        self.free_running: Mapping[str, float] = {}
+
+    def update(self, records: Records) -> None:
+        if records:
+            self.epoch = max(record["epoch"] for record in records)
+        judged = validations(records)
+        if judged:
+            self.free_running = judged[-1]["free_running"]
+
+
+@contextmanager
+def following(study: optuna.Study, watched: Mapping[int, Watched], n_trials: int) -> Iterator[Callable[[], None]]:
+    """A function to call again and again: on a terminal it draws the table of trials, elsewhere it does nothing."""
+    if not CONSOLE.is_terminal:
+        yield lambda: None
+        return
+    with Live(console=CONSOLE, auto_refresh=False, transient=True) as live:
+        yield lambda: live.update(trials_table(study, dict(watched), n_trials), refresh=True)
+
+
+def trials_table(study: optuna.Study, watched: Mapping[int, Watched], n_trials: int) -> Table:
+    """Finished trials with their scores, running ones with how far they are; the best is marked."""
+    done, best = finished(study), best_trial(study)
+    table = Table(title=f"search: {len(done)} of {n_trials} trials finished")
+    for heading in ("trial", "how", "value", "alignment", "mel distance", "epochs", "hyperparameters"):
+        table.add_column(heading)
+    for trial in done[-SHOWN_TRIALS:]:
+        is_best = best is not None and trial.number == best.number
+        table.add_row(*_finished_row(trial), style="bold" if is_best else "red" if is_failed(trial) else None)
+    for number, progress in sorted(watched.items()):
+        free = progress.free_running
+        shown = [f"{free[name]:.3f}" if free else "-" for name in ("alignment", "mel_distance")]
+        table.add_row(str(number), "running", "", *shown, f"{progress.epoch:.1f}/{progress.epochs:g}", "")
+    return table
+
+
+def _finished_row(trial: FrozenTrial) -> list[str]:
+    value = f"{trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "-"
+    parts = [trial.user_attrs.get(name) for name in ("alignment", "mel_distance", "epoch")]
+    shown = ["-" if part is None else f"{part:.3g}" for part in parts]
+    values = " ".join(f"{name}={_short(v)}" for name, v in trial.params.items())
+    return [str(origin_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else format_value(value)

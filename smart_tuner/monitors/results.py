@@ -1,0 +1,200 @@
+"""What a search found, for people: a table while it runs; trials.csv, best_hparams.yaml and pictures after it."""
+
+import csv
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.trial import FrozenTrial, TrialState
+
+from common.files import write_atomic
+from common.log import LOG
+from monitoring import plots
+from smart_tuner.objective import WORST_VALUE
+from smart_tuner.study import best_trial, finished, is_failed, origin_of
+from tools import format_value
+
+PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation_mel_loss", "composite")
+FACTS = ("ending", "epoch", "step", *PARTS, "exit_code")
+FAILED_COLOUR, TRIAL_COLOUR, BEST_COLOUR = "tab:red", "tab:blue", "tab:orange"
+LEAST_TRIALS, TRUSTED_TRIALS = 4, 20  # for importances to be drawn, and to be drawn without a warning
+
+
+# -- afterwards -------------------------------------------------------------------------------------------------------
+
+
+def write_results(
+    study: optuna.Study, directory: Path, exported: Callable[[FrozenTrial], dict[str, Any]]
+) -> FrozenTrial | None:
+    """Writes everything that the finished trials allow. -> the best one, None if none lived."""
+    trials, best = finished(study), best_trial(study)
+    if trials:
+        write_atomic(directory / "trials.csv", trials_csv(trials))
+    if best is not None:
+        write_atomic(directory / "best_hparams.yaml", best_yaml(best, exported(best), len(trials)))
+        for name, figure in figures(study, trials, best).items():
+            plots.save_png(figure, directory / f"{name}.png")
+        LOG.info(
+            "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), origin_of(best), best.value,
+            directory / "best_hparams.yaml",
+        )  # fmt: skip
+        if best.constraints.get("attention", 0.0) > 0:
+            LOG.warning("no trial's attention formed: give them more epochs, see smart_tuner/README.md")
+    return best
+
+
+def trials_csv(trials: list[FrozenTrial]) -> str:
+    """One line a finished trial: its value, its parameters, and the parts of its best validation."""
+    names = sorted({name for trial in trials for name in trial.params})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "value", *FACTS, *names, "error"])
+    for trial in trials:
+        facts = [trial.user_attrs.get(name, "") for name in FACTS]
+        values = [trial.params.get(name, "") for name in names]
+        value = trial.value if trial.state == TrialState.COMPLETE else ""
+        row = [origin_of(trial), trial.state.name.lower(), value, *facts, *values, trial.user_attrs.get("error", "")]
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def best_yaml(best: FrozenTrial, values: Mapping[str, Any], n_trials: int) -> str:
+    head = (
+        f"# The best of {n_trials} trials: number {origin_of(best)}, value {best.value:.4f} at epoch "
+        f"{best.user_attrs['epoch']:.2f}.\n"
+        "# Use it as --hparams-file, beside the --preset and --hparams of the search.\n"
+    )
+    return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much of the difference between good trials and all is each parameter's; {} while there are too few."""
+    complete = [t for t in finished(study) if t.state == TrialState.COMPLETE]
+    if len(complete) < LEAST_TRIALS or len({t.value for t in complete}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about few trials, which the picture says itself
+        return optuna.importance.get_param_importances(study)
+
+
+def figures(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial) -> dict[str, Figure]:
+    """By file name. Trials that failed stand at the upper edge."""
+    drawn = {"history": history_figure(trials), "slices": slices_figure(trials)}
+    drawn["parallel"] = parallel_figure(trials, best)
+    shares = importances(study)
+    if shares:
+        drawn["importances"] = importances_figure(shares, len(trials))
+    return drawn
+
+
+def _values(trials: list[FrozenTrial]) -> tuple[list[float], float]:
+    """Each trial's value, and where those without a meaningful one are drawn: above all others."""
+    own = [None if is_failed(t) or t.state != TrialState.COMPLETE else t.value for t in trials]
+    alive = [value for value in own if value is not None]
+    low, high = (min(alive), max(alive)) if alive else (0.0, WORST_VALUE)
+    edge = high + 0.1 * (high - low or 1.0)
+    return [edge if value is None else value for value in own], edge
+
+
+def history_figure(trials: list[FrozenTrial]) -> Figure:
+    """The value of every trial, and the best so far."""
+    values, edge = _values(trials)
+    figure = plots.new_figure(width=8.0, height=4.5)
+    axes = figure.add_subplot()
+    numbers = [origin_of(trial) for trial in trials]
+    colours = [FAILED_COLOUR if value == edge else TRIAL_COLOUR for value in values]
+    axes.scatter(numbers, values, c=colours, zorder=3)
+    axes.step(numbers, np.minimum.accumulate(values), where="post", color=BEST_COLOUR, label="best so far")
+    axes.scatter([], [], c=TRIAL_COLOUR, label="trial")
+    if edge in values:
+        axes.scatter([], [], c=FAILED_COLOUR, label="failed or pruned")
+    axes.set_xlabel("trial")
+    axes.set_ylabel("value (lower is better)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def importances_figure(shares: Mapping[str, float], n_trials: int) -> Figure:
+    figure = plots.new_figure(width=8.0, height=1.5 + 0.35 * len(shares))
+    axes = figure.add_subplot()
+    names = sorted(shares, key=lambda name: shares[name])
+    axes.barh(names, [shares[name] for name in names], color=TRIAL_COLOUR)
+    doubt = "" if n_trials >= TRUSTED_TRIALS else ": too few to trust"
+    axes.set_xlabel(f"share of the importance (PED-ANOVA, {n_trials} trials{doubt})")
+    return figure
+
+
+def slices_figure(trials: list[FrozenTrial]) -> Figure:
+    """The value over each parameter; later trials are darker."""
+    names = sorted({name for trial in trials for name in trial.params})
+    values, _ = _values(trials)
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = plots.new_figure(width=4.0 * columns, height=3.0 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        pairs = zip(trials, values, strict=True)
+        having = [(t.params[name], value, origin_of(t)) for t, value in pairs if name in t.params]
+        places, labels = _scale([point[0] for point in having])
+        axes.scatter(places, [point[1] for point in having], c=[point[2] for point in having], cmap="Blues",
+                     edgecolors="grey", vmin=-len(trials), vmax=len(trials))  # fmt: skip
+        axes.set_xlabel(name)
+        axes.grid(alpha=0.3)
+        if labels is not None:
+            axes.set_xticks(range(len(labels)), labels)
+        elif _is_logarithmic(trials, name):
+            axes.set_xscale("log")
+            axes.tick_params(axis="x", which="both", labelsize="small", labelrotation=45)
+    for axes in grid[len(names) :]:
+        axes.set_visible(False)
+    grid[0].set_ylabel("value (lower is better)")
+    return figure
+
+
+def parallel_figure(trials: list[FrozenTrial], best: FrozenTrial) -> Figure:
+    """A line for each trial through its parameters, from their least to their greatest value, and to its value."""
+    names = sorted({name for trial in trials for name in trial.params})
+    values, _ = _values(trials)
+    figure = plots.new_figure(width=max(8.0, 1.6 * (len(names) + 1)), height=5.0)
+    axes = figure.add_subplot()
+    columns = {name: _scale([t.params.get(name) for t in trials])[0] for name in names} | {"value": values}
+    heights = {name: _between_0_and_1(column) for name, column in columns.items()}
+    for i, trial in enumerate(trials):
+        is_best = trial.number == best.number
+        style: dict[str, Any] = {"color": TRIAL_COLOUR, "alpha": 0.5}
+        if is_best:
+            style = {"color": BEST_COLOUR, "linewidth": 2.5, "zorder": 3, "label": "best"}
+        axes.plot([heights[name][i] for name in heights], marker="o", **style)
+    axes.set_xticks(range(len(heights)), list(heights), rotation=30, ha="right")
+    axes.set_yticks([0, 1], ["least", "greatest"])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _scale(values: list[Any]) -> tuple[list[float], list[str] | None]:
+    """Places on an axis, and the labels of the places where they stand for choices. What is missing has no place."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        return [float("nan") if value is None else float(value) for value in values], None
+    labels = sorted({format_value(value) for value in present})
+    return [float("nan") if value is None else float(labels.index(format_value(value))) for value in values], labels
+
+
+def _between_0_and_1(column: list[float]) -> np.ndarray:
+    places = np.asarray(column, dtype=float)
+    low, high = np.nanmin(places), np.nanmax(places)
+    return (places - low) / (high - low) if high > low else np.where(np.isnan(places), np.nan, 0.5)
+
+
+def _is_logarithmic(trials: list[FrozenTrial], name: str) -> bool:
+    return any(getattr(trial.distributions.get(name), "log", False) for trial in trials)

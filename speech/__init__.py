@@ -1,0 +1,3 @@
+"""Using a voice: `voice.py` loads and synthesizes, `decoding.py` decodes fixed texts freely, `metrics.py` and
+`evaluation.py` judge what comes out.
+"""

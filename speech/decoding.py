@@ -1,0 +1,103 @@
+"""Free-running decoding of fixed texts, compared with their recordings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audio.enhancement import enhance
+from audio.griffin_lim import griffin_lim
+from corpus.mel_statistics import MelStats
+from corpus.speakers import row_tensor
+from hparams import HParams
+from model import Decoded, DecodeLimits, Tacotron2, pad_texts
+from run_directory.records import Sample
+from speech import metrics
+from text import sequence_to_text
+
+NO_SYMBOL_NEEDED = frozenset(" _-!'(),.:;?")  # attention may pass over these without harm
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A text to speak and the recording to compare with."""
+
+    text: str
+    ids: Sequence[int]
+    mel: np.ndarray | None  # [n_mels, T_mel] log-mel of the recording, where there is one
+    speaker: int | None = None  # row of the speaker table
+
+
+def speak(
+    model: Tacotron2,
+    references: Sequence[Reference],
+    limits: DecodeLimits,
+    *,
+    seed: int,
+    device: torch.device,
+    style: Tensor | None = None,
+) -> list[Decoded]:
+    """Free-running decoding in one batch, reproducible by `seed`; training's random state is left alone.
+
+    style [B, heads, tokens]: without it each text decides its own, whatever its recording was like.
+    """
+    generator = torch.Generator(device=device).manual_seed(seed)
+    text, lengths = pad_texts([reference.ids for reference in references])
+    rows = row_tensor([reference.speaker for reference in references])
+    speakers = None if rows is None else rows.to(device)
+    return model.infer(text.to(device), lengths.to(device), limits, generator=generator, speakers=speakers, style=style)
+
+
+def symbols_of(ids: Sequence[int]) -> list[str]:
+    return [sequence_to_text([i]) for i in ids]
+
+
+def ignored_symbols(symbols: Sequence[str]) -> np.ndarray:
+    """True where a symbol needs no attention of its own: spaces and punctuation. [T_text]"""
+    return np.array([symbol in NO_SYMBOL_NEEDED for symbol in symbols])
+
+
+def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
+    return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
+
+
+def assess(sample: Sample, std: float) -> metrics.FreeRunning:
+    """The free-running metrics of one sample that has a recording; `std` is the corpus deviation."""
+    assert sample.target_mel is not None, sample.text
+    return metrics.assess(
+        sample.alignment,
+        predicted_mel=sample.mel,
+        reference_mel=sample.target_mel,
+        std=std,
+        stop_reason=sample.stop_reason,
+        ignore=ignored_symbols(sample.symbols),
+    )
+
+
+def sample_of(
+    decoded: Decoded,
+    reference: Reference,
+    hp: HParams,
+    stats: MelStats,
+    *,
+    n_iter: int,
+    seed: int = 0,
+    enhanced: bool = False,
+) -> Sample:
+    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only."""
+    mel = log_mel(decoded.mel, stats)
+    wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None
+    return Sample(
+        text=reference.text,
+        symbols=symbols_of(reference.ids),
+        alignment=decoded.alignment.float().cpu().numpy(),
+        gate=decoded.gate.float().cpu().numpy(),
+        mel=mel,
+        target_mel=reference.mel,
+        stop_reason=decoded.stop_reason,
+        wav=enhance(wav, hp.sampling_rate) if enhanced and wav is not None else wav,
+        sampling_rate=hp.sampling_rate,
+        frame_s=hp.hop_length / hp.sampling_rate,
+    )

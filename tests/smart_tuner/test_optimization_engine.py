@@ -1,0 +1,322 @@
+"""A whole search: with a stand-in for train.py, so that a trial takes a tenth of a second; the rest is real."""
+
+import csv
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from math import isfinite
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+import smart_tuner.optimization_engine as engine
+from common.errors import DataError, GaveUp, UserError
+from common.log import LOG
+from hparams import resolve_hparams
+from run_directory.paths import alone_in
+from smart_tuner import study as studies
+from smart_tuner.monitors import results
+from smart_tuner.objective import WORST_VALUE
+from smart_tuner.optimization_engine import drop_weights
+from smart_tuner.search_space import Choices, Interval
+from smart_tuner.settings import Layers, SearchOptions
+from support.corpora import TINY
+from support.paths import REPOSITORY
+from training.options import Options
+
+STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
+SILENT = "validation_attention_analysis=False,"
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stand-in for trials. Pictures take longest: only where a test's name speaks of them. The log is put back."""
+    monkeypatch.setattr(engine, "TRAIN", STAND_IN)
+    if "pictures" not in request.node.name:
+        monkeypatch.setattr(results, "figures", lambda *_: {})
+    handlers, propagate = list(LOG.handlers), LOG.propagate
+    yield
+    for handler in set(LOG.handlers) - set(handlers):
+        LOG.removeHandler(handler)
+        handler.close()
+    LOG.propagate = propagate
+
+
+@pytest.fixture
+def tune(tmp_path: Path, corpus_folder: Path) -> Callable[..., int]:
+    """`tune(n_trials=3)`: the exit code of one launch of the search in tmp_path/output."""
+    open_names = ("batch_size=2,", "warmup_steps=0,", SILENT, ",epochs=1000")
+    text = TINY + f",training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
+    text += f",dataset_path={corpus_folder}"
+    for name in open_names:
+        assert name in text, name
+        text = text.replace(name, "")
+
+    def launch(*, hparams: str = "", max_steps: int | None = 6, **search) -> int:
+        overrides = ",".join(filter(None, [text, hparams]))
+        options = Options(output=tmp_path / "output", logs=tmp_path / "logs", max_steps=max_steps)
+        return engine.optimize(Layers(overrides=overrides), options, SearchOptions(**search), repeated=())
+
+    return launch
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with (output / "study" / "trials.csv").open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def loaded(output: Path) -> optuna.Study:
+    return optuna.load_study(study_name="study", storage=f"sqlite:///{output}/study/optuna.db")
+
+
+def test_a_search_leaves_scores_pictures_and_the_best_parameters(tune, tmp_path: Path) -> None:
+    assert tune(n_trials=6) == 0
+    study = tmp_path / "output" / "study"
+    values = [float(row["value"]) for row in table(tmp_path / "output")]
+    assert len(set(values)) == 6 and all(map(isfinite, values))
+    assert {path.name for path in study.glob("*.png")} == {
+        "history.png", "slices.png", "parallel.png", "importances.png"
+    }  # fmt: skip
+    best = min(table(tmp_path / "output"), key=lambda row: float(row["value"]))
+    written = yaml.safe_load((study / "best_hparams.yaml").read_text())
+    assert written["learning_rate"] == float(best["learning_rate"]) and written["epochs"] >= 1
+    resolve_hparams(hparams_file=study / "best_hparams.yaml")  # is one
+
+
+def test_the_first_trial_is_what_the_settings_say(tune, tmp_path: Path) -> None:
+    assert tune(n_trials=1) == 0
+    row = table(tmp_path / "output")[0]
+    assert (float(row["learning_rate"]), row["batch_size"], row["warmup_steps"]) == (1e-3, "48", "2000")
+
+
+def test_the_same_command_adds_nothing_and_a_larger_n_trials_the_rest(tune, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    tune(n_trials=2)
+    first = table(output)
+    tune(n_trials=2)
+    assert table(output) == first
+    tune(n_trials=4)
+    assert table(output)[:2] == first and len(table(output)) == 4
+
+
+def test_a_resumed_search_draws_what_an_uninterrupted_one_would(tune, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    for n in (2, 7):  # across the first five, which are drawn at random, and those that are learnt
+        tune(n_trials=n)
+    resumed = [trial.params for trial in loaded(output).trials]
+    tune(n_trials=7, is_new=True)
+    assert [trial.params for trial in loaded(output).trials] == resumed
+    assert len({str(params) for params in resumed}) == 7
+
+
+def test_a_new_study_moves_the_old_one_aside(tune, tmp_path: Path) -> None:
+    tune(n_trials=2)
+    tune(n_trials=1, is_new=True)
+    assert len(table(tmp_path / "output")) == 1
+    old = next((tmp_path / "output" / "previous").glob("*/study/trials.csv"))
+    assert len(old.read_text().splitlines()) == 3
+
+
+def test_other_settings_are_refused_with_what_differs(tune) -> None:
+    tune(n_trials=1)
+    with pytest.raises(UserError, match="weight_decay: 1e-06 there, 0.1 here") as refused:
+        tune(n_trials=2, hparams="weight_decay=0.1")
+    assert "--new-study" in str(refused.value)
+    with pytest.raises(UserError, match="budget epochs"):
+        tune(n_trials=2, max_steps=4)
+
+
+def test_trials_that_die_have_the_worst_value_and_don_t_end_the_search(tune, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "all_but_0")
+    assert tune(n_trials=3) == 0
+    rows = table(tmp_path / "output")
+    assert [float(row["value"]) for row in rows][1:] == [WORST_VALUE] * 2
+    assert rows[1]["ending"] == "died" and rows[1]["error"] == "RuntimeError: this trial was made to die"
+    assert [trial.constraints["failed"] for trial in loaded(tmp_path / "output").trials] == [-1.0, 1.0, 1.0]
+
+
+def test_a_trial_killed_from_outside_does_not_end_the_search(tune, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "killed")
+    assert tune(n_trials=2) == 0
+    assert [row["ending"] for row in table(tmp_path / "output")] == ["finished"] * 2
+
+
+def test_every_trial_failing_is_exit_code_4_with_the_reason(tune, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "die")
+    with pytest.raises(GaveUp, match="all 2 trials failed") as gave_up:
+        tune(n_trials=2)
+    assert gave_up.value.exit_code == 4 and "this trial was made to die" in str(gave_up.value)
+
+
+def test_a_trial_without_finite_gradients_is_ended_as_diverged(tune, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "nan")
+    with pytest.raises(GaveUp, match="diverged"):
+        tune(n_trials=1)
+
+
+def test_a_data_error_comes_once_and_before_any_trial(tune, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        engine.optimize(
+            Layers(overrides=f"training_files={tmp_path}/none.txt"),
+            Options(output=tmp_path / "output", logs=tmp_path / "logs"),
+            SearchOptions(),
+            repeated=(),
+        )
+    assert not list((tmp_path / "output").glob("study/trial_*"))
+
+
+def test_time_being_up_ends_the_trial_saved_and_the_same_command_goes_on_with_it(tune, tmp_path, monkeypatch) -> None:
+    output = tmp_path / "output"
+    monkeypatch.setenv("STAND_IN", "hang")
+    assert tune(n_trials=1, timeout_s=1.5) == 0
+    before = loaded(output).trials
+    assert [trial.state for trial in before] == [TrialState.FAIL, TrialState.WAITING]
+    monkeypatch.setenv("STAND_IN", "")
+    assert tune(n_trials=1) == 0
+    done = loaded(output).trials
+    assert done[1].state == TrialState.COMPLETE and done[1].params == before[0].params
+    assert (output / "study/trial_00000/launches").read_text() == "xx", "it went on in its own directory"
+    assert len(table(output)) == 1
+
+
+def test_sigterm_ends_the_trials_and_the_exit_code_says_so(tune, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "hang")
+    begun = tmp_path / "output/study/trial_00000/launches"
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while not begun.exists() and time.monotonic() < deadline:
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert tune(n_trials=2) == 143
+    thread.join()
+    assert studies.started(loaded(tmp_path / "output")) == 0, "the interrupted trial waits"
+
+
+def test_a_trial_that_a_killed_search_left_running_is_taken_up_at_once(tune, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    tune(n_trials=1)
+    study = loaded(output)
+    lost = study.ask()
+    lost.set_user_attr("worker", study.trials[0].user_attrs["worker"])
+    tune(n_trials=2)
+    trials = loaded(output).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[2].user_attrs["origin"] == 1 and len(table(output)) == 2
+
+
+def test_two_at_a_time_make_as_many_as_asked_for(tune, tmp_path: Path) -> None:
+    assert tune(n_trials=5, n_jobs=2) == 0
+    assert sorted(int(row["trial"]) for row in table(tmp_path / "output")) == list(range(5))
+
+
+def test_only_the_best_trial_keeps_its_weights(tune, tmp_path: Path) -> None:
+    tune(n_trials=4)
+    kept = [path.parent.parent.name for path in (tmp_path / "output/study").glob("*/checkpoints/*")]
+    best = min(table(tmp_path / "output"), key=lambda row: float(row["value"]))
+    assert kept == [f"trial_{int(best['trial']):05d}"]
+
+
+def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -> None:
+    is_refused = pytest.raises(UserError, match="at work in it; --n-jobs runs more trials")
+    with alone_in(tmp_path / "output", ways_on=""), is_refused:
+        tune(n_trials=1)
+
+
+def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tune, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    tune(n_trials=2, storage=url)
+    tune(n_trials=1, storage=url, is_new=True)
+    tune(n_trials=2, storage=url)  # goes on with the newest
+    names = sorted(optuna.get_all_study_names(url))
+    assert names == [f"{tmp_path}/output", f"{tmp_path}/output #2"]
+    assert [len(optuna.load_study(study_name=name, storage=url).trials) for name in names] == [2, 2]
+    assert not (tmp_path / "output/study/optuna.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "is no database URL"),
+        ("postgresql+nodriver://anna:secret@host/db", "cannot open it|driver"),
+        ("sqlite:////no/such/folder/x.db", "cannot open it"),
+    ],
+)
+def test_a_storage_that_can_t_be_opened_is_refused_without_its_password(tmp_path, url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        studies.open_storage(url, tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("not a database, but long enough to be looked at" * 40)
+    with pytest.raises(UserError, match="--new-study moves it aside"):
+        studies.open_storage(None, tmp_path)
+
+
+def test_the_default_database_is_in_write_ahead_mode(tmp_path: Path) -> None:
+    studies.open_storage(None, tmp_path)
+    connection = sqlite3.connect(tmp_path / "optuna.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_trials_without_attention_are_best_only_where_no_other_lived() -> None:
+    study = optuna.create_study()
+    for value, attention, failed in ((0.1, 0.0, True), (0.2, 0.1, False), (0.3, -0.5, False)):
+        trial = study.ask()
+        trial.set_user_attr("failed", failed)
+        trial.set_constraint("attention", attention)
+        study.tell(trial, value)
+    best = studies.best_trial(study)
+    assert best is not None and best.value == 0.3
+
+
+def test_a_lost_trial_is_tried_again_a_few_times_and_counts_once() -> None:
+    study = optuna.create_study()
+    for _ in range(studies.MAX_RETRIES + 1):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        study.tell(trial, state=TrialState.FAIL)
+        studies.retry_lost(study, study.trials[trial.number])
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
+    assert len({str(trial.params) for trial in study.trials}) == 1 and studies.started(study) == 1
+
+
+def test_distributions_are_of_the_kind_that_the_range_says() -> None:
+    logarithmic = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
+    assert studies.distribution(Interval(1e-4, 1e-2, "log")) == logarithmic
+    assert studies.distribution(Interval(1, 5, "integer")) == optuna.distributions.IntDistribution(1, 5)
+    assert studies.distribution(Choices((8, 16))) == optuna.distributions.CategoricalDistribution((8, 16))
+
+
+def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
+    failures = [optuna.exceptions.StorageInternalError("locked")] * 2
+    waits: list[float] = []
+
+    def write() -> str:
+        if failures:
+            raise failures.pop()
+        return "written"
+
+    assert studies.patiently(write, waits.append) == "written" and waits == [2.0, 4.0]
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        failures += [optuna.exceptions.StorageInternalError("gone")] * 9
+        studies.patiently(write, waits.append)
+
+
+def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "quarantine").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(b"")
+    drop_weights(tmp_path / "checkpoints")
+    drop_weights(tmp_path / "checkpoints")  # there is none any more
+    assert list(tmp_path.iterdir()) == []

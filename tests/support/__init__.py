@@ -1,0 +1,1 @@
+"""What tests share: corpora, models, runs, faults and servers. Test files import from here, never from each other."""

@@ -1,0 +1,175 @@
+"""Trainers on the smallest corpus: trained, resumed, poisoned, and compared to the bit."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from corpus.batch import Batch
+from corpus.loader import make_loader
+from corpus.mel_cache import read_mel
+from data_utils import Corpus, load_corpus, plan_batches
+from hparams import HParams
+from model import Tacotron2
+from run_directory.metrics_log import RunLog
+from run_directory.records import Event, Record, StepRecord
+from training.train_step import Stepper
+from training.trainer import Limits, Trainer
+from training.validation import Validated, references_of, validate
+from training.voice_info import decode_limits
+
+_open_logs: list[RunLog] = []
+
+
+@pytest.fixture(autouse=True)
+def logs_are_closed() -> Iterator[None]:
+    yield
+    while _open_logs:
+        _open_logs.pop().close()
+
+
+class Watched(Trainer):
+    """Keeps every event and the utterances of every micro-batch; a signal comes during step `interrupt_at`."""
+
+    interrupt_at = -1
+    on_step: Callable[["Watched"], None] = staticmethod(lambda trainer: None)
+
+    def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
+        self.seen.append(tuple(batch.utterance_ids for batch in micro_batches))
+        if self.progress.step + 1 == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        super()._step(micro_batches, waited_s)
+        self.on_step(self)
+
+    def emit(self, record: Record) -> None:
+        self.records.append(record)
+        super().emit(record)
+
+    def events(self, kind: str) -> list[Event]:
+        return [r for r in self.records if isinstance(r, Event) and r.kind == kind]
+
+    @property
+    def losses(self) -> list[float]:
+        return [r.losses["total"] for r in self.records if isinstance(r, StepRecord)]
+
+
+def trainer_of(
+    hp: HParams, directory: Path, *, limits: Limits | None = None, corpus: Corpus | None = None, attempt: int = 1
+) -> Watched:
+    torch.manual_seed(hp.seed)
+    trainer = Watched(
+        hp,
+        Tacotron2(hp),
+        corpus or load_corpus(hp),
+        directory=directory,
+        log=RunLog(directory, attempt=attempt),
+        limits=limits,
+        device=torch.device("cpu"),
+    )
+    trainer.seen, trainer.records = [], []
+    _open_logs.append(trainer.log)
+    return trainer
+
+
+def trained(hp: HParams, directory: Path, steps: int, **more: Any) -> Watched:
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), **more)
+    trainer.fit()
+    return trainer
+
+
+def resumed(hp: HParams, directory: Path, steps: int) -> Watched:
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), attempt=2)
+    newest = checkpoint_dir.newest_good(directory / "checkpoints")
+    assert newest is not None
+    torch.manual_seed(999)  # whatever the new process has drawn meanwhile
+    trainer.restore(checkpoint_file.load(newest))
+    trainer.fit()
+    return trainer
+
+
+def assert_same(a: object, b: object, where: str = "state") -> None:
+    """To the last bit."""
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b), where  # type: ignore[arg-type]
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where  # type: ignore[attr-defined]
+        for key, value in a.items():
+            assert_same(value, b[key], f"{where}.{key}")  # type: ignore[index]
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where  # type: ignore[arg-type]
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):  # type: ignore[arg-type]
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def assert_same_run(a: Watched, b: Watched) -> None:
+    mine, other = a.state(), b.state()
+    assert_same(mine.model, other.model, "model")
+    assert_same(mine.training, other.training, "training")
+
+
+def weights_of(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in trainer.model.state_dict().items()}
+
+
+# ---- one step
+
+
+class Frozen(Stepper):
+    """Batch normalisation by running statistics: with a batch's own ones, a loss is no mean over its utterances."""
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+        return super().accumulate(micro_batches, step=step)
+
+
+def rows(batch: Batch, part: slice) -> Batch:
+    """Some utterances of a batch, with its padding."""
+    names = ("text", "text_lengths", "mel", "mel_lengths", "gate", "utterance_ids")
+    return replace(batch, **{name: getattr(batch, name)[part] for name in names}, n_frames=-1)
+
+
+NO_DROPOUT = ",".join(
+    f"{name}=0"
+    for name in (
+        "dropout_rate",
+        "encoder_dropout_rate",
+        "postnet_dropout_rate",
+        "p_attention_dropout",
+        "p_decoder_dropout",
+    )
+)
+
+
+def poisoned(hp: HParams, index: int) -> Corpus:
+    """One training recording's mel becomes NaN on disk after it was checked."""
+    corpus = load_corpus(hp)
+    feature = corpus.train.features[index]
+    np.save(feature.mel_path, np.full_like(read_mel(feature.mel_path), np.nan))
+    return corpus
+
+
+CPU = torch.device("cpu")
+
+
+def model_of(hp: HParams) -> Tacotron2:
+    torch.manual_seed(hp.seed)
+    return Tacotron2(hp)
+
+
+def validated(hp: HParams, model: Tacotron2, corpus: Corpus) -> Validated:
+    plan = plan_batches(corpus.validation, hp, is_validation=True)
+    batches = make_loader(corpus.validation, plan, epoch=0, r=hp.n_frames_per_step)
+    return validate(model, batches, references_of(corpus), hp, corpus.stats, decode_limits(hp, corpus), CPU)

@@ -1,0 +1,444 @@
+"""Faults put into real runs: each ends trained, or stops with the right diagnosis, and resumes to the same bits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from common.errors import GaveUp, is_out_of_memory
+from corpus.batch import Batch
+from hparams import HParams
+from recovery.ladder import BAD_DATA_STEPS
+from run_directory.metrics_log import read_metrics
+from run_directory.records import EvalRecord
+from support.faults import (
+    OFTEN,
+    Hurt,
+    Sick,
+    diagnosis,
+    inf_moments,
+    inf_weight,
+    infect,
+    large_gradient,
+    nan_gradient,
+    nan_loss,
+    nan_moments,
+    nan_statistics,
+    nan_weight,
+    once,
+)
+from support.limits import memory_room
+from support.runs import (
+    NO_DROPOUT,
+    Frozen,
+    Watched,
+    assert_same,
+    assert_same_run,
+    poisoned,
+    resumed,
+    trained,
+    trainer_of,
+    weights_of,
+)
+from training.progress import Progress
+from training.trainer import Limits
+
+Tiny = Callable[..., HParams]
+
+
+def sick_run(hp: HParams, directory: Path, steps: int, hurt: Hurt) -> Watched:
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
+    infect(trainer, hurt)
+    trainer.fit()
+    return trainer
+
+
+def while_data(first: int, last: int, do: Callable[[Sick, dict[str, Tensor]], None], learnt: set[int]) -> Hurt:
+    """A fault in the optimiser steps first..last. `learnt`: where it came."""
+
+    def hurt(stepper: Sick, step: int, losses: dict[str, Tensor]) -> None:
+        if first <= step <= last and len(learnt) <= last - first:
+            learnt.add(step)
+            do(stepper, losses)
+
+    return hurt
+
+
+def kinds(trainer: Watched, *chosen: str) -> list[tuple[int, str]]:
+    return [(e.step, e.kind) for kind in chosen for e in trainer.events(kind)]
+
+
+# ---- one bad step
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(nan_loss, "not_finite"), (nan_gradient, "not_finite"), (large_gradient, "explosion")]
+)
+def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
+    tiny: Tiny, tmp_path: Path, fault: Callable[..., None], kind: str
+) -> None:
+    trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=6))
+    infect(trainer, once(4, fault))
+    states: list[Mapping[str, Any]] = []
+
+    def keep(t: Watched) -> None:
+        adam = t.stepper.optimizer.state_dict()["state"]
+        moments = {f"{i}.{name}": value.clone() for i, state in adam.items() for name, value in state.items()}
+        states.append({**weights_of(t), **moments})
+
+    trainer.on_step = keep
+    trainer.fit()
+    (event,) = trainer.events("skipped")
+    assert (event.step, event.data["reason"]) == (4, kind) and event.data["utterances"] == [*trainer.seen[3][0]]
+    assert_same(states[2], states[3])
+    assert trainer.progress.step == 6 and not trainer.events("rollback")
+
+
+def test_a_healthy_run_knows_nothing_of_all_this(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = trained(tiny(), tmp_path, 80)
+    assert not kinds(trainer, "skipped", "tightened", "rollback", "out_of_memory")
+    assert not (tmp_path / "recovery.json").exists() and not (tmp_path / "diagnosis.json").exists()
+
+
+# ---- damage that lasts
+
+
+@pytest.mark.parametrize(
+    "damage", [nan_weight, inf_weight, nan_statistics, nan_moments, inf_moments], ids=lambda f: f.__name__
+)
+def test_a_bit_that_flips_once_leaves_no_trace(tiny: Tiny, tmp_path: Path, damage: Callable[..., None]) -> None:
+    """Found at the next bad loss or the next save; the run goes back and repeats the very same steps."""
+    straight = trained(tiny(OFTEN), tmp_path / "straight", 14)
+    trainer = sick_run(tiny(OFTEN), tmp_path / "sick", 14, once(8, damage))
+    (event,) = trainer.events("rollback")
+    assert event.step <= 10 and (event.data["to"], event.data["reason"]) == (5, "damaged")
+    assert trainer.progress.rollbacks == 1 and trainer.progress.rollback_scale == 1.0
+    assert_same(weights_of(straight), weights_of(trainer))
+    assert_same(straight.stepper.state(), trainer.stepper.state())
+    for path in checkpoint_dir.all_checkpoints(tmp_path / "sick/checkpoints"):
+        assert checkpoint_dir.verdict(path).problem is None
+
+
+def test_damage_before_the_first_checkpoint_goes_back_to_the_beginning(tiny: Tiny, tmp_path: Path) -> None:
+    straight = trained(tiny("iters_per_checkpoint=6"), tmp_path / "straight", 8)
+    trainer = sick_run(tiny("iters_per_checkpoint=6"), tmp_path / "sick", 8, once(3, nan_weight))
+    assert [e.data["to"] for e in trainer.events("rollback")] == [0]
+    assert_same(weights_of(straight), weights_of(trainer))
+
+
+def test_damage_found_at_the_very_end_is_mended_too(tiny: Tiny, tmp_path: Path) -> None:
+    straight = trained(tiny(OFTEN), tmp_path / "straight", 7)
+    trainer = sick_run(tiny(OFTEN), tmp_path / "sick", 7, once(7, nan_weight))
+    assert kinds(trainer, "rollback") == [(7, "rollback")]
+    assert_same(weights_of(straight), weights_of(trainer))
+
+
+# ---- data that leads astray
+
+
+def astray(learnt: set[int]) -> Hurt:
+    return while_data(8, 13, nan_loss, learnt)
+
+
+def test_a_stretch_of_bad_steps_is_gone_back_from_and_its_data_passed_over(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = sick_run(tiny(OFTEN), tmp_path, 20, astray(set()))
+    assert [step for step, _ in kinds(trainer, "skipped")] == [8, 9, 10, 11, 12, 13]
+    assert kinds(trainer, "tightened", "rollback") == [(10, "tightened"), (13, "rollback")]
+    (event,) = trainer.events("rollback")
+    assert event.data["to"] == 5 and event.data["rate"] == 0.5 and event.data["reason"] == "not_finite"
+    # three batches an epoch: steps 8 to 13 are epoch 2, batch 1, to epoch 4, batch 0
+    assert event.data["data"] == ((2, 1), (4, 1)) and trainer.progress.passed_over == [((2, 1), (4, 1))]
+    repeated, after = trainer.seen[13:15], trainer.seen[15:]
+    assert repeated == trainer.seen[5:7]
+    straight = trained(tiny(OFTEN), tmp_path / "straight", 20)
+    assert after[:7] == straight.seen[13:20]  # goes on behind the stretch
+    assert trainer.stepper.rate == pytest.approx(0.5e-3)
+    assert [r["step"] for r in read_metrics(tmp_path) if r["type"] == "step"] == [10, 20]
+
+
+def test_checkpoints_from_before_the_bad_steps_are_not_pruned_by_those_among_them(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = sick_run(tiny("iters_per_checkpoint=1"), tmp_path, 16, astray(set()))
+    assert [e.data["to"] for e in trainer.events("rollback")] == [7]
+    quarantined = sorted(p.name for p in (tmp_path / "checkpoints/quarantine").glob("*.pt"))
+    assert quarantined == [f"step_{step:08d}.pt" for step in range(8, 13)]  # 13 was found bad before it was saved
+    assert len(checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")) == trainer.hp.keep_checkpoints
+
+
+@pytest.mark.parametrize("killed_at", [6, 15, 17])
+def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, killed_at: int) -> None:
+    """6: before any checkpoint knows of the rollback; the journal alone tells."""
+    straight = sick_run(tiny(OFTEN), tmp_path / "straight", 20, astray(set()))
+    first = trainer_of(tiny(OFTEN), tmp_path / "cut", limits=Limits(max_steps=20))
+    infect(first, astray(set()))
+
+    def kill(trainer: Watched) -> None:
+        if trainer.progress.rollbacks and trainer.progress.step == killed_at:
+            raise KeyboardInterrupt
+
+    first.on_step = kill
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    second = resumed(tiny(OFTEN), tmp_path / "cut", 20)
+    assert_same_run(straight, second)
+
+
+def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny(f"{OFTEN},max_restart_attempts=2")
+    trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100))
+    infect(trainer, lambda stepper, step, losses: large_gradient(stepper, losses) if step > 12 else None)
+    told_all = "(?s)went back 2 times.*learning rate is too high.*last good:.*step_0000"
+    with pytest.raises(GaveUp, match=told_all) as raised:
+        trainer.fit()
+    assert raised.value.exit_code == 4
+    told = diagnosis(tmp_path)
+    assert told["kind"] == "explosion" and told["step"] >= 18 and "gradient_explosion_threshold=1000" in told["message"]
+    assert set(told["utterances"]) == {"0", "1", "2", "3", "4"} and Path(told["last_good"]).exists()
+    assert [e.data["to"] for e in trainer.events("rollback")] == [10, 5]  # in vain: further back
+    assert [e.data["rate"] for e in trainer.events("rollback")] == [0.5, 0.5]
+    assert trainer.events("gave_up")[0].data["kind"] == "explosion"
+    for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints"):
+        assert checkpoint_dir.verdict(path).problem is None
+
+    # an external loop that starts it again
+    again = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), attempt=2)
+    with pytest.raises(GaveUp, match="went back 2 times"):
+        again.fit()
+    assert again.seen == []
+    # a person who changes something
+    resumed(hp.model_copy(update={"max_restart_attempts": 3}), tmp_path, 40)
+    assert not (tmp_path / "diagnosis.json").exists()
+
+
+def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny(OFTEN)
+    for attempt in (1, 2, 3):
+        trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt)
+        newest = checkpoint_dir.newest_good(tmp_path / "checkpoints")
+        if newest:
+            trainer.restore(checkpoint_file.load(newest))
+        assert trainer.healing.attempts == attempt - 1
+        infect(trainer, lambda stepper, step, losses: nan_loss(stepper, losses) if step > 8 else None)
+
+        def kill(t: Watched) -> None:
+            if t.events("rollback"):
+                raise KeyboardInterrupt
+
+        trainer.on_step = kill
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit()
+    healthy = resumed(hp, tmp_path, 40)
+    assert healthy.healing.attempts == 0 and healthy.progress.rollbacks == 3
+
+
+def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny(f"{OFTEN},emergency_restart_enabled=False"), tmp_path, limits=Limits(max_steps=40))
+    infect(trainer, astray(set()))
+    with pytest.raises(GaveUp, match="emergency_restart_enabled=False"):
+        trainer.fit()
+    assert (diagnosis(tmp_path)["step"], diagnosis(tmp_path)["kind"]) == (13, "not_finite")
+    assert not trainer.events("rollback") and resumed(trainer.hp, tmp_path, 16).progress.step == 16
+
+
+def test_gradients_that_vanish_lead_back(tiny: Tiny, tmp_path: Path) -> None:
+    def vanish(stepper: Sick, losses: dict[str, Tensor]) -> None:
+        for parameter in stepper.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= 1e-9
+
+    trainer = sick_run(tiny(OFTEN), tmp_path, 20, while_data(7, 16, vanish, set()))
+    (event,) = trainer.events("rollback")
+    assert (event.step, event.data["to"], event.data["reason"]) == (16, 5, "vanished")
+
+
+def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny model does not align, so what validation measures is given here."""
+    from training import trainer as module
+
+    measured, original = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9]), module.validate
+
+    def validate(*args: Any, **more: Any) -> Any:
+        result = original(*args, **more)
+        result.free_running["alignment"] = next(measured)
+        return result
+
+    monkeypatch.setattr(module, "validate", validate)
+    trainer = trained(tiny("iters_per_checkpoint=4,validate_interval=4"), tmp_path, 20)
+    assert kinds(trainer, "tightened", "rollback") == [(12, "tightened"), (16, "rollback")]
+    (event,) = trainer.events("rollback")
+    assert (event.data["to"], event.data["reason"]) == (8, "alignment_lost")
+    best = checkpoint_dir.pointed(tmp_path / "checkpoints", "best")
+    assert best is not None and best.name == f"step_{trainer.progress.best_step:08d}.pt"
+    assert [r.step for r in trainer.records if isinstance(r, EvalRecord)] == [4, 8, 12, 16, 12, 16, 20]
+
+
+# ---- recordings
+
+
+def test_a_broken_recording_is_named_and_passed_over_epoch_after_epoch(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny("batch_size=1")
+    trainer = trainer_of(hp, tmp_path, corpus=poisoned(hp, 2), limits=Limits(max_steps=40))
+    trainer.fit()
+    skipped = trainer.events("skipped")
+    assert len(skipped) == 8 and all(e.data["utterances"] == ["2"] and "mel of 2" in e.message for e in skipped)
+    assert not trainer.events("tightened") and checkpoint_file.all_finite(trainer.model.state_dict())
+
+
+def test_where_every_batch_is_broken_the_run_stops_and_names_the_recording(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny("batch_size=5")
+    trainer = trainer_of(hp, tmp_path, corpus=poisoned(hp, 3), limits=Limits(max_steps=100))
+    with pytest.raises(GaveUp, match="(?s)damaged after the corpus was checked.*utterances:  3"):
+        trainer.fit()
+    told = diagnosis(tmp_path)
+    assert (told["step"], told["kind"], told["utterances"]) == (BAD_DATA_STEPS, "bad_data", ["3"])
+
+
+# ---- half precision
+
+
+def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = trained(tiny("fp16_run=True,amp_dtype=fp16,loss_scale_init=1e38,loss_scale_factor=2"), tmp_path, 30)
+    assert len(trainer.events("loss_scale_cut")) > 20
+    assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.healing.ladder.vitals.pressure == 0
+
+
+# ---- memory
+
+
+class Hungry(Frozen):
+    """Memory for so many utterances at a time; `raises` says so in the words of a device."""
+
+    room = 2
+    raises: Callable[[], Exception] = staticmethod(lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
+        if any(len(batch) > self.room for batch in micro_batches):
+            super().accumulate(micro_batches[:1], step=step)  # ends in the middle: gradients, statistics, dropout
+            raise self.raises()
+        return super().accumulate(micro_batches, step=step)
+
+
+def allocator() -> Exception:
+    with memory_room(2**20), pytest.raises(RuntimeError) as raised:
+        torch.empty(2**26)
+    return raised.value
+
+
+def hungry(hp: HParams, directory: Path, steps: int, *, room: int = 2) -> Watched:
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
+    trainer.stepper.__class__ = Hungry
+    trainer.stepper.room = room  # type: ignore[attr-defined]
+    return trainer
+
+
+@pytest.mark.parametrize("raises", [None, allocator, lambda: MemoryError()], ids=["cuda", "cpu", "python"])
+def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_result(
+    tiny: Tiny, tmp_path: Path, raises: Callable[[], Exception] | None
+) -> None:
+    hp = tiny(f"batch_size=5,{NO_DROPOUT}")
+    whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1))
+    whole.stepper.__class__ = Frozen
+    whole.fit()
+    trainer = hungry(hp, tmp_path / "parts", 1)
+    if raises:
+        trainer.stepper.raises = raises  # type: ignore[attr-defined]
+    trainer.fit()
+    assert [(e.step, e.data["splits"]) for e in trainer.events("out_of_memory")] == [(1, 2), (1, 4)]
+    assert "fp16_run=True" in trainer.events("out_of_memory")[0].message
+    assert trainer.losses == pytest.approx(whole.losses, rel=1e-5) and whole.losses
+    gradients = [t.stepper.optimizer.state_dict()["state"] for t in (whole, trainer)]
+    for i, state in gradients[0].items():  # Adam's first moment is a tenth of the gradient
+        torch.testing.assert_close(gradients[1][i]["exp_avg"], state["exp_avg"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_parts_are_remembered(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny("batch_size=5,iters_per_checkpoint=2")
+    straight = hungry(hp, tmp_path / "straight", 6)
+    straight.fit()
+    first = hungry(hp, tmp_path / "cut", 3)
+    first.fit()
+    second = hungry(hp, tmp_path / "cut", 6)
+    newest = checkpoint_dir.newest_good(tmp_path / "cut/checkpoints")
+    assert newest is not None
+    second.restore(checkpoint_file.load(newest))
+    second.fit()
+    assert not second.events("out_of_memory") and second.progress.splits == 4
+    assert_same_run(straight, second)
+
+
+def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = hungry(tiny(), tmp_path, 6, room=0)
+    with pytest.raises(GaveUp, match="(?s)does not suffice for a single utterance.*fp16_run=True lowers memory"):
+        trainer.fit()
+    assert diagnosis(tmp_path)["kind"] == "out_of_memory" and len(diagnosis(tmp_path)["utterances"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("std::bad_alloc", True),
+        ("could not create a primitive", True),
+        ("could not execute a primitive", True),
+        ("could not create a primitive descriptor for the matmul primitive. Run workload with ...", False),
+        ("shapes do not match", False),
+    ],
+)
+def test_memory_that_ended_is_told_from_other_errors_by_what_libraries_say_of_it(said: str, is_memory: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) is is_memory
+
+
+def test_an_error_of_the_code_is_not_taken_for_lack_of_memory(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = hungry(tiny(), tmp_path, 6, room=0)
+    trainer.stepper.raises = lambda: RuntimeError("shapes do not match")  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        trainer.fit()
+    assert not trainer.events("out_of_memory")
+
+
+def test_the_largest_batch_is_rehearsed_without_a_trace(tiny: Tiny, tmp_path: Path) -> None:
+    hp = tiny("use_mmi=True")
+    plain = trained(hp, tmp_path / "plain", 4)
+    trainer = trainer_of(hp, tmp_path / "rehearsed", limits=Limits(max_steps=4))
+    trainer._is_rehearsed = False  # as on a GPU
+    lengths: list[int] = []
+    rehearse = trainer.healing.rehearse
+
+    def watched(batch: Batch, progress: Progress) -> None:
+        lengths.append(batch.mel.size(2))
+        rehearse(batch, progress)
+
+    trainer.healing.rehearse = watched  # type: ignore[method-assign]
+    trainer.fit()
+    assert lengths == [max(shape[1] for shape in trainer.plan.bands)]
+    assert_same_run(plain, trainer)
+
+
+def test_memory_that_the_largest_batch_lacks_is_found_out_in_the_first_minute(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = hungry(tiny("batch_size=2"), tmp_path, 1, room=1)
+    trainer._is_rehearsed = False
+    trainer.fit()
+    assert trainer.progress.splits == 2
+
+
+# ---- a full disk in the middle of it
+
+
+def test_a_rollback_goes_on_where_its_journal_can_not_be_written(tiny: Tiny, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny(OFTEN), tmp_path, limits=Limits(max_steps=20))
+    infect(trainer, astray(set()))
+
+    def obstruct(t: Watched) -> None:
+        if t.progress.step == 1:
+            (tmp_path / "recovery.json").mkdir()  # no file can take its place
+
+    trainer.on_step = obstruct
+    trainer.fit()
+    assert [e.data["to"] for e in trainer.events("rollback")] == [5] and trainer.progress.step == 20

@@ -1,0 +1,76 @@
+"""What gathers between two records of training, and the record that it becomes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from corpus.batch import Batch
+from corpus.mel_statistics import MelStats, to_log_mel_units
+from parallel.process_group import Group
+from run_directory.records import StepRecord
+from training.train_step import SeenStep
+
+
+@dataclass
+class Interval:
+    """The steps since the last record. Their losses stay on the device until `record` reads them."""
+
+    losses: list[Mapping[str, Tensor]] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    frames: int = 0
+    padded_frames: int = 0
+    waited_s: float = 0.0
+    skipped: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def n_steps(self) -> int:
+        return len(self.losses) + self.skipped
+
+    def add(self, done: SeenStep, losses: Mapping[str, Tensor]) -> None:
+        """A step; one that was not taken counts, but its losses don't."""
+        if done.is_taken:
+            self.losses.append(losses)
+            self.norms.append(done.norm)
+        else:
+            self.skipped += 1
+
+    def add_data(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
+        """What a step was made of, and how long it was waited for."""
+        self.waited_s += waited_s
+        for batch in micro_batches:
+            self.frames += batch.n_frames
+            self.padded_frames += batch.mel.size(0) * batch.mel.size(2)
+
+    def record(
+        self,
+        *,
+        step: int,
+        epoch: float,
+        learning_rate: float,
+        stats: MelStats,
+        group: Group,
+        modules: Mapping[str, Mapping[str, float]],
+    ) -> StepRecord:
+        """Means over the steps, of all processes of the group, which call this together; waits for the device."""
+        elapsed = time.perf_counter() - self.began
+        names = sorted({name for losses in self.losses for name in losses})
+        means = {m: torch.stack([x[m] for x in self.losses if m in x]).mean().item() for m in names}
+        means = group.added(means)  # each process has its part of every loss
+        frames, padded_frames = group.added({"n": self.frames, "padded": self.padded_frames}).values()
+        return StepRecord(
+            step=step,
+            epoch=epoch,
+            losses={m: to_log_mel_units(m, v, stats) for m, v in means.items()},
+            grad_norm=torch.tensor(self.norms).mean().item() if self.norms else float("nan"),
+            learning_rate=learning_rate,
+            frames_per_s=frames / elapsed,
+            step_s=elapsed / self.n_steps,
+            data_wait=self.waited_s / elapsed,
+            padding=1.0 - frames / padded_frames,
+            skipped=self.skipped,
+            modules=modules,
+        )

@@ -1,0 +1,40 @@
+"""What a corpus gives a voice beside its weights: what every checkpoint keeps for speaking."""
+
+import numpy as np
+
+from audio.mel import MelFingerprint
+from checkpointing.checkpoint_file import Voice
+from corpus.batch import MelDataset
+from data_utils import Corpus
+from hparams import HParams
+from model import DecodeLimits
+from text.symbols import symbols
+
+
+def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice:
+    limits = decode_limits(hp, corpus)
+    return Voice(
+        hparams=hp.canonical(),
+        symbols=list(symbols),
+        mel_fingerprint=MelFingerprint.of(hp).to_dict(),
+        mel_mean=corpus.stats.mean,
+        mel_std=corpus.stats.std,
+        frames_per_symbol=limits.frames_per_symbol,
+        budget_offset=limits.budget_offset,
+        speakers=list(corpus.speakers),
+        frames_per_step=r,
+    )
+
+
+def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
+    """A text may take half again as long as the slowest training utterance of its length would, plus a little."""
+    return DecodeLimits(
+        max_frames=hp.max_decoder_steps * hp.n_frames_per_step,
+        gate_threshold=hp.gate_threshold,
+        frames_per_symbol=round(1.5 * slowest_frames_per_symbol(corpus.train), 3),
+    )
+
+
+def slowest_frames_per_symbol(dataset: MelDataset) -> float:
+    """What 99.5 % of the utterances stay under, so that one odd recording doesn't set everybody's budget."""
+    return float(np.quantile([frames / symbols for symbols, frames in dataset.lengths], 0.995))
