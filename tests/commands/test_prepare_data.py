@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 
-import hostile_corpus
 import prepare_data
 from corpus.doctor_page import histogram
 from corpus.list_checks import Places, check_list
 from corpus.recording_checks import check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_measures import measure_recording
-from hostile_corpus import RATE, SENTENCES, voice_like
+from support import hostile_corpus
+from support.hostile_corpus import RATE, SENTENCES, voice_like
+from support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 VERBS = ("check", "import", "cut", "record-next", "stats")
 
 
