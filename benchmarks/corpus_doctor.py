@@ -116,7 +116,8 @@ def checked(list_path: Path, work: Path, name: str, arguments: Sequence[str]) ->
     target = work / f"{name}.json"
     began = time.monotonic()
     page = work / f"{name}.html"
-    command = [sys.executable, COMMAND, "check", list_path, "--json", target, "--report", page, *arguments]
+    files = ["--json", str(target), "--report", str(page)]
+    command = [sys.executable, str(COMMAND), "check", str(list_path), *files, *arguments]
     done = subprocess.run(command, check=False)
     if done.returncode not in (0, 3):
         sys.exit(done.returncode)
