@@ -11,7 +11,7 @@ from pathlib import Path
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.findings import SEVERITIES, Finding, error, shown
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
-from corpus.measuring import MeasureIndex, measure_files
+from corpus.measuring import Measured, MeasureIndex, measure_files
 from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_measures import RecordingMeasures
 from corpus.speech_rate import Rate, Spoken, check_speech_rate, speech_rates
@@ -65,21 +65,24 @@ def examine(
     index: MeasureIndex,
     contents: Mapping[Path, bytes] | None = None,
     unknown_characters: UnknownCharacters | None = None,
+    names_mels: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
     """Everything about lists: the first is for training, the others are compared with it.
 
     contents: to be taken for what stands in the lists. hash_of names the content of a file; index keeps measures
-    between runs. progress(done, total) counts recordings.
-    Raises DataError where a list can't be read at all.
+    between runs. names_mels: the lists name `.npy` mels, of which nothing is measured. progress(done, total) counts
+    recordings. Raises DataError where a list can't be read at all.
     """
-    places = [Places.of(path, dataset_path=dataset_path, data_roots=data_roots) for path in paths]
+    places = [
+        Places.of(path, dataset_path=dataset_path, data_roots=data_roots, names_mels=names_mels) for path in paths
+    ]
     contents = contents or {}
     lists = tuple(check_list(path, p, content=contents.get(path)) for path, p in zip(paths, places, strict=True))
     listed = [(line, checked.path) for checked in lists for line in checked.lines]
-    sounds = list(dict.fromkeys(line.audio_path for line, _ in listed))
+    sounds = [] if names_mels else list(dict.fromkeys(line.audio_path for line, _ in listed))
     measured = dict(zip(sounds, measure_files(sounds, hash_of=hash_of, index=index, progress=progress), strict=True))
-    lines = [_examined(line, source, measured[line.audio_path], wanted) for line, source in listed]
+    lines = [_examined(line, source, measured.get(line.audio_path), wanted) for line, source in listed]
     lines = _compared(lines)
     found = [finding for checked in lists for finding in checked.findings]
     if unknown_characters is not None:
@@ -89,7 +92,9 @@ def examine(
     return _assigned(Examination(lists, tuple(lines), tuple(_in_order(found, paths))))
 
 
-def _examined(line: ListedLine, source: Path, measured: RecordingMeasures | Finding, wanted: Wanted | None) -> Examined:
+def _examined(line: ListedLine, source: Path, measured: Measured | None, wanted: Wanted | None) -> Examined:
+    if measured is None:
+        return Examined(line, source, None)
     if isinstance(measured, Finding):
         return Examined(line, source, None, findings=(measured.at(source, line.number),))
     found = check_recording(measured, wanted)

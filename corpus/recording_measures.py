@@ -45,7 +45,7 @@ class RecordingMeasures:
     sound. longest_pause_s: between them. sound_s: frames that hold sound. channel_db: level of each channel; mixed_db:
     of their mean. clipped: share of samples that lie on a flat top. bandwidth_hz: nothing but rounding lies above it.
     peakiness: how far harmonics rise over the spectrum around them; noise of any colour, steady or
-    not, measures 2.7 to 3.6, voices 5 to 13, tones 13 to 21. content: names the samples, whatever the file format.
+    not, measures 2.7 to 3.6, voices 4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format.
     encoding, cut_off: as in Recording.
     """
 
