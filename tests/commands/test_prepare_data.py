@@ -11,7 +11,6 @@ import pytest
 import soundfile
 
 import prepare_data
-from corpus.doctor_page import histogram
 from corpus.list_checks import Places, check_list
 from corpus.recording_checks import check_recording
 from corpus.recording_files import read_recording
@@ -283,9 +282,3 @@ def test_stats_are_hours_lengths_and_gaps(data: Path, capsys: pytest.CaptureFixt
     numbers = json.loads(Path("stats.json").read_text())
     assert numbers["lines"] == 8 and numbers["rates, Hz"] == {str(RATE): 8}
     assert "hours:" in capsys.readouterr().out
-
-
-def test_a_histogram_counts_every_value_and_survives_few() -> None:
-    found = histogram("x", list(np.random.default_rng(0).standard_normal(500)), "")
-    assert found is not None and sum(int(bar.label.split(": ")[1]) for bar in found.bars) == 500
-    assert histogram("x", [1.0, 1.0], "") is None and histogram("x", [], "") is None
