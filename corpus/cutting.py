@@ -1,6 +1,7 @@
 """Long recordings become sentences: where somebody speaks, what is said, where to cut, how loud, how sure."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -65,7 +66,8 @@ def cut_recording(
 
     Raises DataError for what is no recording, UserError where packages are missing.
     """
-    memory = out / "sources" / f"{path.stem}-{_digest(path, settings, recogniser)}.json"
+    name = _name(path)
+    memory = out / "sources" / f"{name}-{_digest(path, settings, recogniser)}.json"
     known = _remembered(memory, out)
     if known is not None:
         return known
@@ -79,7 +81,7 @@ def cut_recording(
         pauses = pauses_between(speech, length_s=length_s, least_s=LEAST_PAUSE_S)
         pieces = plan_pieces(spoken, pauses, longest_s=settings.longest_s, shortest_s=settings.shortest_s)
         cuts = [
-            _write_piece(piece, sound, path, out / "wavs" / f"{path.stem}_{i:04d}.flac", settings)
+            _write_piece(piece, sound, path, out / "wavs" / f"{name}_{i:04d}.flac", settings)
             for i, piece in enumerate(pieces, start=1)
         ]
     write_atomic(memory, json.dumps([asdict(cut) for cut in cuts], ensure_ascii=False, indent=1))
@@ -185,6 +187,12 @@ def _shrinks(text: str) -> float:
 
 
 # ---- memory
+
+
+def _name(path: Path) -> str:
+    """What pieces of a recording are called: no two recordings alike, and nothing in it that a list can't hold."""
+    plain = re.sub(r"[^\w.-]+", "_", path.stem)
+    return f"{plain}-{zlib.crc32(str(path.resolve()).encode()) & 0xFFFFFF:06x}"
 
 
 def _digest(path: Path, settings: CutSettings, recogniser: Recogniser) -> str:

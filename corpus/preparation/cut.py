@@ -22,6 +22,7 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
         raise UserError(f"--shortest {args.shortest} must be positive and less than --longest {args.longest}")
     refuse_existing(args)
     paths = recordings(args.audio)
+    _refuse_originals(args.output, paths)
     if args.dry_run:
         minutes = sum(map(seconds_of, paths)) / 60
         shell.say(f"would cut {len(paths)} recordings, {minutes:.0f} minutes, and hear them as {args.language}")
@@ -40,6 +41,12 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
         raise DataError(f"no speech was cut from {len(paths)} recordings")
     _write(args, with_odd_rates(cuts), shell)
     return DataError.exit_code if n_failed else 0
+
+
+def _refuse_originals(out: Path, paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"-o {out}: {path} lies in it; name another folder, so that no original is written over")
 
 
 def recordings(named: Sequence[Path]) -> list[Path]:

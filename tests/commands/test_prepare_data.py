@@ -282,3 +282,17 @@ def test_stats_are_hours_lengths_and_gaps(data: Path, capsys: pytest.CaptureFixt
     numbers = json.loads(Path("stats.json").read_text())
     assert numbers["lines"] == 8 and numbers["rates, Hz"] == {str(RATE): 8}
     assert "hours:" in capsys.readouterr().out
+
+
+def test_a_table_with_absolute_paths_is_imported_from_a_relative_folder(data: Path) -> None:
+    (data / "wav.scp").write_text("".join(f"utt-{i} {data}/wavs/u{i}.wav\n" for i in range(8)))
+    (data / "text").write_text("".join(f"utt-{i} {text}\n" for i, text in enumerate(SENTENCES)))
+    assert run("import", "data", "-o", "out") == 0
+    assert f"wavs/u0.wav|{SENTENCES[0]}\n" in Path("out/train.csv").read_text() + Path("out/val.csv").read_text()
+
+
+def test_cutting_into_the_folder_of_the_originals_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train.csv", "val.csv"):
+        (data / name).unlink()
+    assert run("cut", data / "wavs", "-o", data) == 2
+    assert "no original is written over" in capsys.readouterr().err

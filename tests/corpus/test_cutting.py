@@ -61,3 +61,13 @@ def test_a_lecture_becomes_its_sentences_and_is_heard_only_once(lecture: Path, t
 def test_noise_gives_no_sentence(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "noise.wav", 0.05 * np.random.default_rng(0).standard_normal(RATE * 3), RATE)
     assert cut_recording(tmp_path / "noise.wav", tmp_path / "out", Recogniser("en", n_threads=1), CutSettings()) == []
+
+
+@needs_packages
+def test_recordings_of_one_name_in_two_folders_keep_their_own_pieces(lecture: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "other" / lecture.name
+    twin.parent.mkdir()
+    twin.write_bytes(lecture.read_bytes())
+    recogniser = Recogniser("en", n_threads=1)
+    cuts = [cut_recording(path, tmp_path / "out", recogniser, CutSettings(longest_s=4.0)) for path in (lecture, twin)]
+    assert not {cut.path for cut in cuts[0]} & {cut.path for cut in cuts[1]}
