@@ -68,12 +68,13 @@ def examine(
     names_mels: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
-    """Everything about lists: the first is for training, the others are compared with it.
+    """Everything about lists: the first trains, the others are compared with it. A list named twice counts as one.
 
     contents: to be taken for what stands in the lists. hash_of names the content of a file; index keeps measures
     between runs. names_mels: the lists name `.npy` mels, of which nothing is measured. progress(done, total) counts
     recordings. Raises DataError where a list can't be read at all.
     """
+    paths = list(dict.fromkeys(paths))
     places = [
         Places.of(path, dataset_path=dataset_path, data_roots=data_roots, names_mels=names_mels) for path in paths
     ]

@@ -13,7 +13,7 @@ from corpus.measuring import MeasureIndex, measure_files
 from corpus.recording_checks import check_recording
 from corpus.recording_measures import RecordingMeasures
 from corpus.speech_rate import Spoken, check_speech_rate
-from support.hostile_corpus import RATE
+from support.hostile_corpus import RATE, voice_like
 from support.paths import SHARED_DATA
 
 KATHLEEN = SHARED_DATA / "kathleen"
@@ -42,3 +42,11 @@ def test_two_silent_recordings_are_not_called_the_same_sound(tmp_path: Path) -> 
         [tmp_path / "train.csv"], dataset_path=tmp_path, hash_of=str, index=MeasureIndex(tmp_path / "index.json")
     )
     assert [finding.kind for finding in found.findings] == ["silent", "silent"]
+
+
+def test_a_list_for_both_sets_is_examined_once(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", voice_like(1.0), RATE)
+    (tmp_path / "train.csv").write_text("a.wav|One thing is here.\n")
+    path = tmp_path / "train.csv"
+    found = examine([path, path], dataset_path=tmp_path, hash_of=str, index=MeasureIndex(tmp_path / "index.json"))
+    assert (len(found.lists), len(found.lines), found.findings) == (1, 1, ())
