@@ -91,7 +91,9 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     _add_lists(p)
     p.add_argument("--sampling-rate", type=int, default=22050, metavar="HZ", help="of training (default 22050)")
     p.add_argument("--mel-fmax", type=float, default=8000.0, metavar="HZ", help="of training (default 8000)")
-    p.add_argument("--text-cleaners", default="english_cleaners", metavar="NAMES", help="of training, with commas")
+    p.add_argument(
+        "--text-cleaners", default="", metavar="NAMES", help="of training, with commas (default: the language's own)"
+    )
     p.add_argument("--report", type=Path, default=REPORT, metavar="HTML", help=f"the page (default {REPORT})")
     p.add_argument("--json", type=Path, metavar="FILE", help="everything that was found and measured (-: the console)")
     p.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy into this folder")

@@ -27,8 +27,16 @@ ROWS = (
     ("losses",),
     ("training",),
     ("smart_tuner",),
-    ("train", "multiproc", "synthesize", "evaluate", "emergency_recovery", "prepare_data",
-     "test_hparams_compatibility", "benchmarks"),
+    (
+        "train",
+        "multiproc",
+        "synthesize",
+        "evaluate",
+        "emergency_recovery",
+        "prepare_data",
+        "test_hparams_compatibility",
+        "benchmarks",
+    ),
 )
 RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
 COMMANDS = frozenset(ROWS[-1])

@@ -39,7 +39,7 @@ def read_corpus(hp: HParams, settings: Resolved, options: Options, front_end: Fr
     corpus = load_corpus(
         hp,
         skip_bad=options.skip_bad_data,
-        progress=counted_progress("mel features"),
+        progress=counted_progress,
         origins=settings.origins,
         front_end=front_end,
     )

@@ -36,5 +36,9 @@ def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
 
 
 def slowest_frames_per_symbol(dataset: MelDataset) -> float:
-    """What 99.5 % of the utterances stay under, so that one odd recording doesn't set everybody's budget."""
-    return float(np.quantile([frames / symbols for symbols, frames in dataset.lengths], 0.995))
+    """What 99.5 % of the utterances stay under, but at most three times the median.
+
+    So that one odd recording doesn't set everybody's budget, in a small corpus neither.
+    """
+    rates = [frames / symbols for symbols, frames in dataset.lengths]
+    return float(min(np.quantile(rates, 0.995), 3 * np.median(rates)))

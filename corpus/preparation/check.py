@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from common.cache_dir import cache_directory
 from common.errors import DataError, UserError
 from common.files import write_atomic
-from corpus.doctor import Examination, examine, with_findings
+from corpus.doctor import Examination, UnknownCharacters, examine, with_findings
 from corpus.doctor_page import page
 from corpus.fixing import CHANGES, LEFT_OUT, mend, reasons_to_leave_out
 from corpus.hash_index import HashIndex
@@ -20,7 +21,7 @@ from corpus.listening import Clip, Heard, Listeners, check_heard, listen
 from corpus.measuring import MeasureIndex
 from corpus.preparation.shell import SHOWN, Shell
 from corpus.recording_checks import Wanted
-from text import unknown_characters
+from text.front_end import FrontEnd
 
 
 def run(args: argparse.Namespace, shell: Shell) -> int:
@@ -31,7 +32,9 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
     if args.fix is not None:
         _refuse_originals(args.fix, args.lists)
         contents, changes = _corrected_lists(args)
-    examination = examination_of(args, shell, wanted, contents, cleaners=args.text_cleaners)
+    examination = examination_of(
+        args, shell, wanted, contents, unknown_characters=_unknown_characters(args.language, args.text_cleaners)
+    )
     heard = _listened(args, examination, shell) if args.listen else {}
     examination = _with_heard(examination, heard)
     shell.findings(examination.findings)
@@ -51,11 +54,10 @@ def examination_of(
     wanted: Wanted,
     contents: Mapping[Path, bytes] | None = None,
     *,
-    cleaners: str = "",
+    unknown_characters: UnknownCharacters | None = None,
 ) -> Examination:
     """The lists that were named, with measures and hashes kept in the cache."""
     hashes = HashIndex(cache_directory() / "features" / "index.json")
-    names = [name.strip() for name in cleaners.split(",") if name.strip()]
     try:
         return examine(
             args.lists,
@@ -65,11 +67,25 @@ def examination_of(
             hash_of=hashes.sha256,
             index=MeasureIndex(cache_directory() / "recordings.json"),
             contents=contents,
-            unknown_characters=(lambda text: unknown_characters(text, names)) if names else None,
+            unknown_characters=unknown_characters,
             progress=shell.progress("recordings"),
         )
     finally:
         hashes.write()
+
+
+def _unknown_characters(language: str, cleaners: str) -> UnknownCharacters | None:
+    """What the symbols of training lack. None for a language whose symbols are those of its corpus."""
+    names = [name.strip() for name in cleaners.split(",") if name.strip()]
+    front_end = FrontEnd.create(language=language, cleaners=names or None, corpus=())
+    if front_end.table.name == "corpus":
+        return None
+
+    def unknown(text: str) -> Counter[str]:
+        (reading,) = front_end.read([text])
+        return sum((Counter(problem.characters) for problem in reading.problems), Counter())
+
+    return unknown
 
 
 def dataset_path(args: argparse.Namespace) -> Path:
