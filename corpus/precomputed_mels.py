@@ -28,6 +28,7 @@ def read_mel_files(
     features: list[Feature] = []
     problems: list[Finding] = []
     least, largest = inf, -inf
+    where: Utterance | None = None
     for done, utterance in enumerate(utterances, start=1):
         try:
             mel = checked_mel(utterance.audio_path, n_mels=shape.n_mel_channels)
@@ -39,12 +40,14 @@ def read_mel_files(
             problems.append(found.at(utterance.source, utterance.line))
         else:
             features.append(Feature(utterance, utterance.audio_path, sha256, mel.shape[1]))
-            least, largest = min(least, float(mel.min())), max(largest, float(mel.max()))
+            if (lowest := float(mel.min())) < least:
+                least, where = lowest, utterance
+            largest = max(largest, float(mel.max()))
         if progress is not None:
             progress(done, len(utterances))
     index.write()
-    if features and (odd := check_mel_scale(least, largest)):
-        LOG.warning("%s", odd.message)
+    if where and (odd := check_mel_scale(least, largest)):
+        LOG.warning("%s (the least value is in this file)", odd.at(where.source, where.line).message)
     return FeatureSet(tuple(features), tuple(problems))
 
 
