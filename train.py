@@ -82,9 +82,9 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     if args.diagnose is not None:
-        from recovery.diagnosis import diagnose, story
+        from recovery.diagnosis import diagnose, format_diagnosis
 
-        print(story(diagnose(args.diagnose)))
+        print(format_diagnosis(diagnose(args.diagnose)))
         return 0
     layers = layers_of(args)
     settings = resolve_hparams(**vars(layers))
