@@ -36,11 +36,11 @@ def parser() -> argparse.ArgumentParser:
     add("run", nargs="?", type=Path, metavar="RUN", help="the run directory (default: the newest under output/)")
     add("--checkpoint", type=Path, metavar="PT", help="go on from, strip or export this one instead of the newest")
     add("--restart", action="store_true", help="go on training now, with the safer settings")
-    add("--strip-optimizer", action="store_true", help="write a copy for speaking only into RUN/recovered/")
+    add("--strip-optimizer", action="store_true", help="write an inference-only copy, no optimizer, to RUN/recovered/")
     add("--export-weights", action="store_true", help="write bare weights, as NVIDIA names them, into RUN/recovered/")
     add("--notify", action="store_true", help="send the diagnosis by Telegram (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID)")
     add("--json", action="store_true", help="one object on stdout, for programs")
-    add("--dry-run", action="store_true", help="write and start nothing, only say")
+    add("--dry-run", action="store_true", help="print what would be done, change nothing")
     return p
 
 

@@ -38,7 +38,7 @@ def copied(value: Any) -> Any:
 
 
 def snapshot(checkpoint: Checkpoint) -> Checkpoint:
-    """A moment that the next step can't change."""
+    """A copy on the host, safe to write while training continues."""
     return replace(checkpoint, model=copied(checkpoint.model), training=copied(checkpoint.training))
 
 

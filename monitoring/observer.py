@@ -18,7 +18,7 @@ REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later w
 class Observer(Protocol):
     """Watches a run. Called from one thread at a time, in order; `close` comes last.
 
-    How the run ended says the event before: `ended` (data: `signal`, None unless interrupted) or `crashed`.
+    The last event before `close` is `ended` or `crashed`; its data says why.
     """
 
     def on_start(self, run: "RunInfo") -> None: ...

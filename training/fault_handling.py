@@ -187,7 +187,7 @@ class FaultRecovery:
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
 
     def skip_if_out_of_memory(self, validate: Callable[[], T], *, step: int) -> T | None:
-        """What `validate` finds; None where memory does not suffice for it, which is told: no reason to end a run."""
+        """Runs `validate`; returns None (and emits `not_validated`) when it runs out of memory."""
         try:
             return validate()
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""What gathers between two records of training, and the record that it becomes."""
+"""Statistics accumulated between two training records."""
 
 import time
 from collections.abc import Mapping, Sequence

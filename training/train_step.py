@@ -27,7 +27,7 @@ from training.schedules import guide_weight, learning_rate, teacher_forcing_rati
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What the host has read of a step."""
+    """Loss and gradient norm of one step, read back from the device."""
 
     loss: float
     norm: float  # of the gradient, before clipping
@@ -55,7 +55,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StepSnapshot:
-    """What a step changes before anybody knows whether it will be taken."""
+    """State to restore if the step is rejected: BatchNorm statistics, random state."""
 
     buffers: Sequence[Tensor]  # running statistics, which move in the forward pass
     factor: Tensor  # MMI's

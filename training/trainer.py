@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class PendingStep:
-    """A step that nobody has looked at yet. `at`: where its data begins."""
+    """A step whose loss is still on the device. `at`: data position before it."""
 
     step: int
     result: StepResult
