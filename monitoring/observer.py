@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from common.files import NO_ROOM
 from common.log import LOG
+from run_directory.metrics_log import RunLog
 from run_directory.records import Record
 
 REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later what they lack, or do without
@@ -128,6 +129,36 @@ class BackgroundObserver:
     def _drain(self) -> None:
         while self._queue.get()[0] != "close":
             pass
+
+
+class Recorder:
+    """Where a run's records go: to disk first, then to whoever watches.
+
+    Of several processes only the first has a log and observers; the others' recorder does nothing.
+    """
+
+    def __init__(self, log: RunLog | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.log, self.observers = log, observers
+
+    def start(self, run: RunInfo) -> None:
+        for observer in self.observers:
+            observer.on_start(run)
+
+    def emit(self, record: Record) -> None:
+        if self.log is not None:
+            self.log.write(record)
+        for observer in self.observers:
+            observer.on_record(record)
+
+    def rewind(self, to_step: int) -> None:
+        """Whatever was recorded after `to_step` will be done again."""
+        if self.log is not None:
+            self.log.rewind(to_step)
+
+    def close(self) -> None:
+        close_all(self.observers)
+        if self.log is not None:
+            self.log.close()
 
 
 def close_all(observers: Sequence[Observer]) -> None:

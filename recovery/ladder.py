@@ -65,6 +65,7 @@ OLD_NAMES = {  # in checkpoints of version 0.1.0
 @dataclass
 class RecoveryState:
     """What the policy remembers."""
+
     n_losses: int = 0  # in the running mean
     mean_loss: float = 0.0
     loss_deviation: float = 0.0
@@ -113,6 +114,12 @@ class RecoveryPolicy:
 
     def __init__(self, hp: RecoveryParams) -> None:
         self.hp, self.state = hp, RecoveryState()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something has begun that may end in a rollback."""
+        s = self.state
+        return s.first_bad_step >= 0 or s.vanished_steps > 0 or s.unaligned_validations > 0
 
     @property
     def clip_factor(self) -> float:

@@ -48,7 +48,7 @@ from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, canoni
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
-from training.corpus_setup import read_corpus, with_demo_files
+from training.corpus_setup import read_corpus
 from training.options import Options
 from training.resume import is_demo_wanted
 from training.session import train
@@ -199,7 +199,7 @@ def planned(
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
     is_demo = is_demo_wanted(settings, paths.directory)
-    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
+    corpus = read_corpus(settings, is_demo=is_demo, skip_bad=options.skip_bad_data)
     budget = budget_of(
         space.budget,
         epochs=hp.epochs,

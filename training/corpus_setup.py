@@ -8,7 +8,6 @@ from corpus.demo.builder import ensure_demo_corpus
 from data_utils import Corpus, load_corpus
 from hparams import HParams, Resolved
 from monitoring.progress_bar import counted_progress
-from training.options import Options
 
 
 def check_same_data(fingerprints: Sequence[str]) -> None:
@@ -33,10 +32,9 @@ def with_demo_files(hp: HParams) -> HParams:
     )
 
 
-def read_corpus(hp: HParams, settings: Resolved, options: Options) -> Corpus:
-    corpus = load_corpus(
-        hp, skip_bad=options.skip_bad_data, progress=counted_progress("mel features"), origins=settings.origins
-    )
+def read_corpus(settings: Resolved, *, is_demo: bool, skip_bad: bool) -> Corpus:
+    hp = with_demo_files(settings.hparams) if is_demo else settings.hparams
+    corpus = load_corpus(hp, skip_bad=skip_bad, progress=counted_progress("mel features"), origins=settings.origins)
     if corpus.problems:
         LOG.warning(
             "--skip-bad-data left out %d lines or recordings, the first: %s",

@@ -1,6 +1,7 @@
 """Whether a run may go on, and from which checkpoint."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from config.hparams_diff import differences
 from data_utils import Corpus
 from hparams import HParams, Resolved
 from model import Tacotron2
+from monitoring.logging_setup import configure_logging
 from run_directory.metrics_log import RunLog
-from run_directory.paths import DEMO, MAKE_ROOM, move_aside
+from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, move_aside
 from run_directory.records import Event
 from run_directory.run_info import launch_id, read_run_info, write_run_info
 from text.symbols import symbols
@@ -63,23 +65,50 @@ def check_resumable(
     LOG.warning("going on with changed settings:\n  %s", listed)
 
 
+@dataclass(frozen=True)
+class RunStart:
+    """What a launch has found in its run directory. `data`: training_files, or `DEMO`."""
+
+    directory: Path
+    is_fresh: bool
+    data: str
+
+    @property
+    def is_demo(self) -> bool:
+        return self.data == DEMO
+
+
+def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunStart:
+    """Before anything takes its time: whether to start anew, on which data. UserError if -c can't be used."""
+    with refusals_explained(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
+        configure_logging(paths.log_directory)
+    directory = paths.directory
+    is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
+    goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
+    if options.checkpoint is not None and not goes_on:
+        checkpoint_dir.resolve(options.checkpoint)  # a wrong -c is refused here
+    is_demo = is_demo_wanted(settings, directory, is_fresh=is_fresh)
+    return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
+
+
 def prepare_run(
-    model: Tacotron2, hp: HParams, corpus: Corpus, directory: Path, options: Options, data: str, is_fresh: bool
+    start: RunStart, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
 ) -> tuple[Checkpoint | None, int]:
     """What to go on from, perhaps weights that are in the model now, and the number of this attempt."""
-    saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
+    directory = start.directory
+    saved = None if start.is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = load_initial_weights(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
     with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
-        if is_fresh and (aside := move_aside(directory)):
+        if start.is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
         attempt = write_run_info(
-            directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
+            directory, hp, data=start.data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
         )
     return saved, attempt
 
 
-def set_aside(directory: Path, step: int, log: RunLog) -> None:
+def set_aside_damaged(directory: Path, step: int, log: RunLog) -> None:
     """Damaged files of later steps than the one that training goes on from: moved, never deleted."""
     for path in checkpoint_dir.all_checkpoints(directory / "checkpoints"):
         if path > checkpoint_dir.checkpoint_path(path.parent, step):

@@ -76,7 +76,7 @@ class TrainStep:
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
-        self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+        self.peak_rate = hp.learning_rate  # the checkpoint's with use_saved_learning_rate
         self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
     @property
@@ -99,7 +99,7 @@ class TrainStep:
         step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
         are caution on top of the settings. If it raises, `undo_step` undoes what it did.
         """
-        rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
+        rate = rate_factor * learning_rate(step, self.hp, scale=rate_scale, peak=self.peak_rate)
         clip = clip_factor * self.hp.grad_clip_thresh
         with no_waits(self.device) if self.forbids_waits else nullcontext():
             return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
@@ -201,10 +201,10 @@ class TrainStep:
             share = n / all_steps
             batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
-            share = share if batch.counts else 0 * share
-            self.precision.scaled(terms.total * share).backward()
+            weight = share if batch.counts else 0.0  # every process has a gradient, if only to add nothing
+            self.precision.scaled(terms.total * weight).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * share
+                sums[name] = sums.get(name, 0.0) + value.detach() * weight
         return sums
 
     def _losses(
@@ -238,7 +238,7 @@ class TrainStep:
         """For the checkpoint."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "learning_rate": self.schedule.learning_rate,
+            "learning_rate": self.peak_rate,
             "loss_scale": self.precision.state(),
             "auxiliary": self.auxiliary.state(),
         }
@@ -248,4 +248,4 @@ class TrainStep:
         self.auxiliary.restore(saved.get("auxiliary", {}))
         self.precision.restore(saved.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
         if self.hp.use_saved_learning_rate:
-            self.schedule = self.hp.model_copy(update={"learning_rate": saved["learning_rate"]})
+            self.peak_rate = saved["learning_rate"]

@@ -60,8 +60,8 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
     for number, (name, hurt) in enumerate(FAULTS.items()):
         hp, directory = place.hparams(faults_module.OFTEN), place.folder / f"fault{number}"
         corpus = poisoned(hp, 2) if "recording" in name else None
-        trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus)
-        faults_module.infect(trainer, hurt)
+        make = faults_module.sick(hurt)
+        trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus, train_step=make)
         try:
             end = f"trained to step {trainer.fit().step}"
         except GaveUp:
@@ -75,14 +75,14 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
         )
         is_kept = whole and ("from step" in name) == end.startswith("stopped")
         rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
-        trainer.log.close()
+        trainer.recorder.close()
     return rows
 
 
 def memory(place: Place, chance: random.Random) -> Row:
     """Children that may map so much more than they have: a step, a copy or a validation asks for more than there is."""
     hp = place.hparams(LARGE)
-    trainer_of(hp, place.folder / "cached").log.close()
+    trainer_of(hp, place.folder / "cached").recorder.close()
     outcomes = Counter[str]()
     for room_mib in ROOMS_MIB:
         directory = place.folder / f"memory{room_mib}"

@@ -93,7 +93,7 @@ def full_disks(place: Place, chance: random.Random) -> Row:
             checkpoint_dir.status_of(path).problem is None
             for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
         )
-        trainer.log.close()
+        trainer.recorder.close()
     outcome = f"{n} full disks, training went on in {survived}, all checkpoints left verify in {verified}"
     return Row("disk full at different byte counts", outcome, survived == verified == n)
 

@@ -80,10 +80,9 @@ def test_both_decoders_hear_themselves() -> None:
 def test_accumulation_gives_the_gradient_of_one_large_batch_in_every_phase(tiny: Tiny, tmp_path: Path, r: int) -> None:
     off = f"{NO_DROPOUT},drop_frame_rate=0,use_gaf=False"
     hp = tiny(f"batch_size=5,{ALL},use_gst=True,{SCHEDULE},{off}")
-    trainer = trainer_of(hp, tmp_path)
-    trainer.train_step.__class__ = FrozenHead
+    trainer = trainer_of(hp, tmp_path, train_step=FrozenHead)
     trainer.model.r = r
-    (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=6)  # loaded ahead, in the first phase
+    (large,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=6)  # loaded ahead, in the first phase
     gradients = []
     for micro_batches in ([large], [rows(large, slice(0, 2)), rows(large, slice(2, 5))]):
         trainer.train_step.optimizer.zero_grad()

@@ -115,8 +115,7 @@ class Phases(TrainStep):
 
 
 def test_a_run_goes_through_its_phases_with_weights_of_one_shape(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(SCHEDULE), tmp_path, limits=Limits(max_steps=6))
-    trainer.train_step.__class__ = Phases
+    trainer = trainer_of(tiny(SCHEDULE), tmp_path, limits=Limits(max_steps=6), train_step=Phases)
     after: list[dict[str, Tensor]] = []
     kept: list[bool] = []
 
@@ -169,7 +168,7 @@ def test_a_checkpoint_older_than_schedules_speaks_with_its_hyperparameters_r(tin
 def test_validation_uses_the_r_of_the_step_it_judges(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{SCHEDULE},validate_interval=1,validation_attention_analysis=True")
     trainer = trained(hp, tmp_path, 3)
-    (sample, *_) = trainer.run_validation().samples
+    (sample, *_) = trainer.validate().samples
     assert trainer.model.r == 3 and sample.mel.shape[1] == 3 * len(sample.gate)
 
 

@@ -18,6 +18,7 @@ from corpus.loader import make_loader
 from data_utils import Corpus, load_corpus, plan_batches
 from hparams import HParams, create_hparams
 from model import DecodeLimits, Tacotron2
+from monitoring.observer import Recorder
 from run_directory.metrics_log import RunLog
 from speech.decoding import speak
 from speech.evaluation import judge
@@ -64,14 +65,14 @@ def model_of(hp: HParams, n_speakers: int = 2) -> Tacotron2:
 
 def trained(hp: HParams, directory: Path, steps: int, *, saved: Checkpoint | None = None) -> Trainer:
     corpus = load_corpus(hp)
-    log = RunLog(directory, attempt=1)
-    trainer = Trainer(hp, model_of(hp, len(corpus.speakers)), corpus, directory=directory, log=log,
+    recorder = Recorder(RunLog(directory, attempt=1))
+    trainer = Trainer(hp, model_of(hp, len(corpus.speakers)), corpus, directory=directory, recorder=recorder,
                       limits=Limits(max_steps=steps), device=CPU)  # fmt: skip
     if saved is not None:
         torch.manual_seed(99)  # whatever the new process has drawn meanwhile
         trainer.restore(saved)
     trainer.fit()
-    log.close()
+    recorder.close()
     return trainer
 
 
@@ -226,7 +227,8 @@ def test_every_weight_of_a_single_voice_fits_into_one_of_many_in_style(lists: Li
 
 def test_going_on_with_other_speakers_is_refused(lists: Lists, tmp_path: Path) -> None:
     hp = lists()
-    directory = trained(hp, tmp_path / "run", 1).directory
+    directory = tmp_path / "run"
+    trained(hp, directory, 1)
     other = replace(load_corpus(hp), speakers=("anna", "carl"))
     options = Options(output=directory, resume_with_changes=True)
     with pytest.raises(UserError, match=r"of other speakers \(anna, bert there, anna, carl in the filelists\)"):

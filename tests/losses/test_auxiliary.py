@@ -21,6 +21,7 @@ from losses.monotonicity import monotonicity_loss
 from model import Coarse, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
+from training.batches import StepData
 from training.options import Options
 from training.resume import load_initial_weights
 from training.trainer import Limits
@@ -162,9 +163,9 @@ def test_minimising_it_makes_attention_monotonic() -> None:
 def losses_over(hp: HParams, directory: Path, steps: int) -> list[dict[str, float]]:
     """Losses of each step on one batch, always the same."""
     trainer = trainer_of(hp, directory)
-    (batch,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
+    (batch,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=hp.n_frames_per_step)
     for _ in range(steps):
-        trainer._step([batch], 0.0)
+        trainer._step(StepData([batch], (0, 0), 0.0))
     assert trainer.statistics.skipped == 0
     return [{name: float(value) for name, value in losses.items()} for losses in trainer.statistics.losses]
 
@@ -198,9 +199,8 @@ def test_accumulated_gradients_and_losses_are_those_of_one_large_batch(
     tiny: Tiny, tmp_path: Path, settings: str
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{ALL},drop_frame_rate=0,use_gaf=False,{settings}")
-    trainer = trainer_of(hp, tmp_path)
-    trainer.train_step.__class__ = FrozenHead
-    (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
+    trainer = trainer_of(hp, tmp_path, train_step=FrozenHead)
+    (large,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=hp.n_frames_per_step)
     gradients, losses = [], []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
         trainer.train_step.optimizer.zero_grad()

@@ -23,6 +23,7 @@ from support.runs import assert_same_run, trainer_of
 from support.telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
 from support.trackers import dead_address
 from training.session import fit
+from training.train_step import StepResult, TrainStep
 from training.trainer import Limits
 
 
@@ -70,12 +71,11 @@ def test_sick_trackers_change_nothing_and_cost_no_time(
     hp = tiny(WATCHED)
     alone = trainer_of(hp, tmp_path / "alone", limits=Limits(max_steps=20))
     alone.fit()
-    watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
     timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, BackgroundObserver)]
     names = {observer.observer.name for observer in timed}  # type: ignore[attr-defined]
     assert names >= {"TensorBoard", "MLflow", "DebugReport", "Telegram"}
-    watched.observers = timed
-    info = RunInfo(watched.directory, tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
+    watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20), observers=timed)
+    info = RunInfo(tmp_path / "watched", tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for observer in timed:
             observer.on_start(info)
@@ -125,13 +125,15 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
     from run_directory.metrics_log import read_jsonl
     from run_directory.paths import RunPaths
 
-    trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
     paths = RunPaths(tmp_path / "o", tmp_path / "l", True)
-    assert fit(trainer, paths) == 0
-    trainer.limits = Limits(max_steps=4)
-    trainer._step = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel"))  # type: ignore[method-assign]
+    assert fit(trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2)), paths) == 0
+
+    class NoKernel(TrainStep):
+        def run(self, *arguments: Any, **more: Any) -> StepResult:
+            raise RuntimeError("no kernel")
+
     with pytest.raises(RuntimeError, match="no kernel"):
-        fit(trainer, paths)
+        fit(trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=4), train_step=NoKernel), paths)
     events = [event for event in read_jsonl(tmp_path / "o/events.jsonl") if event["kind"] in ("ended", "crashed")]
     assert [(event["kind"], event["message"]) for event in events] == [
         ("ended", "max_steps"), ("crashed", "RuntimeError: no kernel"),

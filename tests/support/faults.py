@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ from torch import Tensor
 
 from corpus.batch import Batch
 from training.train_step import TrainStep
-from training.trainer import Trainer
 
 OFTEN = "iters_per_checkpoint=5,epochs=100"
 
 
 class Sick(TrainStep):
-    """`hurt(train_step, step)` comes after the backward pass of every step; it may change the losses."""
+    """`hurt(train_step, step, losses)` comes after the backward pass of every step; it may change the losses."""
 
-    hurt: Callable[["Sick", int, dict[str, Tensor]], None]
     spoils_batch_at = 0  # step; 0 = never
+
+    def __init__(self, *arguments: Any, hurt: "Hurt") -> None:
+        super().__init__(*arguments)
+        self.hurt = hurt
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         if step == self.spoils_batch_at:
@@ -33,9 +36,9 @@ class Sick(TrainStep):
 Hurt = Callable[[Sick, int, dict[str, Tensor]], None]
 
 
-def infect(trainer: Trainer, hurt: Hurt) -> None:
-    trainer.train_step.__class__ = Sick
-    trainer.train_step.hurt = hurt  # type: ignore[attr-defined]
+def sick(hurt: Hurt) -> Callable[..., Sick]:
+    """For `trainer_of(train_step=...)`."""
+    return partial(Sick, hurt=hurt)
 
 
 def once(at: int, do: Callable[[Sick, dict[str, Tensor]], None]) -> Hurt:

@@ -1,6 +1,7 @@
 """Faults put into real runs: each ends trained, or stops with the right diagnosis, and resumes to the same bits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from support.faults import (
     diagnosis,
     inf_moments,
     inf_weight,
-    infect,
     large_gradient,
     nan_gradient,
     nan_loss,
@@ -31,6 +31,7 @@ from support.faults import (
     nan_statistics,
     nan_weight,
     once,
+    sick,
 )
 from support.limits import memory_room
 from support.runs import (
@@ -47,13 +48,13 @@ from support.runs import (
 )
 from training.progress import Progress
 from training.trainer import Limits
+from training.validation import Validated, Validator
 
 Tiny = Callable[..., HParams]
 
 
 def sick_run(hp: HParams, directory: Path, steps: int, hurt: Hurt) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
-    infect(trainer, hurt)
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), train_step=sick(hurt))
     trainer.fit()
     return trainer
 
@@ -82,8 +83,7 @@ def kinds(trainer: Watched, *chosen: str) -> list[tuple[int, str]]:
 def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
     tiny: Tiny, tmp_path: Path, fault: Callable[..., None], kind: str
 ) -> None:
-    trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=6))
-    infect(trainer, once(4, fault))
+    trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=6), train_step=sick(once(4, fault)))
     states: list[Mapping[str, Any]] = []
 
     def keep(t: Watched) -> None:
@@ -173,8 +173,8 @@ def test_checkpoints_from_before_the_bad_steps_are_not_pruned_by_those_among_the
 def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, killed_at: int) -> None:
     """6: before any checkpoint knows of the rollback; the journal alone tells."""
     straight = sick_run(tiny(OFTEN), tmp_path / "straight", 20, astray(set()))
-    first = trainer_of(tiny(OFTEN), tmp_path / "cut", limits=Limits(max_steps=20))
-    infect(first, astray(set()))
+    limits = Limits(max_steps=20)
+    first = trainer_of(tiny(OFTEN), tmp_path / "cut", limits=limits, train_step=sick(astray(set())))
 
     def kill(trainer: Watched) -> None:
         if trainer.progress.rollbacks and trainer.progress.step == killed_at:
@@ -189,8 +189,8 @@ def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, kill
 
 def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{OFTEN},max_restart_attempts=2")
-    trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100))
-    infect(trainer, lambda train_step, step, losses: large_gradient(train_step, losses) if step > 12 else None)
+    make = sick(lambda train_step, step, losses: large_gradient(train_step, losses) if step > 12 else None)
+    trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), train_step=make)
     told_all = "(?s)went back 2 times.*learning rate is too high.*last good:.*step_0000"
     with pytest.raises(GaveUp, match=told_all) as raised:
         trainer.fit()
@@ -217,12 +217,12 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
 def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(OFTEN)
     for attempt in (1, 2, 3):
-        trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt)
+        make = sick(lambda train_step, step, losses: nan_loss(train_step, losses) if step > 8 else None)
+        trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt, train_step=make)
         newest = checkpoint_dir.newest_good(tmp_path / "checkpoints")
         if newest:
             trainer.restore(checkpoint_file.load(newest))
-        assert trainer.faults.attempts == attempt - 1
-        infect(trainer, lambda train_step, step, losses: nan_loss(train_step, losses) if step > 8 else None)
+        assert trainer.faults.rollback.journal.attempts == attempt - 1
 
         def kill(t: Watched) -> None:
             if t.events("rollback"):
@@ -232,12 +232,12 @@ def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny:
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
     healthy = resumed(hp, tmp_path, 40)
-    assert healthy.faults.attempts == 0 and healthy.progress.rollbacks == 3
+    assert healthy.faults.rollback.journal.attempts == 0 and healthy.progress.rollbacks == 3
 
 
 def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(f"{OFTEN},emergency_restart_enabled=False"), tmp_path, limits=Limits(max_steps=40))
-    infect(trainer, astray(set()))
+    hp, limits = tiny(f"{OFTEN},emergency_restart_enabled=False"), Limits(max_steps=40)
+    trainer = trainer_of(hp, tmp_path, limits=limits, train_step=sick(astray(set())))
     with pytest.raises(GaveUp, match="emergency_restart_enabled=False"):
         trainer.fit()
     assert (diagnosis(tmp_path)["step"], diagnosis(tmp_path)["kind"]) == (13, "not_finite")
@@ -255,21 +255,17 @@ def test_gradients_that_vanish_lead_back(tiny: Tiny, tmp_path: Path) -> None:
     assert (event.step, event.data["to"], event.data["reason"]) == (16, 5, "vanished")
 
 
-def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alignment_that_is_lost_leads_back_to_where_it_was_there(tiny: Tiny, tmp_path: Path) -> None:
     """A tiny model does not align, so what validation measures is given here."""
-    from training import trainer as module
+    measured = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9])
 
-    measured, original = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9]), module.validate
+    class Measured(Validator):
+        def run(self, **more: Any) -> Validated:
+            result = super().run(**more)
+            result.free_running["alignment"] = next(measured)
+            return result
 
-    def validate(*args: Any, **more: Any) -> Any:
-        result = original(*args, **more)
-        result.free_running["alignment"] = next(measured)
-        return result
-
-    monkeypatch.setattr(module, "validate", validate)
-    trainer = trained(tiny("iters_per_checkpoint=4,validate_interval=4"), tmp_path, 20)
+    trainer = trained(tiny("iters_per_checkpoint=4,validate_interval=4"), tmp_path, 20, validator=Measured)
     assert kinds(trainer, "tightened", "rollback") == [(12, "tightened"), (16, "rollback")]
     (event,) = trainer.events("rollback")
     assert (event.data["to"], event.data["reason"]) == (8, "alignment_lost")
@@ -314,8 +310,9 @@ def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -
 class Hungry(Frozen):
     """Memory for so many utterances at a time; `raises` says so in the words of a device."""
 
-    room = 2
-    raises: Callable[[], Exception] = staticmethod(lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
+    def __init__(self, *arguments: Any, room: int, raises: Callable[[], Exception]) -> None:
+        super().__init__(*arguments)
+        self.room, self.raises = room, raises
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         if any(len(batch) > self.room for batch in micro_batches):
@@ -330,24 +327,25 @@ def allocator() -> Exception:
     return raised.value
 
 
-def hungry(hp: HParams, directory: Path, steps: int, *, room: int = 2) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
-    trainer.train_step.__class__ = Hungry
-    trainer.train_step.room = room  # type: ignore[attr-defined]
-    return trainer
+def cuda() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to ...")
 
 
-@pytest.mark.parametrize("raises", [None, allocator, lambda: MemoryError()], ids=["cuda", "cpu", "python"])
+def hungry(
+    hp: HParams, directory: Path, steps: int, *, room: int = 2, raises: Callable[[], Exception] = cuda
+) -> Watched:
+    make = partial(Hungry, room=room, raises=raises)
+    return trainer_of(hp, directory, limits=Limits(max_steps=steps), train_step=make)
+
+
+@pytest.mark.parametrize("raises", [cuda, allocator, MemoryError], ids=["cuda", "cpu", "python"])
 def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_result(
-    tiny: Tiny, tmp_path: Path, raises: Callable[[], Exception] | None
+    tiny: Tiny, tmp_path: Path, raises: Callable[[], Exception]
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT}")
-    whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1))
-    whole.train_step.__class__ = Frozen
+    whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1), train_step=Frozen)
     whole.fit()
-    trainer = hungry(hp, tmp_path / "parts", 1)
-    if raises:
-        trainer.train_step.raises = raises  # type: ignore[attr-defined]
+    trainer = hungry(hp, tmp_path / "parts", 1, raises=raises)
     trainer.fit()
     assert [(e.step, e.data["splits"]) for e in trainer.events("out_of_memory")] == [(1, 2), (1, 4)]
     assert "fp16_run=True" in trainer.events("out_of_memory")[0].message
@@ -396,8 +394,7 @@ def test_memory_that_ended_is_told_from_other_errors_by_what_libraries_say_of_it
 
 
 def test_an_error_of_the_code_is_not_taken_for_lack_of_memory(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = hungry(tiny(), tmp_path, 6, room=0)
-    trainer.train_step.raises = lambda: RuntimeError("shapes do not match")  # type: ignore[attr-defined]
+    trainer = hungry(tiny(), tmp_path, 6, room=0, raises=lambda: RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         trainer.fit()
     assert not trainer.events("out_of_memory")
@@ -417,7 +414,7 @@ def test_the_largest_batch_is_rehearsed_without_a_trace(tiny: Tiny, tmp_path: Pa
 
     trainer.faults.rehearse = watched  # type: ignore[method-assign]
     trainer.fit()
-    assert lengths == [max(shape[1] for shape in trainer.plan.bands)]
+    assert lengths == [max(shape[1] for shape in trainer.batches.plan.bands)]
     assert_same_run(plain, trainer)
 
 
@@ -432,8 +429,7 @@ def test_memory_that_the_largest_batch_lacks_is_found_out_in_the_first_minute(ti
 
 
 def test_a_rollback_goes_on_where_its_journal_can_not_be_written(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(OFTEN), tmp_path, limits=Limits(max_steps=20))
-    infect(trainer, astray(set()))
+    trainer = trainer_of(tiny(OFTEN), tmp_path, limits=Limits(max_steps=20), train_step=sick(astray(set())))
 
     def obstruct(t: Watched) -> None:
         if t.progress.step == 1:

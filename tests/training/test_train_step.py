@@ -11,15 +11,16 @@ from hparams import HParams
 from support.faults import (
     OFTEN,
     Hurt,
-    infect,
     large_gradient,
     nan_gradient,
     nan_loss,
     nan_moments,
     nan_statistics,
     once,
+    sick,
 )
 from support.runs import Watched, assert_same, logs_are_closed, trainer_of  # noqa: F401 - a fixture
+from training.train_step import TrainStep
 from training.trainer import LOG_EVERY, Limits
 
 Tiny = Callable[..., HParams]
@@ -27,10 +28,9 @@ STEPS = 28
 
 
 def trained(hp: HParams, directory: Path, sync_every: int, hurt: Hurt | None = None) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=STEPS))
+    train_step = TrainStep if hurt is None else sick(hurt)
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=STEPS), train_step=train_step)
     trainer.sync_every = sync_every
-    if hurt is not None:
-        infect(trainer, hurt)
     trainer.fit()
     return trainer
 
