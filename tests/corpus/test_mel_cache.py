@@ -127,8 +127,8 @@ def test_broken_index_costs_only_hashing(tmp_path: Path, own_cache: Path, caplog
 def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwards(tmp_path: Path) -> None:
     """PyTorch tells a thread that asks for the first time what was last set anywhere: 1, by the cache's threads."""
     build_first = (
-        "import sys; from pathlib import Path; from features import build_features; "
-        "from filelists import Utterance; from hparams import create_hparams; "
+        "import sys; from pathlib import Path; from corpus.mel_cache import build_features; "
+        "from corpus.filelists import Utterance; from hparams import create_hparams; "
         "build_features([Utterance('a', Path(sys.argv[1]), 'hi', None, Path('train.txt'), 1)], create_hparams()); "
     )
     tone, tell = write_tone(tmp_path / "a.wav"), "import torch; print(torch.get_num_threads())"

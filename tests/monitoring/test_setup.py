@@ -201,7 +201,8 @@ def test_a_short_run_is_in_mlflow_and_says_how_to_look_at_it(tmp_path: Path) -> 
     write_dataset(tmp_path)
     hparams = TINY.replace("mlflow_logging=False", "mlflow_logging=True")
     arguments = ["-o", "output/anna", "-l", "logs", "--hparams", hparams, "--max-steps", "3"]
-    program = f"import composition, train; composition.REMOTE_CLOSE_S = 120; train.leave(train.main({arguments}))"
+    patience = "import monitoring.setup as setup; setup.REMOTE_CLOSE_S = 120"
+    program = f"{patience}; import train; train.leave(train.main({arguments}))"
     env = environment(tmp_path / "cache") | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
@@ -218,7 +219,8 @@ def test_a_tracker_that_was_left_behind_does_not_spoil_the_end(tmp_path: Path) -
     write_dataset(tmp_path)
     hparams = TINY.replace("mlflow_logging=False", "mlflow_logging=True")
     arguments = ["-o", "output/anna", "-l", "logs", "--hparams", hparams, "--max-steps", "1"]
-    program = f"import composition, train; composition.REMOTE_CLOSE_S = 0.0; train.leave(train.main({arguments}))"
+    patience = "import monitoring.setup as setup; setup.REMOTE_CLOSE_S = 0.0"
+    program = f"{patience}; import train; train.leave(train.main({arguments}))"
     env = environment(tmp_path / "cache") | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300

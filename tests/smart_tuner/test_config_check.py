@@ -105,7 +105,7 @@ def test_every_kind_of_finding_has_its_words_in_both_languages() -> None:
             and sorted(re.findall(r"\{\w+\}", text["en"])) == sorted(re.findall(r"\{\w+\}", text["ru"]))
             or "{" not in text["en"]
         ), name
-    source = (REPOSITORY / "compatibility.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "smart_tuner" / "config_check.py").read_text(encoding="utf-8")
     source += (REPOSITORY / "smart_tuner" / "search_space.py").read_text(encoding="utf-8")
     source += Path(command.__file__).read_text(encoding="utf-8")
     assert [kind for kind in texts if f'"{kind}"' not in source] == []

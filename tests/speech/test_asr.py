@@ -89,7 +89,10 @@ def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
 def test_missing_packages_are_listed_with_the_way_to_install_them(tmp_path: Path) -> None:
     for name in ("numpy", "numpy.libs"):
         (tmp_path / name).symlink_to(Path(np.__file__).parent.parent / name)
-    code = "import asr, errors\ntry: asr.wer(['a'], ['b'])\nexcept errors.UserError as e: print(e)"
+    code = (
+        "import speech.asr as asr, common.errors as errors\n"
+        "try: asr.wer(['a'], ['b'])\nexcept errors.UserError as e: print(e)"
+    )
     bare = [sys.executable, "-S", "-c", code]  # -S: no site-packages, only what PYTHONPATH adds
     environment = {"PYTHONPATH": str(tmp_path)}
     child = subprocess.run(bare, cwd=REPOSITORY, env=environment, capture_output=True, text=True)

@@ -21,7 +21,7 @@ from support.paths import REPOSITORY
 FEW = DemoSentences(("The dog is in the garden.", "My box is red."), ("My box is brown.",), ("The dog is red.",))
 SAID = demo_sentences()
 THREE_BATCHES = DemoSentences(SAID.training[:90], SAID.validation[:15], SAID.test[:15])
-BUILD = "import sys; from pathlib import Path; from demo.corpus import *; from demo.sentences import *; "
+BUILD = "import sys; from pathlib import Path; from corpus.demo.builder import *; from corpus.demo.sentences import *; "
 BUILD += "said = demo_sentences(); said = DemoSentences(said.training[:90], said.validation[:15], said.test[:15]); "
 
 
@@ -78,7 +78,8 @@ def test_every_sentence_starts_with_a_capital_and_ends_in_a_full_stop() -> None:
 
 
 def test_another_process_draws_the_same_sentences_and_fingerprint() -> None:
-    child = start_python("from demo.corpus import *; print(demo_fingerprint(), *demo_sentences().all, sep='\\n')")
+    code = "from corpus.demo.builder import *; print(demo_fingerprint(), *demo_sentences().all, sep='\\n')"
+    child = start_python(code)
     printed, _ = child.communicate(timeout=30)
     assert printed.splitlines() == [demo_fingerprint(), *demo_sentences().all]
 
@@ -206,7 +207,10 @@ def test_two_processes_at_once_end_with_one_whole_corpus(tmp_path: Path) -> None
 
 
 def test_without_the_synthesiser_the_error_says_how_to_install_it(tmp_path: Path) -> None:
-    code = "import demo.corpus as d, errors\ntry: d.ensure_demo_corpus()\nexcept errors.UserError as e: print(e)"
+    code = (
+        "import corpus.demo.builder as d, common.errors as errors\n"
+        "try: d.ensure_demo_corpus()\nexcept errors.UserError as e: print(e)"
+    )
     bare = [sys.executable, "-S", "-c", code]  # -S: no site-packages, so no third-party package
     child = subprocess.run(bare, cwd=REPOSITORY, env={"HOME": str(tmp_path)}, capture_output=True, text=True)
     assert "pip install espeakng-loader" in child.stdout, child.stderr
@@ -214,7 +218,8 @@ def test_without_the_synthesiser_the_error_says_how_to_install_it(tmp_path: Path
 
 def test_the_speaking_process_reports_a_missing_library_and_a_bad_voice(tmp_path: Path) -> None:
     def speak(*flags: str, voice: str) -> subprocess.CompletedProcess[str]:
-        script = [sys.executable, *flags, str(REPOSITORY / "demo" / "speak.py"), str(tmp_path), voice, "175", "30"]
+        espeak = REPOSITORY / "corpus" / "demo" / "espeak.py"
+        script = [sys.executable, *flags, str(espeak), str(tmp_path), voice, "175", "30"]
         return subprocess.run(script, input="", capture_output=True, text=True)
 
     missing, unknown = speak("-S", voice="en-us"), speak(voice="no-such-voice")
