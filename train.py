@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +11,7 @@ from typing import NoReturn
 from common.cli import positive_int, positive_minutes, with_dashes
 from common.errors import UserError
 from common.signals import ending_at_once
+from common.threads import must_end_at_once
 from hparams import HParams, preset_names, resolve_hparams
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
 
@@ -133,13 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process; at once where an observer was left behind in the middle of its work, or gloo may be.
-
-    The interpreter's orderly end would tear their threads out of foreign code, which aborts the process.
-    """
-    is_observer_left = any(thread.name.startswith("observer ") for thread in threading.enumerate())
-    distributed = sys.modules.get("distributed")  # absent where torch was not needed, which takes seconds to import
-    if is_observer_left or (distributed is not None and distributed.has_met_others):
+    """Ends the process, without the interpreter's orderly end where that would abort it."""
+    if must_end_at_once.is_set():
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

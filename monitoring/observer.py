@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from common.files import NO_ROOM
 from common.log import LOG
+from common.threads import must_end_at_once
 from run_directory.metrics_log import RunLog
 from run_directory.records import Record
 
@@ -86,6 +87,7 @@ class BackgroundObserver:
         self.finish_soon()
         self._thread.join(self.patience_s if timeout_s is None else timeout_s)
         if self._thread.is_alive():
+            must_end_at_once.set()
             text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
             LOG.warning(text, self.name, self.patience_s)
         if self.dropped:
