@@ -11,19 +11,19 @@ from torch import Tensor
 
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
-from common.errors import is_out_of_memory
-from common.files import NO_ROOM
+from common.errors import NO_ROOM, cause_of, is_out_of_memory
 
 
 @dataclass(frozen=True)
 class SaveResult:
-    """What became of one checkpoint. `problem` says why there is no file."""
+    """What became of one checkpoint. `problem` says why there is no file, `cause` as `cause_of` does."""
 
     step: int
     path: Path | None
     seconds: float
     removed: tuple[str, ...] = ()  # milestones given up because the disk was full
     problem: str = ""
+    cause: str | None = None
 
 
 def copied(value: Any) -> Any:
@@ -83,7 +83,8 @@ class CheckpointWriter:
         except (OSError, RuntimeError, MemoryError) as error:
             if not isinstance(error, OSError) and not is_out_of_memory(error):
                 raise
-            return SaveResult(checkpoint.step, None, time.perf_counter() - began, _names(removed), str(error))
+            seconds = time.perf_counter() - began
+            return SaveResult(checkpoint.step, None, seconds, _names(removed), str(error), cause_of(error))
         return SaveResult(checkpoint.step, path, time.perf_counter() - began, _names(removed))
 
     def _save(self, checkpoint: Checkpoint, removed: list[Path]) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.files import NO_ROOM
+from common.errors import NO_ROOM
 from common.log import LOG
 from common.threads import must_end_at_once
 from run_directory.metrics_log import RunLog

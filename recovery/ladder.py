@@ -29,7 +29,7 @@ BAD_DATA_STEPS = 20  # in a row: nothing is left to train on
 MEMORY, CLIPPED_DEVIATIONS, SETTLED_STEPS = 0.02, 3.0, 50
 SPIKE_DEVIATIONS, SPIKE_RATIO = 8.0, 3.0  # a spike is over both: so far out, and so many times the mean
 
-LOST_SHARE, LOST_VALIDATIONS = 0.5, 2  # under so much of the threshold, so many times in a row
+LOST_SHARE, LOST_VALIDATIONS = 0.5, 2  # an alignment is lost under so much of the threshold, so often in a row
 ROLLBACK_RATE = 0.5
 
 Kind = Literal["not_finite", "explosion", "spike", "vanished", "alignment_lost", "damaged", "bad_data", "out_of_memory"]

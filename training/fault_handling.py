@@ -13,6 +13,7 @@ from config.hparams_diff import differences
 from corpus.batch import Batch
 from hparams import HParams
 from parallel.process_group import ALONE, Group
+from recovery.advice import RULES
 from recovery.ladder import Decision, Fault, Position, RecoveryPolicy, RecoveryState
 from run_directory.records import Event
 from training.progress import Progress
@@ -105,8 +106,8 @@ class FaultRecovery:
         progress.splits *= 2
         self.rollback.journal.write(splits=progress.splits)
         message = (
-            f"{reason} - each batch is now taken in {progress.splits} parts, which add up to the same gradient. "
-            "Faster: fp16_run=True, which lowers memory, a smaller batch_size, or max_batch_frames"
+            f"{reason} - each batch is now taken in {progress.splits} parts, which add up to the same gradient, but "
+            f"more slowly. {RULES['out_of_memory'].advice[0]}"
         )
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
 

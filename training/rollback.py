@@ -21,6 +21,7 @@ from common.log import LOG
 from hparams import HParams, hparams_hash
 from parallel.process_group import ALONE, Group
 from recovery.advice import causes_and_advice
+from recovery.diagnosis import diagnosis_of_end, format_diagnosis
 from recovery.ladder import ROLLBACK_RATE, Fault, Position
 from run_directory.reader import read_mapping
 from run_directory.records import Event
@@ -110,7 +111,7 @@ class Rollback:
         old = read_mapping(self.directory / DIAGNOSIS, [])
         if old and old.get("settings") == self.settings:
             self.emit(Event(progress.step, "gave_up", old["message"], old))
-            raise GaveUp(f"{format_diagnosis(old)}\n{self._what_next()}")
+            raise self._gave_up(old)
         if old:
             (self.directory / DIAGNOSIS).unlink()
             if self.journal.rollbacks:
@@ -245,13 +246,15 @@ class Rollback:
             content["settings"] = self.settings  # whoever starts the same again is told at once
         write_or_warn(self.directory / DIAGNOSIS, content)
         self.emit(Event(step, "gave_up", content["message"], content))
-        return GaveUp(f"{format_diagnosis(content)}\n{self._what_next()}")
+        return self._gave_up(content)
 
-    def _what_next(self) -> str:
-        return (
+    def _gave_up(self, content: Mapping[str, Any]) -> GaveUp:
+        """content: of diagnosis.json"""
+        what_next = (
             f"go on:       with other settings or data by the same command; as it is after deleting "
             f"{self.directory / DIAGNOSIS}; python emergency_recovery.py {self.directory} tells more"
         )
+        return GaveUp(f"{format_diagnosis(diagnosis_of_end(self.directory, content))}\n{what_next}")
 
 
 def _range_to_skip(fault: Fault, progress: Progress, target: Checkpoint) -> tuple[Position, Position] | None:
@@ -260,14 +263,3 @@ def _range_to_skip(fault: Fault, progress: Progress, target: Checkpoint) -> tupl
     then = target.training["progress"]
     first = fault.position or (then["epoch"], then["batch_in_epoch"])
     return (tuple(first), progress.position) if tuple(first) < progress.position else None
-
-
-def format_diagnosis(diagnosis: Mapping[str, Any]) -> str:
-    """A diagnosis for a person."""
-    lines = [f"training stopped at step {diagnosis['step']}: {diagnosis['message']}"]
-    lines += [f"likely:      {cause}" for cause in diagnosis["causes"]]
-    lines += [f"advice:      {text}" for text in diagnosis["advice"]]
-    if diagnosis["utterances"]:
-        lines.append(f"utterances:  {', '.join(diagnosis['utterances'])}")
-    lines.append(f"last good:   {diagnosis['last_good'] or 'no checkpoint'}")
-    return "\n".join(lines)

@@ -40,7 +40,7 @@ class Saving:
         if done.path is None:
             self._begun = -1
             message = f"{done.problem}; older checkpoints are untouched, training goes on"
-            self.emit(Event(done.step, "save_failed", message))
+            self.emit(Event(done.step, "save_failed", message, {"cause": done.cause}))
             return None
         self.newest = done.step
         seconds = {"seconds": round(done.seconds, 3), "stall": round(self._stall_s, 3)}

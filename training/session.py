@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from common.errors import GaveUp
+from common.errors import GaveUp, cause_of
 from common.log import LOG
 from common.threads import keep_for_this_thread
 from data_utils import Corpus
@@ -113,7 +113,8 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
     except GaveUp:  # reported already
         raise
     except Exception as error:  # noqa: BLE001 - for the record and who watches only; it is raised again
-        recorder.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
+        message = f"{type(error).__name__}: {error}"
+        recorder.emit(Event(trainer.progress.step, "crashed", message, {"cause": cause_of(error)}))
         raise
     finally:
         trainer.group.rest()

@@ -6,16 +6,15 @@ from math import isfinite, nan
 from statistics import mean
 from typing import Literal
 
-from recovery.diagnosis import state_of, unusual_silence_s
+from recovery.advice import ALIGNED, MUCH_WAITING
+from recovery.diagnosis import saved_hparams, state_of, unusual_silence_s
 from run_directory.reader import Record, Run, number
 from run_directory.records import URGENT_KINDS
 
 Level = Literal["good", "watch", "bad", "plain"]
 RECENT_RECORDS = 50
 RECENT_SHARE = 0.1  # of the steps done: an alert in there is news
-ALIGNED, PARTLY = 0.8, 0.5  # metrics.alignment_score; attention that worked measured over 0.9
 WORSE_RATIO, WORSE_BY = 1.3, 0.05  # a score so far above the best is a loss, not noise between validations
-MUCH_WAITING = 0.25  # share of a step spent waiting for data
 STALE_VALIDATIONS = 10  # without a better score, worth a word
 
 
@@ -83,4 +82,5 @@ def alignment(run: Run) -> HealthSign:
     facts = {"alignment": share, "coverage": number(free.get("coverage")), "stops": stops, "step": newest["step"]}
     if share >= ALIGNED:
         return HealthSign("good", "aligns_yes", facts)
-    return HealthSign("watch", "aligns_partly", facts) if share >= PARTLY else HealthSign("bad", "aligns_no", facts)
+    is_partly = share >= saved_hparams(run).alignment_diagonal_threshold
+    return HealthSign("watch", "aligns_partly", facts) if is_partly else HealthSign("bad", "aligns_no", facts)

@@ -37,8 +37,9 @@ Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]
 
 
-def event(kind: str, message: str = "", *, attempt: int = 1, step: int = 5) -> dict[str, Any]:
-    return {"time": 1e9, "attempt": attempt, "type": "event", "step": step, "kind": kind, "message": message}
+def event(kind: str, message: str = "", *, attempt: int = 1, step: int = 5, **data: Any) -> dict[str, Any]:
+    line = {"time": 1e9, "attempt": attempt, "type": "event", "step": step, "kind": kind, "message": message}
+    return {**line, "data": data}
 
 
 def steps(*, total: float = 1.0, grad_norm: float = 1.0, skipped: int = 0, n: int = 6) -> list[dict[str, Any]]:
@@ -159,8 +160,11 @@ CALMER = "learning_rate", "grad_clip_thresh"
 @pytest.mark.parametrize(
     ("events", "metrics", "cause", "changed"),
     [
-        ([event("crashed", "OutOfMemoryError: CUDA out of memory")], [], "memory ran out", HALF),
-        ([event("save_failed", "No space left on device")], [], "disk was full", ()),
+        ([event("crashed", "any words", cause="out_of_memory")], [], "memory ran out", HALF),
+        ([event("save_failed", "any words")], [], "disk was full", ()),
+        ([event("save_failed", "any words", cause="out_of_memory")], [], "memory ran out", HALF),
+        ([event("crashed", "any words", cause="disk_full")], [], "disk was full", ()),
+        ([event("crashed", "ValueError: out of memory, no space left on device")], [], "", ()),
         ([], steps(skipped=3), "3 skipped steps", CALMER),
         ([event("rollback")], [], "1 rollbacks", CALMER),
         ([], steps(grad_norm=5e4), "reached 5e\\+04", CALMER),
@@ -176,9 +180,9 @@ def test_causes_and_what_would_be_safer(
     assert tuple(found.safer) == changed and len(found.reasons) == len(changed)
     if cause:
         assert any(re.search(cause, text) for text in found.causes)
-        assert "cause: " in format_diagnosis(found)
+        assert "cause: " in format_diagnosis(found) and "advice: " in format_diagnosis(found)
     else:
-        assert not found.causes
+        assert not found.causes and not found.advice
 
 
 def test_a_run_that_ended_well_gets_no_advice(tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps with checkpoints of the steps 2, 4 and 6."""
     directory = tmp_path_factory.mktemp("finished") / "run"
     hp = tiny("iters_per_checkpoint=2,validate_interval=4")
-    trained(hp, directory, 6).log.close()
+    trained(hp, directory, 6).recorder.close()
     (directory / "hparams.yaml").write_text(yaml.safe_dump(hp.canonical()))
     return directory
 
