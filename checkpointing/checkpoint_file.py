@@ -11,14 +11,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from checkpointing.foreign_files import AGAIN, OTHER, describe_foreign_file
+from common.errors import UserError, first_line
 
 FORMAT = 1
+Kind = Literal["whole", "stripped", "not_finite", "damaged", "missing", "refused", "not_ours"]  # of a .pt file
 
 
 @dataclass(frozen=True)
@@ -67,27 +69,52 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+class UnreadableCheckpoint(UserError):
+    """`problem` is a predicate of the file: "is a web page"; `kind` says it to programs."""
+
+    def __init__(self, path: Path, problem: str, *, kind: Kind, what_next: str) -> None:
+        super().__init__(f"{path} {problem}; {what_next}")
+        self.problem, self.kind = problem, kind
+
+
 def read(path: Path) -> dict[str, Any]:
-    """Tensors and plain types of a .pt file. A file that would run code is refused. UserError if unreadable."""
+    """Tensors and plain types of a .pt file; one that would run code is refused. UnreadableCheckpoint, UserError."""
     try:
         with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} holds more than tensors and plain types and was refused: loading it could run foreign code. "
-            "Save its state_dict alone where you trust it, and load that."
-        ) from None
     # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
-        reason = first_sentence if isinstance(error, (OSError, RuntimeError)) else "its bytes are no PyTorch file"
-        raise UserError(f"{path} is not a readable checkpoint ({reason})") from None
+    except (
+        pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError
+    ) as error:  # fmt: skip
+        raise _why_unreadable(path, error) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+        raise UnreadableCheckpoint(
+            path, f"holds a {type(content).__name__}, not a checkpoint", kind="not_ours", what_next=OTHER
+        )
     return content
+
+
+def _why_unreadable(path: Path, error: Exception) -> UnreadableCheckpoint:
+    try:
+        found = describe_foreign_file(path)
+    except OSError as refusal:
+        problem = f"can't be read ({refusal.strerror or refusal})"
+        return UnreadableCheckpoint(path, problem, kind="damaged", what_next="see to its disk and its permissions")
+    if found is not None:
+        what, advice = found
+        return UnreadableCheckpoint(path, f"{what}, not a checkpoint", kind="not_ours", what_next=advice)
+    if isinstance(error, pickle.UnpicklingError):
+        return UnreadableCheckpoint(
+            path,
+            "holds more than tensors and plain types and was refused: loading it could run foreign code",
+            kind="refused",
+            what_next="save its state_dict alone where you trust it, and load that",
+        )
+    reason = first_line(error) if isinstance(error, RuntimeError | OSError) else "its bytes are no PyTorch file"
+    return UnreadableCheckpoint(path, f"is not a readable checkpoint ({reason})", kind="damaged", what_next=AGAIN)
 
 
 def load(path: Path) -> Checkpoint:

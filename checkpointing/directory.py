@@ -11,12 +11,23 @@ from typing import Any
 
 from torch import Tensor
 
-from checkpointing.checkpoint_file import FORMAT, Checkpoint, all_finite, problem_of, read, sha256_of, write_content
+from checkpointing.checkpoint_file import (
+    FORMAT,
+    Checkpoint,
+    Kind,
+    UnreadableCheckpoint,
+    all_finite,
+    problem_of,
+    read,
+    sha256_of,
+    write_content,
+)
 from common.errors import NothingToRecover, UserError
 from common.files import write_atomic
 from common.log import LOG
 
 NAME = re.compile(r"step_(\d{8})\.pt")
+NOT_OURS = "is no checkpoint of this trainer"
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -96,43 +107,45 @@ def newest_good(directory: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class CheckpointStatus:
-    """What a file of a checkpoint directory is good for. `problem` is None for one that training can go on from."""
+    """What a file of a checkpoint directory is good for. `problem`: a predicate, None where training can go on."""
 
     path: Path
     step: int | None
     n_bytes: int
-    problem: str | None
+    kind: Kind
+    problem: str | None = None
 
 
 def status_of(path: Path) -> CheckpointStatus:
     """Manifest, readability, and whether every number is finite: all that can be known without training."""
     match = NAME.fullmatch(path.name)
     step = int(match[1]) if match else None
-    n_bytes = path.stat().st_size if path.exists() else 0
-    problem = problem_of(path) if path.with_suffix(".json").exists() or not path.exists() else None
-    if problem is None:
-        try:
-            content = read(path)
-            problem = _problem_inside(content)
-            step = content["step"] if problem is None else step
-        except UserError as error:
-            problem = str(error).removeprefix(f"{path} ").partition(". ")[0]
-        except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
-            problem = "is no checkpoint of this trainer"
-    return CheckpointStatus(path, step, n_bytes, problem)
+    if not path.exists():
+        return CheckpointStatus(path, step, 0, "missing", "is a link to nothing")
+    n_bytes = path.stat().st_size
+    if path.with_suffix(".json").exists() and (damage := problem_of(path)):
+        return CheckpointStatus(path, step, n_bytes, "damaged", damage)
+    try:
+        content = read(path)
+        kind, problem = _problem_inside(content)
+    except UnreadableCheckpoint as error:
+        return CheckpointStatus(path, step, n_bytes, error.kind, error.problem)
+    except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
+        return CheckpointStatus(path, step, n_bytes, "not_ours", NOT_OURS)
+    return CheckpointStatus(path, content["step"] if problem is None else step, n_bytes, kind, problem)
 
 
-def _problem_inside(content: Mapping[str, Any]) -> str | None:
+def _problem_inside(content: Mapping[str, Any]) -> tuple[Kind, str | None]:
     if content.get("format") != FORMAT:
-        return "is no checkpoint of this trainer"
+        return "not_ours", NOT_OURS
     if not all_finite(content["model"]):
-        return "holds weights that are not finite"
+        return "not_finite", "holds weights that are not finite"
     if content["training"] is None:
-        return "was stripped of what resuming needs; it can be spoken with"
+        return "stripped", "was stripped of what resuming needs; it can be spoken with"
     states = content["training"]["optimizer"]["state"]
     if not all(all_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}) for state in states.values()):
-        return "holds an optimiser state that is not finite"
-    return None
+        return "not_finite", "holds an optimiser state that is not finite"
+    return "whole", None
 
 
 def quarantine(path: Path) -> Path:

@@ -372,7 +372,8 @@ def test_the_parts_are_remembered(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
     trainer = hungry(tiny(), tmp_path, 6, room=0)
-    with pytest.raises(GaveUp, match="(?s)does not suffice for a single utterance.*advice:      fp16_run=True, a smaller"):
+    told = "(?s)does not suffice for a single utterance.*advice:      fp16_run=True, a smaller"
+    with pytest.raises(GaveUp, match=told):
         trainer.fit()
     assert diagnosis(tmp_path)["kind"] == "out_of_memory" and len(diagnosis(tmp_path)["utterances"]) == 2
 
