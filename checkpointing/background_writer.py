@@ -50,21 +50,21 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[SaveResult] | None = None
 
-    def start(self, checkpoint: Checkpoint, *, best_score: float | None) -> None:
-        """Copies a checkpoint and writes the copy in the background; best_score makes it `best`.
+    def start(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+        """Copies a checkpoint and writes the copy in the background; is_best makes it `best`.
 
         Where memory does not suffice for a copy, it is written before this returns. The one before must be collected.
         """
         assert self._pending is None, "the checkpoint before is still being written"
         try:
-            self._pending = self._thread.submit(self._write, snapshot(checkpoint), best_score)
+            self._pending = self._thread.submit(self._write, snapshot(checkpoint), is_best)
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # outside of the handler: the error's traceback would keep the half of a copy alive
         self._pending = Future()
-        self._pending.set_result(self._write(checkpoint, best_score))
+        self._pending.set_result(self._write(checkpoint, is_best))
 
     def collect(self, *, wait: bool = False) -> SaveResult | None:
         """What became of the last checkpoint, told once; None while it is being written and where there is none."""
@@ -73,12 +73,12 @@ class CheckpointWriter:
         done, self._pending = self._pending.result(), None
         return done
 
-    def _write(self, checkpoint: Checkpoint, best_score: float | None) -> SaveResult:
+    def _write(self, checkpoint: Checkpoint, is_best: bool) -> SaveResult:
         began, removed = time.perf_counter(), list[Path]()
         try:
             path = self._save(checkpoint, removed)
-            if best_score is not None:
-                checkpoint_dir.point(self.directory, "best", path, score=best_score)
+            if is_best:
+                checkpoint_dir.point(self.directory, "best", path)
             checkpoint_dir.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
         except (OSError, RuntimeError, MemoryError) as error:
             if not isinstance(error, OSError) and not is_out_of_memory(error):

@@ -9,7 +9,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -33,9 +33,13 @@ class VoiceInfo:
     mel_mean: float
     mel_std: float
     frames_per_symbol: float  # a text's length budget, from the training corpus
-    budget_offset: int
     frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "VoiceInfo":
+        """As a checkpoint keeps it; what this version has no use for is left out."""
+        return cls(**{name: saved[name] for name in (field.name for field in fields(cls)) if name in saved})
 
 
 @dataclass
@@ -124,7 +128,7 @@ def load(path: Path) -> Checkpoint:
     content = read(path)
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this trainer (format {content.get('format')!r}, not {FORMAT})")
-    return Checkpoint(content["step"], content["model"], VoiceInfo(**content["voice"]), content["training"])
+    return Checkpoint(content["step"], content["model"], VoiceInfo.of(content["voice"]), content["training"])
 
 
 def problem_of(path: Path) -> str | None:

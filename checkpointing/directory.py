@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
             write_content(content, f)
             f.flush()
             os.fsync(f.fileno())
-        manifest = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size, "step": checkpoint.step}
+        manifest: dict[str, Any] = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size}
         if path.exists():  # the same step again: until the rename, the manifest must also vouch for the old file
             manifest["replaces"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
@@ -73,9 +73,9 @@ def _fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def point(directory: Path, pointer: str, path: Path, **more: Any) -> None:
+def point(directory: Path, pointer: str, path: Path) -> None:
     """Makes `last` or `best` name a checkpoint."""
-    write_atomic(directory / f"{pointer}.json", json.dumps({"file": path.name, **more}) + "\n")
+    write_atomic(directory / f"{pointer}.json", json.dumps({"file": path.name}) + "\n")
 
 
 def pointed(directory: Path, pointer: str) -> Path | None:
@@ -180,8 +180,11 @@ def _is_milestone(path: Path, every: int) -> bool:
     return bool(every and match and int(match[1]) % every == 0)
 
 
-def resolve(run_or_checkpoint: Path) -> Path:
-    """A .pt file as it is; of a run directory its best checkpoint, else the last good one. UserError if none."""
+def resolve(run_or_checkpoint: Path, *, prefer: Literal["best", "newest"] = "best") -> Path:
+    """A .pt file as it is; of a run directory its best checkpoint, or the newest whole one. UserError if none.
+
+    Speech wants the best; training goes on from the newest.
+    """
     if not run_or_checkpoint.exists():
         raise UserError(f"{run_or_checkpoint}: no such checkpoint; name a .pt file or a run directory")
     if not run_or_checkpoint.is_dir():
@@ -189,9 +192,12 @@ def resolve(run_or_checkpoint: Path) -> Path:
     directory = run_or_checkpoint / "checkpoints"
     directory = directory if directory.is_dir() else run_or_checkpoint
     best = pointed(directory, "best")
-    if best is not None and problem_of(best) is None:
+    if prefer == "best" and best is not None and problem_of(best) is None:
         return best
     newest = newest_good(directory)
     if newest is None:
         raise NothingToRecover(f"{run_or_checkpoint}: no usable checkpoint in it; train first, or name a .pt file")
+    if prefer == "newest":
+        also = f" (the best is {best.name})" if best is not None and best != newest else ""
+        LOG.info("-c %s: its newest checkpoint, %s%s", run_or_checkpoint, newest.name, also)
     return newest

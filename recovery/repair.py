@@ -59,20 +59,17 @@ def repair_pointers(run: Path, findings: Findings) -> list[str]:
         checkpoint_dir.point(directory, "last", good[0].path)
         done.append(f"last -> {good[0].path.name}")
     if checkpoint_dir.pointed(directory, "best") not in named:
-        best, score = _best_of(good, run)
-        checkpoint_dir.point(directory, "best", best, **({} if score is None else {"score": score}))
+        best = _best_of(good, run)
+        checkpoint_dir.point(directory, "best", best)
         done.append(f"best -> {best.name}")
     return done
 
 
-def _best_of(good: Sequence[checkpoint_dir.CheckpointStatus], run: Path) -> tuple[Path, float | None]:
+def _best_of(good: Sequence[checkpoint_dir.CheckpointStatus], run: Path) -> Path:
     """The whole checkpoint with the best recorded score; the newest where none was validated."""
     scores = {line["step"]: number(line.get("score")) for line in read_run(run).evals}
     judged = [(scores[v.step], v.path) for v in good if v.step in scores and isfinite(scores[v.step])]
-    if not judged:
-        return good[0].path, None
-    score, path = min(judged)
-    return path, score
+    return min(judged)[1] if judged else good[0].path
 
 
 def quarantine(findings: Findings) -> list[Path]:

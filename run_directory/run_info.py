@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def read_run_info(directory: Path) -> dict[str, Any]:
     return content
 
 
-def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str, mel: Mapping[str, Any]) -> int:
+def write_run_info(directory: Path, hp: HParams, *, data: str) -> int:
     """Writes hparams.yaml and run.json. -> the number of this attempt, from 1."""
     import torch
 
@@ -56,8 +55,6 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "launch_id": launch_id(),
         "data": data,
-        "data_fingerprint": fingerprint,
-        "mel_fingerprint": dict(mel),
         "git_revision": git_revision(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

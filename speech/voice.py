@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio.mel import mel_spectrogram
+from audio.mel import mel_spectrogram, require_known_format
 from audio.recordings import read_audio
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
@@ -80,6 +80,7 @@ class Speaker:
     @classmethod
     def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
         voice = saved.voice
+        require_known_format(voice.mel_fingerprint, where=path)
         if list(voice.symbols) != list(symbols):
             raise UserError(
                 f"{path} was trained with {len(voice.symbols)} other symbols; this version reads {len(symbols)}"
@@ -90,7 +91,6 @@ class Speaker:
             max_frames=hp.max_decoder_steps * r,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,
             frames_per_symbol=voice.frames_per_symbol,
-            budget_offset=voice.budget_offset,
         )
         names = tuple(voice.speakers)
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from audio.mel import MelFingerprint
+from audio.mel import MelFingerprint, require_known_format
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
@@ -86,7 +87,7 @@ def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunSta
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
     goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
     if options.checkpoint is not None and not goes_on:
-        checkpoint_dir.resolve(options.checkpoint)  # a wrong -c is refused here
+        checkpoint_file.read(checkpoint_dir.resolve(options.checkpoint))  # a wrong -c is refused here
     is_demo = is_demo_wanted(settings, directory, is_fresh=is_fresh)
     return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
 
@@ -98,13 +99,13 @@ def prepare_run(
     directory = start.directory
     saved = None if start.is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
-        saved = load_initial_weights(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
+        saved = load_initial_weights(
+            checkpoint_dir.resolve(options.checkpoint, prefer="newest"), model, hp, corpus, options
+        )
     with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         if start.is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
-        attempt = write_run_info(
-            directory, hp, data=start.data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
-        )
+        attempt = write_run_info(directory, hp, data=start.data)
     return saved, attempt
 
 
@@ -136,6 +137,7 @@ def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Option
 def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, where: Path) -> Checkpoint:
     """A checkpoint of ours that training can go on from with these settings; else a UserError with the ways on."""
     saved = checkpoint_file.load(path)
+    require_known_format(saved.voice.mel_fingerprint, where=path)
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
     if list(saved.voice.speakers) != list(corpus.speakers):
@@ -151,15 +153,48 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
     return saved
 
 
+def warn_of_other_mels(path: Path, content: Mapping[str, Any], hp: HParams) -> None:
+    """Weights that have learnt mels of other parameters must learn these anew; NVIDIA's files don't say theirs."""
+    there = (content.get("voice") or {}).get("mel_fingerprint")
+    lines = MelFingerprint.of(hp).differences(there) if there else []
+    if lines:
+        LOG.warning(
+            "%s was trained on other mels, so what it knows of them helps little:\n  %s", path, "\n  ".join(lines)
+        )
+
+
+def warn_of_vain_exclusions(
+    path: Path, model: Tacotron2, content: Mapping[str, Any], hp: HParams, options: Options
+) -> None:
+    """What a warm start is told to leave out, and nothing has."""
+    theirs = checkpoint_weights.weights_of(content)
+    known = [*model.state_dict(), *theirs]
+    for key in hp.ignore_layers:
+        if key not in known:
+            nearest = get_close_matches(key, known, n=1, cutoff=0.0)
+            LOG.warning(
+                "ignore_layers: neither %s nor this model has %s; the nearest is %s", path, key, "".join(nearest)
+            )
+    for prefix in options.ignore_prefixes:
+        if not any(key.startswith(prefix) for key in theirs):
+            LOG.warning("%s has no weights that begin with %s, so there was nothing to leave out", path, prefix)
+
+
 def load_initial_weights(
     path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
 ) -> Checkpoint | None:
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = checkpoint_file.read(path)
     if options.warm_start:
-        ignore = [*hp.ignore_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
-        done = checkpoint_weights.warm_start(model, content, ignore=ignore, symbols=symbols, speakers=corpus.speakers)
+        ignored = checkpoint_weights.keys_under(options.ignore_prefixes, content)
+        warn_of_vain_exclusions(path, model, content, hp, options)
+        done = checkpoint_weights.warm_start(
+            model, content, ignore=[*hp.ignore_layers, *ignored], symbols=symbols, speakers=corpus.speakers
+        )
+        if done.is_empty:
+            raise UserError(f"no weight of {path} fits ({done.why_empty}); name another file, or start without -c")
         LOG.info("warm start from %s: %s", path, done)
+        warn_of_other_mels(path, content, hp)
         return None
     if content.get("format") == checkpoint_file.FORMAT:
         return resumable(path, hp, corpus, options, where=path)

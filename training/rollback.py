@@ -213,7 +213,7 @@ class Rollback:
             if own.exists():
                 checkpoint_dir.point(directory, "last", own)
             if best.exists() and checkpoint_dir.pointed(directory, "best") is None:
-                checkpoint_dir.point(directory, "best", best, score=progress["best_score"])
+                checkpoint_dir.point(directory, "best", best)
         except OSError as error:  # resuming goes by the files themselves
             LOG.warning("the pointers in %s were not written: %s", directory, error)
 

@@ -24,10 +24,10 @@ class Saving:
         """Whether that step is saved, or on its way."""
         return self._begun == step
 
-    def start(self, state: Checkpoint, *, best_score: float | None, keep_last: int, began: float) -> None:
-        """Copies the state and writes it in the background; best_score makes it `best`. began: `time.perf_counter`."""
+    def start(self, state: Checkpoint, *, is_best: bool, keep_last: int, began: float) -> None:
+        """Copies the state and writes it in the background; is_best makes it `best`. began: `time.perf_counter`."""
         self.writer.keep_last = keep_last
-        self.writer.start(state, best_score=best_score)
+        self.writer.start(state, is_best=is_best)
         self._begun, self._stall_s = state.step, time.perf_counter() - began
 
     def collect(self, *, wait: bool = False) -> int | None:

@@ -353,8 +353,8 @@ class Trainer:
                 raise
             state = self._state_of_all()
             if self.group.is_first:
-                score = progress.best_score if progress.best_step == progress.step else None
-                self.saving.start(state, best_score=score, keep_last=self.faults.keep_checkpoints, began=began)
+                is_best = progress.best_step == progress.step
+                self.saving.start(state, is_best=is_best, keep_last=self.faults.keep_checkpoints, began=began)
 
     def collect_saved_checkpoint(self, *, wait: bool = False) -> None:
         """Reports what became of the last save, if that is known by now; with `wait`, when it is."""

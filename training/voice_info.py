@@ -20,7 +20,6 @@ def voice_info_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice
         mel_mean=corpus.stats.mean,
         mel_std=corpus.stats.std,
         frames_per_symbol=limits.frames_per_symbol,
-        budget_offset=limits.budget_offset,
         speakers=list(corpus.speakers),
         frames_per_step=r,
     )

@@ -58,7 +58,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_o
 def test_what_became_of_a_checkpoint_is_told_once(tmp_path: Path) -> None:
     writer = writer_of(tmp_path)
     assert writer.collect(wait=True) is None
-    writer.start(made(1), best_score=0.5)
+    writer.start(made(1), is_best=True)
     done = writer.collect(wait=True)
     assert done is not None and done.path == checkpoint_dir.checkpoint_path(tmp_path, 1) and not done.problem
     assert writer.collect(wait=True) is None
@@ -73,7 +73,7 @@ def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_befo
     with memory_room(2**26):
         with pytest.raises(RuntimeError, match="allocate memory"):
             snapshot(large)
-        writer.start(large, best_score=None)
+        writer.start(large, is_best=False)
     done = writer.collect()
     assert done is not None and done.path is not None
     assert_same(checkpoint_file.load(done.path).model, large.model)
@@ -82,10 +82,10 @@ def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_befo
 def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_best(tmp_path: Path) -> None:
     for step in range(1, 6):
         checkpoint_dir.save(made(step), tmp_path)
-    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2), score=0.1)
+    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2))
     writer = writer_of(tmp_path, keep_last=2, milestone_every=1)
     with disk_that_takes(500):
-        writer.start(made(6), best_score=None)
+        writer.start(made(6), is_best=False)
         done = writer.collect(wait=True)
     assert done is not None and done.path is None and "too large" in done.problem
     assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
@@ -97,10 +97,10 @@ def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_be
 def test_a_disk_that_is_full_for_one_save_only_is_written_to_again(tiny: Tiny, tmp_path: Path) -> None:
     writer = writer_of(tmp_path / "not" / "yet")
     (tmp_path / "not").write_text("a file where a folder should be")
-    writer.start(made(1), best_score=None)
+    writer.start(made(1), is_best=False)
     failed = writer.collect(wait=True)
     assert failed is not None and failed.path is None and failed.problem
     (tmp_path / "not").unlink()
-    writer.start(made(2), best_score=None)
+    writer.start(made(2), is_best=False)
     done = writer.collect(wait=True)
     assert done is not None and done.path is not None

@@ -104,7 +104,7 @@ def test_no_power_cut_costs_a_checkpoint_that_was_told_as_saved(cuts: PowerCuts)
     writer = writer_of(cuts.disk.folder, keep_last=2)
     # a step may be saved twice: the last one again, after its validation
     for step, value in ((5, 0.0), (10, 0.0), (15, 0.0), (15, 1.0), (20, 0.0)):
-        writer.start(made(step, value=value), best_score=value)
+        writer.start(made(step, value=value), is_best=True)
         done = writer.collect(wait=True)
         assert done is not None and not done.problem
         cuts.told = step

@@ -8,7 +8,7 @@ from checkpointing.background_writer import CheckpointWriter
 from checkpointing.checkpoint_file import Checkpoint, VoiceInfo
 
 SYMBOLS = ("_", "a", "b", "c")
-VOICE = VoiceInfo({"seed": 1}, SYMBOLS, {"hop": 128}, -4.0, 2.0, 9.0, 30)
+VOICE = VoiceInfo({"seed": 1}, SYMBOLS, {"hop": 128}, -4.0, 2.0, 9.0)
 
 
 def made(step: int, *, value: float = 0.0, n: int = 64) -> Checkpoint:
