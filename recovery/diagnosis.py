@@ -161,6 +161,8 @@ def state_of(run: Run, *, now: float) -> tuple[State, str]:
         return "crashed", kinds["crashed"].get("message", "")
     if "ended" in kinds:
         reason = kinds["ended"].get("message", "")
+        if lost := (kinds["ended"].get("data") or {}).get("not_saved"):
+            return "interrupted", f"{reason}, but steps {lost[0]} to {lost[1]} were not saved"
         return ("finished", reason) if reason in COMPLETE else ("interrupted", reason)
     host, silence_s = run.info.get("host"), unusual_silence_s(run, now=now)
     is_elsewhere = host != platform.node() and run.last_time is not None and not silence_s

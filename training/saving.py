@@ -14,6 +14,7 @@ class Saving:
     def __init__(self, writer: CheckpointWriter, emit: Callable[[Event], None]) -> None:
         self.writer, self.emit = writer, emit
         self.newest = 0
+        self.problem = ""  # of the latest save that failed
         self._begun = -1
         self._stall_s = 0.0  # for which the save held training up
 
@@ -38,7 +39,7 @@ class Saving:
         if done.removed:
             self.emit(Event(done.step, "milestones_removed", f"the disk is full; removed {', '.join(done.removed)}"))
         if done.path is None:
-            self._begun = -1
+            self._begun, self.problem = -1, done.problem
             message = f"{done.problem}; older checkpoints are untouched, training goes on"
             self.emit(Event(done.step, "save_failed", message, {"cause": done.cause}))
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from common.errors import GaveUp, cause_of
+from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.threads import keep_for_this_thread
 from data_utils import Corpus
@@ -92,7 +92,7 @@ def build_trainer(
 
 
 def fit(trainer: Trainer, paths: RunPaths) -> int:
-    """Trains, tells the observers, and turns the outcome into the exit code."""
+    """Trains, tells the observers, and turns the outcome into the exit code. UserError where steps are not saved."""
     recorder, first_step = trainer.recorder, trainer.progress.step
     command = without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
     recorder.start(
@@ -109,7 +109,7 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
     recorder.emit(Event(first_step, "started", describe(facts), facts))
     try:
         outcome = trainer.fit()
-        recorder.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer.progress)))
+        recorder.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
     except GaveUp:  # reported already
         raise
     except Exception as error:  # noqa: BLE001 - for the record and who watches only; it is raised again
@@ -121,4 +121,10 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         recorder.close()
     if trainer.group.is_first:
         LOG.info("%s", closing_summary(outcome, paths, trainer, first_step=first_step))
+    if trainer.lost_steps:
+        first, last = trainer.lost_steps
+        raise UserError(
+            f"not saved: steps {first} to {last} ({trainer.saving.problem}); free space for {paths.directory} (df -h) "
+            "and run the same command"
+        )
     return 0 if outcome.signal is None else 128 + outcome.signal

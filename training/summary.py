@@ -5,7 +5,6 @@ from math import isfinite
 from typing import Any
 
 from run_directory.paths import RunPaths
-from training.progress import Progress
 from training.trainer import Outcome, Trainer
 
 
@@ -29,10 +28,12 @@ def describe(facts: Mapping[str, Any]) -> str:
     )
 
 
-def ending(outcome: Outcome, progress: Progress) -> dict[str, Any]:
+def ending(outcome: Outcome, trainer: Trainer) -> dict[str, Any]:
     """The data of the `ended` event."""
+    progress = trainer.progress
     best = progress.best_score if isfinite(progress.best_score) else None  # None: never validated
-    return {"signal": outcome.signal, "best_score": best, "best_step": progress.best_step}
+    found = {"signal": outcome.signal, "best_score": best, "best_step": progress.best_step}
+    return {**found, **({"not_saved": trainer.lost_steps} if trainer.lost_steps else {})}
 
 
 def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, first_step: int) -> str:

@@ -195,6 +195,12 @@ class Trainer:
     def epoch_now(self) -> float:
         return self.progress.epoch + self.progress.batch_in_epoch / max(self.batches.in_epoch(self.progress.epoch), 1)
 
+    @property
+    def lost_steps(self) -> tuple[int, int] | None:
+        """The first and the last step that no checkpoint holds; None where all are saved, or saved elsewhere."""
+        newest, last = self.saving.newest, self.progress.step
+        return (newest + 1, last) if self.group.is_first and newest < last else None
+
     # -- one step ---------------------------------------------------------------------------------------------
 
     def _step(self, data: StepData) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,22 @@ import torch
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import CheckpointWriter
+from checkpointing.checkpoint_file import Checkpoint
 from common.errors import NothingToRecover, UserError
 from config.hparams_diff import differences
 from data_utils import load_corpus
 from hparams import HParams, create_hparams, resolve_hparams
+from recovery.diagnosis import diagnose
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import DEMO, RunPaths, move_aside, run_paths
 from run_directory.run_info import launch_id, read_run_info, without_password, write_run_info
 from speech.voice import Speaker
+from support.limits import disk_that_takes
 from training.options import Options
 from training.resume import RunStart, check_resumable, is_demo_wanted, is_fresh_start
 from training.session import build_trainer, fit
+from training.trainer import Trainer
 
 
 def saved(settings: str = "") -> dict[str, object]:
@@ -417,3 +423,32 @@ def test_a_newest_checkpoint_that_is_damaged_is_no_obstacle_to_c(tmp_path: Path,
     run_to(hp, tmp_path / "a", Options(max_steps=3))
     os.truncate(checkpoint_dir.checkpoint_path(tmp_path / "a" / "checkpoints", 3), 100)
     assert run_to(hp, tmp_path / "b", Options(checkpoint=tmp_path / "a", max_steps=4)) == 4
+
+
+# ---- saves that fail at the end
+
+
+def test_a_run_whose_last_saves_failed_ends_with_an_error_that_names_the_lost_steps(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
+    hp = tiny(f"{QUIET},iters_per_checkpoint=2")
+
+    class FullFromStep3On(CheckpointWriter):
+        def start(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+            with disk_that_takes(100) if checkpoint.step > 2 else nullcontext():
+                super().start(checkpoint, is_best=is_best)
+                assert self._pending is not None
+                self._pending.result()
+
+    def make_trainer(*arguments: Any, directory: Path, **more: Any) -> Trainer:
+        writer = FullFromStep3On(directory / "checkpoints", keep_last=3, milestone_every=0)
+        return Trainer(*arguments, directory=directory, writer=writer, **more)
+
+    start = RunStart(tmp_path, False, "test")
+    trainer = build_trainer(hp, load_corpus(hp), start, Options(max_steps=5), make_trainer=make_trainer)
+    with pytest.raises(UserError, match=r"not saved: steps 3 to 5 \(.*too large\); free space .* and run the same command"):
+        fit(trainer, RunPaths(tmp_path, tmp_path / "logs", True))
+    assert diagnose(tmp_path).state == "interrupted"
+    assert "steps 3 to 5 were not saved" in diagnose(tmp_path).why
+    assert run_to(hp, tmp_path, Options(max_steps=5)) == 5
+    assert diagnose(tmp_path).state == "finished"
