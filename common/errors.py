@@ -12,6 +12,8 @@ import errno
 import re
 from collections.abc import Sequence
 
+from common.redaction import without_secrets
+
 # What is said where memory ended: by CUDA, the CPU's allocator, cuBLAS, C++, Python, and oneDNN, which says no more
 NO_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
@@ -22,9 +24,12 @@ SHOWN_PROBLEMS = 10  # a report stays on one screen; the count says how many mor
 
 
 class UserError(Exception):
-    """What is wrong, where, the value, what is allowed, and what to do next."""
+    """What is wrong, where, the value, what is allowed, and what to do next. Shown without secrets of addresses."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class DataError(UserError):

@@ -13,13 +13,14 @@ from typing import Any
 from audio.recordings import write_wav
 from common.files import write_atomic
 from common.log import LOG
+from common.redaction import hide_address
 from monitoring import plots
 from monitoring.observer import RunInfo
 from monitoring.sample_files import PictureSchedule
 from monitoring.scalars import scalars_of
 from run_directory.metrics_log import read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
-from run_directory.run_info import read_run_info, without_password
+from run_directory.run_info import read_run_info
 
 FLUSH_EVERY_S = 20.0  # one delivery costs the interpreter, which training shares, some ten milliseconds
 RETRY_EVERY_S = 300.0  # after a failure
@@ -89,7 +90,7 @@ class MLflowObserver:
 
     def on_start(self, run: RunInfo) -> None:
         self._run, self._uri = run, store_uri(run.directory, self.tracking_uri)
-        self._state = _read_state(run.directory, uri=without_password(self._uri), experiment=self.experiment)
+        self._state = _read_state(run.directory, uri=hide_address(self._uri, self._uri), experiment=self.experiment)
         self._flush()
 
     def on_record(self, record: Record) -> None:
@@ -158,9 +159,9 @@ class MLflowObserver:
         self._next_flush = time.monotonic() + RETRY_EVERY_S
         if not self._has_warned:
             self._has_warned = True
-            text = without_password(" ".join(str(error).split()))[:SHOWN_ERROR]
-            where = without_password(self._uri)
-            LOG.warning("MLflow at %s can't be reached (%s); training goes on, metrics.jsonl has all", where, text)
+            where, why = (hide_address(text, self._uri) for text in (self._uri, " ".join(str(error).split())))
+            text = "MLflow at %s can't be reached (%s); training goes on, metrics.jsonl has all"
+            LOG.warning(text, where, why[:SHOWN_ERROR])
 
     def _connect(self) -> None:
         """Finds or makes the MLflow run, and reads from metrics.jsonl what it lacks."""

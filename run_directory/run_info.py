@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import uuid
@@ -14,6 +13,7 @@ import yaml
 
 from common.errors import UserError
 from common.files import write_atomic
+from common.redaction import without_secrets
 from hparams import HParams
 
 
@@ -47,7 +47,7 @@ def write_run_info(directory: Path, hp: HParams, *, data: str) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
-        "command": [Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])],
+        "command": [Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])],
         "attempt": attempt,
         "working_directory": os.getcwd(),
         "host": platform.node(),
@@ -60,11 +60,6 @@ def write_run_info(directory: Path, hp: HParams, *, data: str) -> int:
     }
     write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
     return attempt
-
-
-def without_password(text: str) -> str:
-    """A database's address without the user and password that it may hold."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def git_revision() -> str | None:

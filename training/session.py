@@ -10,6 +10,7 @@ import torch
 
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
+from common.redaction import without_secrets
 from common.threads import keep_for_this_thread
 from data_utils import Corpus
 from hparams import HParams, Resolved
@@ -21,7 +22,6 @@ from parallel.process_group import ALONE, Group, joined, place_of
 from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
-from run_directory.run_info import without_password
 from training.corpus_setup import check_same_data, read_corpus
 from training.options import Options
 from training.resume import RunStart, inspect_run, prepare_run, set_aside_damaged
@@ -94,7 +94,7 @@ def build_trainer(
 def fit(trainer: Trainer, paths: RunPaths) -> int:
     """Trains, tells the observers, and turns the outcome into the exit code. UserError where steps are not saved."""
     recorder, first_step = trainer.recorder, trainer.progress.step
-    command = without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
+    command = without_secrets(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
     recorder.start(
         RunInfo(
             directory=paths.directory,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from monitoring import mlflow as monitor
-from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command, without_password
+from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command
 from monitoring.observer import BackgroundObserver, RunInfo
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record
@@ -308,10 +308,19 @@ def test_an_address_beats_the_environment_and_that_the_default(tmp_path: Path, m
     assert store_uri(Path("output"), "http://given:5000") == "http://given:5000"
 
 
-def test_a_password_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert without_password("at http://me:secret@host:5/x failed") == "at http://***@host:5/x failed"
+SECRET_ADDRESSES = ("//me:secret@HOST", "//HOST/secret/api", "//HOST/api?key=secret", "//HOST/#secret")
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+def test_no_part_of_an_address_that_may_be_secret_is_kept_or_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_address().replace("//", "//me:secret@"))
+    host = dead_address().removeprefix("http://")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http:" + address.replace("HOST", host))
     observer = observer_of()
-    observer.on_start(run_info(tmp_path / "anna"))
-    assert "secret" not in json.dumps(observer._state)
+    with caplog.at_level(logging.INFO, "tacotron2"):
+        launch(run_info(tmp_path / "anna"), step(10), ENDED, observer=observer)
+    assert "can't be reached" in caplog.text and host in caplog.text
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in [*written, caplog.text, json.dumps(observer._state)] if "secret" in text]

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from common.log import LOG
 from hparams import HParams
+from monitoring.logging_setup import configure_logging
 from monitoring.observer import BackgroundObserver, Observer, RunInfo, close_all
 from monitoring.setup import observers
 from monitoring.tensorboard import TensorBoardObserver
@@ -227,3 +229,24 @@ def test_a_tracker_that_was_left_behind_does_not_spoil_the_end(tmp_path: Path) -
     )
     assert done.returncode == 0 and "MLflow did not finish within the 0 s" in done.stderr, done.stderr
     assert done.stderr.rstrip().endswith('"Hello." -o hello.wav'), "the last words of the run come last"
+
+
+def test_a_log_line_never_shows_a_secret_of_an_address(tmp_path: Path) -> None:
+    configure_logging(tmp_path)
+    try:
+        LOG.warning("at %s: %d tries", "http://me:secret@host/api?key=secret", 3)
+    finally:
+        configure_logging()
+    text = (tmp_path / "train.log").read_text()
+    assert "at http://***@host/api?*** 3 tries" in text and "secret" not in text
+
+
+def test_a_refused_address_is_neither_echoed_nor_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import train
+
+    for address in ("http://me:secret@host", "http://host/api?key=secret"):
+        arguments = ["-o", str(tmp_path / "o"), "-l", str(tmp_path / "l"), "--preset", "demo"]
+        assert train.main([*arguments, "--hparams", f"mlflow_tracking_uri={address}"]) == 2
+    said = capsys.readouterr()
+    assert "secret" not in said.out + said.err and "must hold no user name, password or key" in said.err
+    assert list(tmp_path.iterdir()) == []
