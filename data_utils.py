@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from common.errors import DataError
 from common.log import LOG
 from common.step_schedule import Reduction
@@ -19,9 +22,10 @@ from corpus.filelists import Filelist, Problem, counts_by_kind, data_error, read
 from corpus.mel_cache import Feature, FeatureSet, Progress, build_features
 from corpus.mel_statistics import IDENTITY, MelStats, training_stats
 from corpus.precomputed_mels import read_mel_files
+from corpus.readings import front_end_of, log_what_was_guessed, with_readings
 from corpus.speakers import speaker_names, speaker_rows, with_agreed_speakers
 from hparams import HParams
-from text import text_to_sequence
+from text.front_end import FrontEnd
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Corpus:
 
     stats: of the training mels, 0 and 1 without normalize_mel. fingerprint: hex of all recordings and texts. problems:
     the lines that were skipped, empty unless asked for. speakers: those of the training list, in the order of rows.
+    front_end: what turned the texts into symbol ids.
     """
 
     train: MelDataset
     validation: MelDataset
     stats: MelStats
     fingerprint: str
+    front_end: FrontEnd
     problems: tuple[Problem, ...] = ()
     speakers: tuple[str, ...] = ()
 
@@ -46,14 +52,20 @@ def load_corpus(
     skip_bad: bool = False,
     progress: Progress | None = None,
     origins: Mapping[str, str] | None = None,
+    front_end: FrontEnd | None = None,
 ) -> Corpus:
     """Both sets of `hp`, checked line by line, with every mel in the cache.
 
     skip_bad: leave out what cannot be used and list it in `problems`; otherwise DataError names all of it.
     progress(done, total) counts recordings of both sets. origins: which layer set each hyperparameter, for messages.
+    front_end: of a voice that goes on; without one it is made as `hp` says.
     DataError too if a filelist is missing, or nothing is left of one.
     """
-    lists = with_agreed_speakers(*_read_filelists(hp, origins or {}))
+    listed = with_agreed_speakers(*_read_filelists(hp, origins or {}))
+    front_end = front_end or front_end_of(hp, [u.text for filelist in listed for u in filelist.utterances])
+    lists, ledger = with_readings(listed, front_end)
+    front_end.close()  # its processes must not be copied into those that load batches
+    log_what_was_guessed(ledger, lists[0].path)
     speakers = speaker_names(lists[0].utterances)
     # one list may serve as both sets: each of its lines counts once
     utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))
@@ -70,7 +82,8 @@ def load_corpus(
         train=_dataset(train, hp, stats, speakers),
         validation=_dataset(validation, hp, stats, speakers),
         stats=stats,
-        fingerprint=corpus_fingerprint([*train, *validation]),
+        fingerprint=corpus_fingerprint([*train, *validation], front_end),
+        front_end=front_end,
         problems=tuple(problems),
         speakers=speakers,
     )
@@ -91,7 +104,6 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
             Path(path),
             dataset_path=Path(hp.dataset_path),
             data_roots=[Path(root) for root in hp.data_roots],
-            cleaner_names=hp.text_cleaners,
             names_mels=hp.load_mel_from_disk,
         )
         for path in (hp.training_files, hp.validation_files)
@@ -102,7 +114,7 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
 def _features_of(filelist: Filelist, made: FeatureSet) -> list[Feature]:
     kept = [feature for feature in made.features if feature.utterance.source == filelist.path]
     if not kept:
-        problems = [*filelist.problems, *(p for p in made.problems if p.message.startswith(f"{filelist.path}:"))]
+        problems = [*filelist.problems, *(p for p in made.problems if p.source == filelist.path)]
         found = counts_by_kind(problems) or "the file has no lines"
         raise DataError(f"{filelist.path}: no usable utterance ({found}); correct the filelist")
     return kept
@@ -116,16 +128,26 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
 
 
 def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers: Sequence[str]) -> MelDataset:
-    texts = [text_to_sequence(feature.utterance.text, hp.text_cleaners) for feature in features]
+    texts = [feature.utterance.symbol_ids for feature in features]
     rows = speaker_rows([feature.utterance for feature in features], speakers)
     return MelDataset(features, texts, stats=stats, speakers=rows)
 
 
-def corpus_fingerprint(features: Iterable[Feature]) -> str:
-    """64 hex digits that change with any recording's content, any text or speaker, or the order; not with paths."""
+def spoken_symbols(corpus: Corpus) -> Tensor:
+    """True for the ids that sound: not for padding, punctuation, spaces, marks. [n_symbols]"""
+    return torch.tensor(corpus.front_end.table.needs_sound)
+
+
+def corpus_fingerprint(features: Iterable[Feature], front_end: FrontEnd) -> str:
+    """64 hex digits that change with any recording's content, any text or speaker, or the order; not with paths.
+
+    Where a text is not spelled as it is written, what it is read as counts too: dictionaries and models change.
+    """
     digest = hashlib.sha256()
     for feature in features:
-        fields = (feature.sha256, feature.utterance.text, feature.utterance.speaker or "")
+        fields = [feature.sha256, feature.utterance.text, feature.utterance.speaker or ""]
+        if front_end.is_slow:
+            fields.append(" ".join(map(str, feature.utterance.symbol_ids)))
         digest.update("\0".join(fields).encode("utf-8") + b"\n")
     return digest.hexdigest()
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from common.step_schedule import Reduction, is_schedule
+from text.language_settings import is_language, language_defaults
 from text.symbols import symbols
 from tools import (
     Assignment,
@@ -34,6 +35,8 @@ PRESETS = Path(__file__).parent / "config/presets"
 HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
+# Younger than the first runs, whose directories are named by all older values.
+UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations"))
 
 Affects = Literal["arch", "features", "run"]
 _TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -132,7 +135,15 @@ class AudioParams(MelShape):
 class TextParams(Section):
     """How a text becomes symbol ids."""
 
-    text_cleaners: TextList = hp_field(("english_cleaners",), affects="features")
+    language: str = hp_field("en", affects="features")
+    text_input: Literal["characters", "phonemes"] = hp_field("characters", affects="features")
+    text_cleaners: TextList = hp_field(("english_cleaners",), affects="features")  # none: the language's normaliser
+    symbol_set: str = hp_field("", affects="arch")  # "": the language's own
+    pronunciations: str = hp_field("", mutable=True)  # what is read differently counts as other data
+
+    checks: ClassVar[tuple[Check, ...]] = (
+        Check(("language",), is_language, "language must be a code that `python -m text languages` lists"),
+    )
 
 
 class DataParams(Section):
@@ -154,7 +165,7 @@ class DataParams(Section):
 class ModelParams(MelShape):
     """Layers, their widths and dropouts, and decoding."""
 
-    n_symbols: int = _width(len(symbols))
+    n_symbols: int = _width(len(symbols))  # of NVIDIA's set; another set brings its own number
     symbols_embedding_dim: int = _width(512)
     encoder_kernel_size: int = _width(5, parity="odd")
     encoder_n_convolutions: int = _width(3)
@@ -475,7 +486,12 @@ def read_help() -> dict[str, dict[str, str]]:
 
 def hparams_hash(hp: HParams) -> str:
     """8 hex digits that name these values: any difference gives another name."""
-    text = json.dumps(hp.canonical(), sort_keys=True)
+    named = {
+        name: value
+        for name, value in hp.canonical().items()
+        if name not in UNNAMED_AT_DEFAULT or value != field_info(name).default
+    }
+    text = json.dumps(named, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
@@ -496,13 +512,12 @@ def resolve_hparams(
     hparams_file: Path | None = None,
     overrides: str | None = None,
     trial: Mapping[str, object] | None = None,
-    n_symbols: int | None = None,
 ) -> Resolved:
     """defaults < preset < file < --hparams < trial. Raises one UserError with all problems of all layers.
 
-    n_symbols: the embedding rows of a checkpoint that brings its own symbols; without one, n_symbols must be ours.
+    The language decides `text_cleaners` and `n_symbols` where no layer names them.
     """
-    layers = [] if n_symbols is None else [Layer("checkpoint", (Assignment("n_symbols", n_symbols),))]
+    layers = []
     if preset is not None:
         layers.append(_preset_layer(preset))
     if hparams_file is not None:
@@ -511,12 +526,30 @@ def resolve_hparams(
         layers.append(overrides_layer(overrides))
     if trial is not None:
         layers.append(Layer("trial", tuple(Assignment(name, value) for name, value in trial.items())))
-    rows = len(symbols) if n_symbols is None else n_symbols
-    owner = "text/symbols.py" if n_symbols is None else "the checkpoint"
-    requirement = f"must be {rows}, as many as {owner} has; leave it out"
-    merged = merge_layers(HParams, layers, extra_checks=(Check(("n_symbols",), lambda n: n == rows, requirement),))
+    merged = merge_layers(HParams, layers, extra_checks=(SYMBOLS_FIT,))
     origins = {name: merged.origins.get(name, DEFAULT) for name in field_names()}
-    return Resolved(HParams.model_validate(merged.values), origins, merged.search)
+    hp = HParams.model_validate(merged.values)
+    by_language = language_defaults(hp.language, hp.text_input, hp.symbol_set, _named_cleaners(hp, origins))
+    return Resolved(hp.model_copy(update=by_language), origins, merged.search)
+
+
+def _named_cleaners(hp: HParams, origins: Mapping[str, str]) -> tuple[str, ...] | None:
+    return None if origins["text_cleaners"] == DEFAULT else hp.text_cleaners
+
+
+def _symbols_fit(n: int, language: str, text_input: str, symbol_set: str) -> bool:
+    """Whether so many embedding rows may be asked for: those of the set, where that is known before the texts."""
+    known = (
+        language_defaults(language, text_input, symbol_set, None).get("n_symbols", n) if is_language(language) else n
+    )
+    return n in (known, len(symbols))
+
+
+SYMBOLS_FIT = Check(
+    ("n_symbols", "language", "text_input", "symbol_set"),
+    _symbols_fit,
+    "n_symbols follows from the others; leave it out",
+)
 
 
 def create_hparams(hparams_string: str | None = None, verbose: bool = False) -> HParams:

@@ -20,16 +20,14 @@ from kernels.backend import lacks_for
 from kernels.packed_weights import SpeakingPrecision
 from model import Decoded
 from speech.decoding import Reference, speak
-from speech.voice import Speaker, read_texts
+from speech.voice import Speaker
 
 BACKENDS: tuple[Literal["plain", "fast", "auto"], ...] = ("plain", "fast", "auto")
 PRECISIONS: tuple[SpeakingPrecision, ...] = ("fp32", "bf16", "int8")
 
 
 def texts_for(speaker: Speaker, n: int) -> list[Reference]:
-    sentences, row = demo_sentences().test[:n], speaker.row_of(None)
-    ids = read_texts(sentences, speaker.hp.text_cleaners)
-    return [Reference(text, sequence, None, row) for text, sequence in zip(sentences, ids, strict=True)]
+    return speaker.references_for(demo_sentences().test[:n])
 
 
 def spoken(speaker: Speaker, texts: Sequence[Reference]) -> list[Decoded]:

@@ -35,6 +35,7 @@ class VoiceInfo:
     frames_per_symbol: float  # a text's length budget, from the training corpus
     frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
+    front_end: Mapping[str, Any] | None = None  # `FrontEnd.to_dict`; None in checkpoints of version 0.1.0
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "VoiceInfo":
@@ -81,12 +82,15 @@ class UnreadableCheckpoint(UserError):
         self.problem, self.kind = problem, kind
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Tensors and plain types of a .pt file; one that would run code is refused. UnreadableCheckpoint, UserError."""
+def read(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """Tensors and plain types of a .pt file; one that would run code is refused. UnreadableCheckpoint, UserError.
+
+    mapped: tensors stay on disk until they are read.
+    """
     try:
         with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
     # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
@@ -119,6 +123,12 @@ def _why_unreadable(path: Path, error: Exception) -> UnreadableCheckpoint:
         )
     reason = first_line(error) if isinstance(error, RuntimeError | OSError) else "its bytes are no PyTorch file"
     return UnreadableCheckpoint(path, f"is not a readable checkpoint ({reason})", kind="damaged", what_next=AGAIN)
+
+
+def read_voice(path: Path) -> VoiceInfo | None:
+    """What a checkpoint of ours keeps beside the weights, which stay on disk; None for files of others."""
+    content = read(path, mapped=True)
+    return VoiceInfo.of(content["voice"]) if content.get("format") == FORMAT else None
 
 
 def load(path: Path) -> Checkpoint:

@@ -197,7 +197,4 @@ def resolve(run_or_checkpoint: Path, *, prefer: Literal["best", "newest"] = "bes
     newest = newest_good(directory)
     if newest is None:
         raise NothingToRecover(f"{run_or_checkpoint}: no usable checkpoint in it; train first, or name a .pt file")
-    if prefer == "newest":
-        also = f" (the best is {best.name})" if best is not None and best != newest else ""
-        LOG.info("-c %s: its newest checkpoint, %s%s", run_or_checkpoint, newest.name, also)
     return newest

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 
 TRAINING_PARTS = ("mmi.", "coarse_decoder.")  # keys of what only training needs: a file may have them or not
+RECOGNISER_OUTPUT = "mmi.output."  # a row for each symbol, and one for CTC's blank: begun anew for other symbols
 SPEAKERS = "speaker_embedding.table.weight"  # its rows have names of their own, as those of the symbols
 
 
@@ -75,15 +76,19 @@ def warm_start(
     *,
     ignore: Sequence[str],
     symbols: Sequence[str],
+    unnamed_symbols: Sequence[str] = (),
     speakers: Sequence[str] = (),
 ) -> WarmStart:
-    """Copies every weight that fits. Embedding rows come over by symbol and by speaker, as the file names them."""
+    """Copies every weight that fits. Embedding rows come over by symbol and by speaker, as the file names them.
+
+    unnamed_symbols: those of a file that names none, in the order of its rows; without, ours.
+    """
     theirs, ours = weights_of(content), model.state_dict()
     chosen, reshaped = {}, []
-    voice = content.get("voice")
+    their_symbols = _named_rows(content, "symbols") or list(unnamed_symbols or symbols)
     by_row = {SPEAKERS} if _named_rows(content, "speakers") != list(speakers) else set()
-    if isinstance(voice, dict) and list(voice["symbols"]) != list(symbols):
-        by_row.add("embedding.weight")
+    if their_symbols != list(symbols):
+        by_row |= {"embedding.weight", *(key for key in ours if key.startswith(RECOGNISER_OUTPUT))}
     for key, tensor in theirs.items():
         if key in ignore or key not in ours or key in by_row:
             continue
@@ -94,7 +99,7 @@ def warm_start(
     model.load_state_dict({**ours, **chosen})
     rows = 0
     if "embedding.weight" not in chosen:
-        rows = _copy_rows(model, "embedding.weight", theirs, _named_rows(content, "symbols"), symbols)
+        rows = _copy_rows(model, "embedding.weight", theirs, their_symbols, symbols)
     speaker_rows = 0
     if SPEAKERS in by_row and SPEAKERS not in ignore:
         speaker_rows = _copy_rows(model, SPEAKERS, theirs, _named_rows(content, "speakers"), speakers)
@@ -125,7 +130,8 @@ def _copy_rows(
     if source.size(1) != table.size(1):
         return 0
     their_rows = {name: i for i, name in enumerate(their_names)}
-    common = [(i, their_rows[name]) for i, name in enumerate(our_names) if name in their_rows]
+    known = their_rows.keys() & set(their_names[: source.size(0)])
+    common = [(i, their_rows[name]) for i, name in enumerate(our_names) if name in known]
     with torch.no_grad():
         for i, j in common:
             table[i] = source[j]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import DataError, report
-from text import text_to_sequence, unknown_characters
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 MEL_EXTENSIONS = (".npy",)
@@ -36,15 +35,24 @@ ProblemKind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one line cannot be used; `message` reads `file:line: what; value; what to do`."""
+    """Why one line cannot be used. `detail` reads `what; value; what to do`."""
 
     kind: ProblemKind
-    message: str
+    detail: str
+    source: Path
+    line: int
+
+    @property
+    def message(self) -> str:
+        return f"{self.source}:{self.line}: {self.detail}"
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording with its text; `utterance_id` is its path below its root, without `wavs/` and extension."""
+    """One recording with its text; `utterance_id` is its path below its root, without `wavs/` and extension.
+
+    symbol_ids [T_text]: empty until the texts are read, see `corpus.readings`.
+    """
 
     utterance_id: str
     audio_path: Path
@@ -52,6 +60,7 @@ class Utterance:
     speaker: str | None
     source: Path
     line: int
+    symbol_ids: tuple[int, ...] = ()
 
     @property
     def where(self) -> str:
@@ -128,7 +137,6 @@ def read_filelist(
     *,
     dataset_path: Path,
     data_roots: Sequence[Path] = (),
-    cleaner_names: Sequence[str] = ("english_cleaners",),
     names_mels: bool = False,
 ) -> Filelist:
     """The utterances of a filelist and the problems of all its other lines.
@@ -151,9 +159,8 @@ def read_filelist(
             first = lines_by_path.setdefault(utterance.audio_path, line)
             if first != line:
                 raise BadLine("duplicate", f"same recording as line {first}; {utterance.utterance_id}; delete one")
-            check_text(utterance.text, cleaner_names)
         except BadLine as bad:
-            problems.append(Problem(bad.kind, f"{path}:{line}: {bad}"))
+            problems.append(Problem(bad.kind, str(bad), path, line))
         else:
             utterances.append(utterance)
     return Filelist(path, tuple(utterances), tuple(problems))
@@ -206,28 +213,6 @@ def _columns(decoded: str, extensions: Sequence[str]) -> tuple[str, str, str | N
     if speaker is not None and (speaker == text or len(speaker) > MAX_SPEAKER_LENGTH):
         raise BadLine("malformed", f'a sentence where a speaker belongs; "{speaker[:60]}"; write wav|text|speaker')
     return columns[0], text, speaker
-
-
-def check_text(text: str, cleaner_names: Sequence[str]) -> None:
-    """BadLine if the cleaned text holds characters that the symbol set lacks, or nothing to read."""
-    unknown = unknown_characters(text, cleaner_names)
-    if unknown:
-        raise BadLine(
-            "unknown characters",
-            f'the symbol set lacks {shown_characters(unknown)}; "{text[:60]}"; correct the text or choose '
-            f"other text_cleaners than {list(cleaner_names)}",
-        )
-    try:
-        ids = text_to_sequence(text, cleaner_names)
-    except DataError as error:  # phonemes in braces
-        raise BadLine("unknown characters", " ".join(str(error).split())) from error
-    if not ids:
-        raise BadLine("empty text", f'nothing to read after {list(cleaner_names)}; "{text[:60]}"; correct the text')
-
-
-def shown_characters(counts: Counter[str]) -> str:
-    """Characters with their code points and counts, the most frequent first."""
-    return ", ".join(f"{character!r} (U+{ord(character):04X}) x{n}" for character, n in counts.most_common())
 
 
 def counts_by_kind(problems: Iterable[Problem]) -> str:

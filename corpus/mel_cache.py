@@ -122,7 +122,7 @@ def _outcome(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "
     try:
         return _read_or_build(utterance, audio=audio, folder=folder, index=index)
     except BadRecording as bad:
-        return _Outcome(problem=Problem(bad.kind, f"{utterance.where}: {bad}"))
+        return _Outcome(problem=Problem(bad.kind, str(bad), utterance.source, utterance.line))
 
 
 def _read_or_build(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "HashIndex") -> _Outcome:

@@ -33,7 +33,7 @@ def read_mel_files(
             mel = checked_mel(utterance.audio_path, n_mels=shape.n_mel_channels)
             sha256 = index.sha256(utterance.audio_path)
         except (BadRecording, OSError) as error:
-            problems.append(Problem("unusable mel", f"{utterance.where}: {error}"))
+            problems.append(Problem("unusable mel", str(error), utterance.source, utterance.line))
         else:
             features.append(Feature(utterance, utterance.audio_path, sha256, mel.shape[1]))
             n_under_floor += bool(mel.min() < silence_log_mel() - FLOOR_TOLERANCE)

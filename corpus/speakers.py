@@ -63,5 +63,5 @@ def _without(filelist: Filelist, problems: dict[Utterance, str]) -> Filelist:
     return replace(
         filelist,
         utterances=tuple(utterance for utterance in filelist.utterances if utterance not in problems),
-        problems=(*filelist.problems, *(Problem("speaker", f"{u.where}: {what}") for u, what in problems.items())),
+        problems=(*filelist.problems, *(Problem("speaker", what, u.source, u.line) for u, what in problems.items())),
     )

@@ -17,8 +17,10 @@ from model import Outputs, Tacotron2, decoder_steps
 from parallel.process_group import agreed
 
 
-def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int) -> dict[str, Tensor]:
-    """The losses that are on, by name, unweighted."""
+def auxiliary_parts(
+    outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int, is_spoken: Tensor
+) -> dict[str, Tensor]:
+    """The losses that are on, by name, unweighted. is_spoken [n_symbols]: which symbols a recogniser can hear."""
     parts: dict[str, Tensor] = {}
     steps = decoder_steps(batch.mel_lengths, r)
     if outputs.coarse is not None:
@@ -26,15 +28,16 @@ def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: i
     if hp.attention_alignment_loss_weight > 0.0:
         parts["monotonicity"] = monotonicity_loss(outputs.alignments, batch.text_lengths, steps)
     if outputs.recognised is not None:
-        parts["mmi"] = mmi_loss(outputs.recognised, batch.text, batch.text_lengths, steps)
+        parts["mmi"] = mmi_loss(outputs.recognised, batch.text, batch.text_lengths, steps, is_spoken)
     return parts
 
 
 class AuxiliaryLosses:
     """What a trainer adds to the loss, and the little that has to be remembered for it."""
 
-    def __init__(self, hp: HParams, model: Tacotron2, device: torch.device) -> None:
-        self.hp, self.model = hp, model
+    def __init__(self, hp: HParams, model: Tacotron2, is_spoken: Tensor, device: torch.device) -> None:
+        """is_spoken [n_symbols]: True for symbols that sound."""
+        self.hp, self.model, self.is_spoken = hp, model, is_spoken.to(device)
         self.factor = torch.tensor(0.0 if hp.use_gaf else 1.0, device=device)  # of MMI
         self._measured_at: int | None = None
 
@@ -54,7 +57,7 @@ class AuxiliaryLosses:
         by_utterances: its share of the step's utterances.
         """
         hp = self.hp
-        parts = auxiliary_parts(outputs, batch, hp, r=self.model.r)
+        parts = auxiliary_parts(outputs, batch, hp, r=self.model.r, is_spoken=self.is_spoken)
         total = terms.total
         if "ddc" in parts:
             total = total + parts["mel_coarse"] + parts["gate_coarse"] + hp.ddc_loss_weight * parts["ddc"]

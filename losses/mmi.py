@@ -1,7 +1,6 @@
 """MMI (arXiv 1909.01145): CTC targets and loss, and the factor that adapts its gradient."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,38 +9,31 @@ from torch.nn import functional as F
 from kernels.chunked_steps import STEPS_RECORDED
 from kernels.ctc import ctc_losses
 from kernels.host_sync import is_gpu
-from text.symbols import symbols
 
 # A bias in front of a batch normalisation has a gradient of rounding noise, 1e-9 to 1e-7 of the largest, where all
 # others have over 1e-3: no ratio to go by.
 NEGLIGIBLE = 1e-6
 
 
-@cache
-def is_spoken(n_symbols: int, device: torch.device) -> Tensor:
-    """True for ids that sound: letters and phonemes, not padding, punctuation or spaces. [n_symbols]
+def ctc_targets(text: Tensor, text_lengths: Tensor, is_spoken: Tensor) -> tuple[Tensor, Tensor]:
+    """What is spoken of each text, moved to the front: text [B, T_text], text_lengths [B] -> the same shapes.
 
-    Ids beyond our own symbols, which a checkpoint may bring, count as spoken.
+    is_spoken [n_symbols]: True for ids that sound, not for padding, punctuation or spaces.
     """
-    known = [any(map(str.isalnum, symbol)) for symbol in symbols[:n_symbols]]
-    return torch.tensor(known + [True] * (n_symbols - len(known))).to(device, non_blocking=True)
-
-
-def ctc_targets(text: Tensor, text_lengths: Tensor, n_symbols: int) -> tuple[Tensor, Tensor]:
-    """What is spoken of each text, moved to the front: text [B, T_text], text_lengths [B] -> the same shapes."""
     positions = torch.arange(text.size(1), device=text.device)
-    kept = is_spoken(n_symbols, text.device)[text] & (positions < text_lengths[:, None])
+    kept = is_spoken[text] & (positions < text_lengths[:, None])
     order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
     return text.gather(1, order), kept.sum(1)
 
 
-def mmi_loss(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> Tensor:
+def mmi_loss(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor, is_spoken: Tensor) -> Tensor:
     """CTC / decoder steps, averaged over the utterances; 0 for one with too few steps for its text.
 
-    log_probs [T_dec, B, n_symbols + 1], blank last; text [B, T_text] ids, text_lengths [B], steps [B] valid steps.
+    log_probs [T_dec, B, n_symbols + 1], blank last; text [B, T_text] ids, text_lengths [B], steps [B] valid steps;
+    is_spoken [n_symbols].
     """
     blank = log_probs.size(2) - 1
-    targets, lengths = ctc_targets(text, text_lengths, blank)
+    targets, lengths = ctc_targets(text, text_lengths, is_spoken)
     if is_gpu(log_probs.device):
         ctc = ctc_losses(log_probs, targets, steps, lengths, chunk=STEPS_RECORDED)  # [B]
     else:

@@ -199,7 +199,7 @@ def planned(
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
     is_demo = is_demo_wanted(settings, paths.directory)
-    corpus = read_corpus(settings, is_demo=is_demo, skip_bad=options.skip_bad_data)
+    corpus = read_corpus(settings, options, is_demo=is_demo)
     budget = budget_of(
         space.budget,
         epochs=hp.epochs,

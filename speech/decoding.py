@@ -15,9 +15,7 @@ from hparams import HParams
 from model import Decoded, DecodeLimits, Tacotron2, pad_texts
 from run_directory.records import Sample
 from speech import metrics
-from text import sequence_to_text
-
-NO_SYMBOL_NEEDED = frozenset(" _-!'(),.:;?")  # attention may pass over these without harm
+from text.symbols import needs_sound
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class Reference:
 
     text: str
     ids: Sequence[int]
+    symbols: Sequence[str]  # of these ids, as a person reads them
     mel: np.ndarray | None  # [n_mels, T_mel] log-mel of the recording, where there is one
     speaker: int | None = None  # row of the speaker table
 
@@ -50,13 +49,9 @@ def speak(
     return model.infer(text.to(device), lengths.to(device), limits, generator=generator, speakers=speakers, style=style)
 
 
-def symbols_of(ids: Sequence[int]) -> list[str]:
-    return [sequence_to_text([i]) for i in ids]
-
-
 def ignored_symbols(symbols: Sequence[str]) -> np.ndarray:
-    """True where a symbol needs no attention of its own: spaces and punctuation. [T_text]"""
-    return np.array([symbol in NO_SYMBOL_NEEDED for symbol in symbols])
+    """True where attention may pass over a symbol without harm: spaces, punctuation, marks. [T_text]"""
+    return np.array([not needs_sound(symbol) for symbol in symbols])
 
 
 def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
@@ -91,7 +86,7 @@ def sample_of(
     wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None
     return Sample(
         text=reference.text,
-        symbols=symbols_of(reference.ids),
+        symbols=list(reference.symbols),
         alignment=decoded.alignment.float().cpu().numpy(),
         gate=decoded.gate.float().cpu().numpy(),
         mel=mel,

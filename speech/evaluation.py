@@ -17,6 +17,7 @@ from common.errors import DataError, report
 from common.files import refusals_explained
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.filelists import Utterance, data_error, read_filelist
+from corpus.readings import with_readings
 from kernels.packed_weights import PrecisionChoice
 from monitoring.plots import save_png
 from monitoring.progress_bar import counted_progress
@@ -103,9 +104,8 @@ def read_utterances(speaker: Speaker, filelist: Path | None, dataset_path: Path 
         filelist, dataset_path = corpus.test_files, corpus.root
     elif not filelist.is_file():
         raise DataError(f"--filelist {filelist}: no such file")
-    found = read_filelist(
-        filelist, dataset_path=dataset_path or filelist.parent, cleaner_names=speaker.hp.text_cleaners
-    )
+    listed = read_filelist(filelist, dataset_path=dataset_path or filelist.parent)
+    (found,), _ = with_readings([listed], speaker.front_end)
     if found.problems:
         raise data_error(found.problems)
     return found.utterances

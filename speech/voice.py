@@ -1,7 +1,7 @@
 """A voice ready to speak: weights, hyperparameters, mel statistics and length budget of one checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,7 @@ from model import DecodeLimits, Decoder, Tacotron2, without_training_parts
 from modules.style_tokens import StyleTokens
 from run_directory.records import Sample
 from speech.decoding import Reference, sample_of, speak
-from text import describe_characters, text_to_sequence, unknown_characters, unknown_phonemes
-from text.cleaners import clean
-from text.symbols import symbols
+from text.front_end import FrontEnd, front_end_of_voice
 
 STOP_MEANING = {
     "gate": "stopped by itself",
@@ -58,6 +56,7 @@ class Speaker:
     limits: DecodeLimits
     step: int | None = None
     names: tuple[str, ...] = ()  # whose voices it has, in the order of the table's rows
+    front_end: FrontEnd = field(default_factory=FrontEnd.create)
 
     @classmethod
     def load(
@@ -81,10 +80,6 @@ class Speaker:
     def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
         voice = saved.voice
         require_known_format(voice.mel_fingerprint, where=path)
-        if list(voice.symbols) != list(symbols):
-            raise UserError(
-                f"{path} was trained with {len(voice.symbols)} other symbols; this version reads {len(symbols)}"
-            )
         hp = HParams.model_validate(dict(voice.hparams))
         r = voice.frames_per_step or hp.n_frames_per_step
         limits = DecodeLimits(
@@ -96,7 +91,10 @@ class Speaker:
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))
         checkpoint_weights.load_exactly(model, {"model": saved.model}, path=path)
         model.r = r
-        return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names)
+        front_end = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=hp.text_cleaners)
+        if voice.front_end and (changed := front_end.changed_packages(voice.front_end)):
+            LOG.warning("texts may be read otherwise than in training: %s", "; ".join(changed))
+        return cls(model.eval(), hp, MelStats(voice.mel_mean, voice.mel_std), limits, saved.step, names, front_end)
 
     @classmethod
     def _of_nvidias(cls, content: dict, path: Path, gate_threshold: float | None) -> "Speaker":
@@ -124,9 +122,14 @@ class Speaker:
         name: whose voice. style [1, heads, tokens]: see `style_from` and `style_token`; without, each text its own.
         enhanced: cleaned by enhancement.py. Judging hears the voice as it is.
         """
-        row, sequences = self.row_of(name), read_texts(texts, self.hp.text_cleaners)
-        references = [Reference(text, ids, None, row) for text, ids in zip(texts, sequences, strict=True)]
+        references = self.references_for(texts, name=name)
         return [self._say(each, seed=seed, n_iter=n_iter, style=style, enhanced=enhanced) for each in references]
+
+    def references_for(self, texts: Sequence[str], *, name: str | None = None) -> list[Reference]:
+        """The texts as the voice reads them, each to be said by that speaker. DataError for bad texts."""
+        row, table = self.row_of(name), self.front_end.table
+        read = zip(texts, read_texts(texts, self.front_end), strict=True)
+        return [Reference(text, ids, table.shown(ids), None, row) for text, ids in read]
 
     def _say(self, reference: Reference, *, seed: int, n_iter: int, style: Tensor | None, enhanced: bool) -> Utterance:
         decoded = speak(self.model, [reference], self.limits, seed=seed, device=self.device, style=style)[0]
@@ -183,19 +186,11 @@ def usable(wanted: PrecisionChoice, decoder: Decoder) -> SpeakingPrecision:
     return "fp32"
 
 
-def read_texts(texts: Sequence[str], cleaner_names: Sequence[str]) -> list[list[int]]:
-    """Symbol ids of each text; one DataError for all that can't be read."""
-    problems = []
-    for text in texts:
-        unknown, phonemes = unknown_characters(text, cleaner_names), unknown_phonemes(text)
-        if phonemes:
-            problems.append(f"{text!r}: {', '.join(phonemes)} in braces is no ARPAbet phoneme; correct it")
-        if unknown:
-            problems.append(
-                f"{text!r}: the voice has no symbol for {', '.join(describe_characters(unknown))}; write it another way"
-            )
-        elif not clean(text, cleaner_names).strip():
-            problems.append(f"{text!r}: there is nothing to say")
+def read_texts(texts: Sequence[str], front_end: FrontEnd) -> list[Sequence[int]]:
+    """Symbol ids [T_text] of each text; one DataError for all that can't be read."""
+    readings = front_end.read(texts)
+    problems = [f"{r.text!r}: {found.detail}" for r in readings for found in r.problems]
+    n_bad = sum(bool(reading.problems) for reading in readings)
     if problems:
-        raise DataError(report(problems, headline=f"{len(problems)} of {len(texts)} texts can't be spoken:"))
-    return [text_to_sequence(text, cleaner_names) for text in texts]
+        raise DataError(report(problems, headline=f"{n_bad} of {len(texts)} texts can't be spoken:"))
+    return [reading.ids for reading in readings]

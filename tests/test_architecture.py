@@ -74,7 +74,8 @@ def module_name(path: Path) -> str:
 
 
 def wing_of(module: str) -> str:
-    return module.split(".")[0]
+    """`python -m wing` is a command, whatever wing it speaks for."""
+    return "train" if module.endswith(".__main__") else module.split(".")[0]
 
 
 @cache

@@ -24,6 +24,7 @@ from hparams import (
     resolve_hparams,
 )
 from support.paths import REPOSITORY
+from text.symbol_sets import named_table
 from text.symbols import symbols
 from tools import format_overrides
 
@@ -31,6 +32,8 @@ AWKWARD_TEXT = "a b, [c] \"d\" 'e' = C:\\f\\"
 # fields whose neighbours limit them, or whose type has no obvious second value
 OTHER_VALUES = {
     "n_symbols": len(symbols),
+    "language": "en-us",
+    "text_input": "phonemes",
     "filter_length": 2048,
     "win_length": 1000,
     "learning_rate_min": 1e-7,
@@ -158,7 +161,7 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("encoder_kernel_size=4", "must be odd"),
         ("attention_location_kernel_size=30", "must be odd"),
         ("postnet_kernel_size=2", "must be odd"),
-        ("n_symbols=100", f"must be {len(symbols)}, as many as text/symbols.py has"),
+        ("n_symbols=100", "n_symbols follows from the others; leave it out"),
     ],
 )
 def test_a_rule_over_fields_is_checked(bad: str, requirement: str) -> None:
@@ -184,11 +187,25 @@ def test_a_section_alone_obeys_its_rules() -> None:
         AudioParams(sampling_rate=8000)
 
 
-def test_a_checkpoint_may_bring_its_own_number_of_symbols() -> None:
-    resolved = resolve_hparams(n_symbols=76)
-    assert resolved.hparams.n_symbols == 76 and resolved.origins["n_symbols"] == "checkpoint"
-    with pytest.raises(UserError, match="must be 76, as many as the checkpoint has"):
-        resolve_hparams(n_symbols=76, overrides="n_symbols=148")
+@pytest.mark.parametrize(
+    ("settings", "cleaners", "n_symbols"),
+    [
+        ("", ("english_cleaners",), 148),
+        ("text_input=phonemes", (), 148),
+        ("language=ru", (), None),
+        ("language=ru,text_cleaners=[basic_cleaners]", ("basic_cleaners",), None),
+        ("language=de", (), 148),  # the letters of a corpus are counted when it is read
+    ],
+)
+def test_the_language_decides_what_nobody_names(settings: str, cleaners: tuple[str, ...], n_symbols: int) -> None:
+    hp = create_hparams(settings)
+    assert hp.text_cleaners == cleaners
+    assert hp.n_symbols == (n_symbols or len(named_table("russian")))
+
+
+def test_runs_keep_the_names_they_had_before_languages() -> None:
+    assert hparams_hash(create_hparams()) == "a867a897"
+    assert hparams_hash(create_hparams("language=ru")) != hparams_hash(create_hparams())
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ def test_the_command_tells_what_a_test_notices_from_what_it_does_not(tmp_path: P
     done = mutations("--only", "warmup_steps,guide_sigma", *tests, results=tmp_path / "results.jsonl")
     assert done.returncode == 1, done.stderr
     rows = {line.split("`")[1]: line for line in done.stdout.splitlines() if line.startswith("| `")}
-    assert "schedules.py:" in rows["warmup_steps"] and "`tests/training/test_schedules.py::test_" in rows["warmup_steps"]
+    assert (
+        "schedules.py:" in rows["warmup_steps"] and "`tests/training/test_schedules.py::test_" in rows["warmup_steps"]
+    )
     assert "loss_function.py:" in rows["guide_sigma"] and "**SURVIVED**" in rows["guide_sigma"]
     assert done.stdout.endswith("survivors: guide_sigma\n")
 

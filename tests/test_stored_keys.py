@@ -51,6 +51,7 @@ VOICE = {
     "frames_per_symbol": "speech/voice.py",
     "frames_per_step": "speech/voice.py",
     "speakers": "speech/voice.py",
+    "front_end": "speech/voice.py",
 }
 TRAINING = {
     "optimizer": "training/train_step.py",

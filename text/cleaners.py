@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from common.errors import UserError
 from text.english_numbers import CURRENCY_SIGNS, expand_numbers
+from text.transliteration import transliterated
 
 Cleaner = Callable[[str], str]
 
@@ -37,7 +38,7 @@ _ABBREVIATIONS = {
     "sgt": "sergeant",
     "st": "saint",
 }
-_ABBREVIATION = re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.")
+_ABBREVIATION = re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.", re.IGNORECASE)
 
 
 def basic_cleaners(text: str) -> str:
@@ -69,9 +70,14 @@ def english_cleaners(text: str) -> str:
 
     Signs with no reading (&, %, #, a currency sign without a number) stay too.
     """
-    text = _NON_ASCII.sub(_transliterate, text).lower()
+    return english_words(_NON_ASCII.sub(_transliterate, text).lower())
+
+
+def english_words(text: str) -> str:
+    """`english_cleaners` without lower case, for a dictionary that tells "US" from "us"."""
+    text = _NON_ASCII.sub(_transliterate, text)
     text = expand_numbers(text)
-    text = _ABBREVIATION.sub(lambda match: _ABBREVIATIONS[match[1]], text)
+    text = _ABBREVIATION.sub(lambda match: _ABBREVIATIONS[match[1].lower()], text)
     return _WHITESPACE.sub(" ", text)
 
 
@@ -103,6 +109,4 @@ def _with_nearest(name: str) -> str:
 
 
 def _transliterate(match: re.Match[str]) -> str:
-    from unidecode import unidecode  # here, because most texts are ASCII already
-
-    return unidecode(match[0], errors="preserve")
+    return "".join(map(transliterated, match[0]))

@@ -1,6 +1,6 @@
 """Digits to English words: amounts of money, ordinals, decimals, grouped thousands, years.
 
-Expects lower case. The readings are NVIDIA/tacotron2's, except where those say another value than is written; the
+The readings are NVIDIA/tacotron2's, except where those say another value than is written; the
 docstring of `text.cleaners.english_cleaners` lists the exceptions.
 """
 
@@ -32,15 +32,16 @@ CURRENCY_SIGNS = "".join(_CURRENCIES)
 # The last group has three digits, those between two or three (1,250,000 and 12,50,000); "1,2,3" is a list.
 _GROUPED = re.compile(r"(?<![0-9])[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?![0-9])")
 _MONEY = re.compile(
-    rf"([{CURRENCY_SIGNS}]) ?([0-9]+(?:\.[0-9]+)*|(?:\.[0-9]+)+)(?:[\s-]+(thousand|million|billion|trillion)\b)?"
+    rf"([{CURRENCY_SIGNS}]) ?([0-9]+(?:\.[0-9]+)*|(?:\.[0-9]+)+)(?:[\s-]+(thousand|million|billion|trillion)\b)?",
+    re.IGNORECASE,
 )
 _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
-_ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th)\b")
+_ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th)\b", re.IGNORECASE)
 _INTEGER = re.compile(r"[0-9]+")
 
 
 def expand_numbers(text: str) -> str:
-    """`text` (lower case) with every number in ASCII digits written out in words.
+    """`text` with every number in ASCII digits written out in words.
 
     >>> expand_numbers("$3.50 in 1984, the 2nd time")
     'three dollars, fifty cents in nineteen eighty-four, the second time'
@@ -50,7 +51,7 @@ def expand_numbers(text: str) -> str:
     text = _GROUPED.sub(lambda match: match[0].replace(",", ""), text)
     text = _MONEY.sub(_money, text)
     text = _DECIMAL.sub(_decimal, text)
-    text = _ORDINAL.sub(lambda match: _ordinal_words(match[0]), text)
+    text = _ORDINAL.sub(lambda match: _ordinal_words(match[0].lower()), text)
     return _INTEGER.sub(lambda match: _integer_words(match[0]), text)
 
 

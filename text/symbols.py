@@ -1,8 +1,9 @@
 """The 148 input symbols of NVIDIA/tacotron2, in the order of its embedding rows.
 
-The order is a file format: row i of a published checkpoint's `embedding.weight` is symbol i. This module imports
-nothing, so that the declaration of hyperparameters can count the symbols without loading anything.
+The order is a file format: row i of a published checkpoint's `embedding.weight` is symbol i.
 """
+
+import unicodedata
 
 PAD = "_"
 _SPECIAL = "-"
@@ -28,3 +29,8 @@ symbols: tuple[str, ...] = (
     *_LETTERS,
     *(PHONEME_PREFIX + phoneme for phoneme in ARPABET),
 )
+
+
+def needs_sound(symbol: str) -> bool:
+    """Whether a symbol is spoken: a letter, digit or phoneme; not padding, punctuation, spaces or marks."""
+    return any(unicodedata.category(char)[0] in "LN" and unicodedata.category(char) != "Lm" for char in symbol)

@@ -8,6 +8,8 @@ from corpus.demo.builder import ensure_demo_corpus
 from data_utils import Corpus, load_corpus
 from hparams import HParams, Resolved
 from monitoring.progress_bar import counted_progress
+from text.front_end import FrontEnd
+from training.options import Options
 
 
 def check_same_data(fingerprints: Sequence[str]) -> None:
@@ -32,9 +34,15 @@ def with_demo_files(hp: HParams) -> HParams:
     )
 
 
-def read_corpus(settings: Resolved, *, is_demo: bool, skip_bad: bool) -> Corpus:
-    hp = with_demo_files(settings.hparams) if is_demo else settings.hparams
-    corpus = load_corpus(hp, skip_bad=skip_bad, progress=counted_progress("mel features"), origins=settings.origins)
+def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_end: FrontEnd | None = None) -> Corpus:
+    """front_end: of the voice that goes on; None for a new one."""
+    corpus = load_corpus(
+        with_demo_files(settings.hparams) if is_demo else settings.hparams,
+        skip_bad=options.skip_bad_data,
+        progress=counted_progress("mel features"),
+        origins=settings.origins,
+        front_end=front_end,
+    )
     if corpus.problems:
         LOG.warning(
             "--skip-bad-data left out %d lines or recordings, the first: %s",

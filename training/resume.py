@@ -1,7 +1,7 @@
 """Whether a run may go on, and from which checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, move_aside
 from run_directory.records import Event
 from run_directory.run_info import launch_id, read_run_info, write_run_info
-from text.symbols import symbols
+from text.front_end import FrontEnd, front_end_of_voice
+from text.pronunciations import read_pronunciations
+from text.symbol_sets import named_table
 from training.options import Options
 
 
@@ -92,6 +94,34 @@ def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunSta
     return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
 
 
+def kept_front_end(start: RunStart, hp: HParams, options: Options) -> FrontEnd | None:
+    """How the voice that goes on reads texts: its symbols and pronunciations stay. None where a new voice begins."""
+    path = None if start.is_fresh else checkpoint_dir.newest_good(start.directory / "checkpoints")
+    if path is None and options.checkpoint is not None and not options.warm_start:
+        path = checkpoint_dir.resolve(options.checkpoint, prefer="newest")
+    voice = None if path is None else checkpoint_file.read_voice(path)
+    if voice is None:
+        return None
+    kept = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=HParams(**voice.hparams).text_cleaners)
+    return _with_pronunciations(kept, hp, options, where=path)
+
+
+def _with_pronunciations(kept: FrontEnd, hp: HParams, options: Options, *, where: Path | None) -> FrontEnd:
+    """The voice's own, unless a changed file is asked for with --resume-with-changes."""
+    if not hp.pronunciations:
+        return kept
+    named = read_pronunciations(Path(hp.pronunciations))
+    if named.as_lists() == kept.pronunciations.as_lists():
+        return kept
+    if not options.resume_with_changes:
+        raise UserError(
+            f"{hp.pronunciations} differs from the pronunciations that {where} keeps\n"
+            "Ways on: --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside), "
+            "another -o."
+        )
+    return replace(kept, pronunciations=named)
+
+
 def prepare_run(
     start: RunStart, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
 ) -> tuple[Checkpoint | None, int]:
@@ -99,14 +129,22 @@ def prepare_run(
     directory = start.directory
     saved = None if start.is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
-        saved = load_initial_weights(
-            checkpoint_dir.resolve(options.checkpoint, prefer="newest"), model, hp, corpus, options
-        )
+        saved = load_initial_weights(chosen_checkpoint(options.checkpoint), model, hp, corpus, options)
     with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         if start.is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
         attempt = write_run_info(directory, hp, data=start.data)
     return saved, attempt
+
+
+def chosen_checkpoint(named: Path) -> Path:
+    """The file that -c names; of a run its newest, which is said."""
+    path = checkpoint_dir.resolve(named, prefer="newest")
+    if path != named:
+        best = checkpoint_dir.pointed(path.parent, "best")
+        also = f" (the best is {best.name})" if best is not None and best != path else ""
+        LOG.info("-c %s: its newest checkpoint, %s%s", named, path.name, also)
+    return path
 
 
 def set_aside_damaged(directory: Path, step: int, log: RunLog) -> None:
@@ -189,7 +227,12 @@ def load_initial_weights(
         ignored = checkpoint_weights.keys_under(options.ignore_prefixes, content)
         warn_of_vain_exclusions(path, model, content, hp, options)
         done = checkpoint_weights.warm_start(
-            model, content, ignore=[*hp.ignore_layers, *ignored], symbols=symbols, speakers=corpus.speakers
+            model,
+            content,
+            ignore=[*hp.ignore_layers, *ignored],
+            symbols=corpus.front_end.table.symbols,
+            unnamed_symbols=named_table("nvidia").symbols,
+            speakers=corpus.speakers,
         )
         if done.is_empty:
             raise UserError(f"no weight of {path} fits ({done.why_empty}); name another file, or start without -c")

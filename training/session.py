@@ -24,7 +24,7 @@ from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
 from training.corpus_setup import check_same_data, read_corpus
 from training.options import Options
-from training.resume import RunStart, inspect_run, prepare_run, set_aside_damaged
+from training.resume import RunStart, inspect_run, kept_front_end, prepare_run, set_aside_damaged
 from training.summary import closing_summary, describe, ending, facts_of
 from training.trainer import Limits, Trainer
 
@@ -42,8 +42,10 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         paths = run_paths(options.output, options.logs, hp)
         group.from_first(lambda: lock.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
         start = group.from_first(lambda: inspect_run(paths, settings, options))
-        corpus = group.in_turn(lambda: read_corpus(settings, is_demo=start.is_demo, skip_bad=options.skip_bad_data))
+        front_end = kept_front_end(start, hp, options)
+        corpus = group.in_turn(lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end))
         check_same_data(group.gathered(corpus.fingerprint))
+        hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
         return fit(trainer, paths)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
-from data_utils import Corpus
+from data_utils import Corpus, spoken_symbols
 from hparams import HParams
 from kernels.chunked_steps import chunk_of
 from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
@@ -70,7 +70,7 @@ class TrainStep:
         self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
     ) -> None:
         self.hp, self.model, self.device, self.group = hp, model, device, group
-        self.auxiliary = AuxiliaryLosses(hp, model, device)
+        self.auxiliary = AuxiliaryLosses(hp, model, spoken_symbols(corpus), device)
         self.frame_dropper = FrameDropper(hp, corpus, device)
         self.precision = Precision(hp, device)
         self.optimizer = torch.optim.Adam(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from corpus.batch import Batch
 from corpus.loader import make_loader
-from corpus.mel_statistics import MelStats, to_log_mel_units
-from data_utils import Corpus, plan_batches
+from corpus.mel_statistics import to_log_mel_units
+from data_utils import Corpus, plan_batches, spoken_symbols
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from losses.auxiliary import auxiliary_parts
@@ -21,7 +21,7 @@ from losses.mmi import ctc_targets
 from model import Outputs, Tacotron2, decoder_steps
 from run_directory.records import Sample
 from speech import metrics
-from speech.decoding import Reference, assess, ignored_symbols, sample_of, speak, symbols_of
+from speech.decoding import Reference, assess, sample_of, speak
 from speech.metrics import edit_distance
 from training.voice_info import decode_limits
 
@@ -32,13 +32,14 @@ SAMPLE_ITERATIONS = 30  # of Griffin-Lim: samples are for judging progress, synt
 
 @torch.no_grad()
 def teacher_forced_losses(
-    model: Tacotron2, batches: Iterable[Batch], hp: HParams, stats: MelStats, device: torch.device
+    model: Tacotron2, batches: Iterable[Batch], hp: HParams, corpus: Corpus, device: torch.device
 ) -> dict[str, float]:
     """Masked losses over the validation set in log-mel units, by name.
 
     For comparison, `nvidia_unmasked` is the loss as NVIDIA/tacotron2 computes it (padding included).
     """
     by_steps, by_utterances = Means(), Means()
+    stats, is_spoken = corpus.stats, spoken_symbols(corpus).to(device)
     for batch in batches:
         batch = batch.to(device)
         outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths, speakers=batch.speakers)
@@ -54,14 +55,16 @@ def teacher_forced_losses(
             mask_padding=True,
             guide=0.0,
         )
-        parts = {**terms.parts, **auxiliary_parts(outputs, batch, hp, r=model.r)}
+        parts = {**terms.parts, **auxiliary_parts(outputs, batch, hp, r=model.r, is_spoken=is_spoken)}
         parts["guided_attention"] = guided_attention_loss(outputs.alignments, batch.text_lengths, steps, hp.guide_sigma)
         if hp.mask_padding:
             parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
-        of_utterances = taught_alignments(outputs, batch, steps)
+        of_utterances = taught_alignments(outputs, batch, steps, is_spoken)
         if outputs.recognised is not None:
             of_utterances["mmi"] = float(parts.pop("mmi"))  # a mean over utterances, not over steps
-            of_utterances["mmi_error"] = reading_error(outputs.recognised, batch.text, batch.text_lengths, steps)
+            of_utterances["mmi_error"] = reading_error(
+                outputs.recognised, batch.text, batch.text_lengths, steps, is_spoken
+            )
         by_utterances.add(of_utterances, weight=len(batch))
         by_steps.add(
             {name: to_log_mel_units(name, float(value), stats) for name, value in parts.items()},
@@ -86,24 +89,27 @@ class Means:
         return {name: value / self._total for name, value in self._sums.items()}
 
 
-def taught_alignments(outputs: Outputs, batch: Batch, steps: Tensor) -> dict[str, float]:
-    """With a second decoder, the alignment scores of both, so that one sees which has learnt to attend; steps [B]."""
+def taught_alignments(outputs: Outputs, batch: Batch, steps: Tensor, is_spoken: Tensor) -> dict[str, float]:
+    """With a second decoder, the alignment scores of both, so that one sees which has learnt to attend.
+
+    steps [B] valid decoder steps, is_spoken [n_symbols].
+    """
     if outputs.coarse is None:
         return {}
     k = outputs.alignments.size(1) // outputs.coarse.alignments.size(1)
     return {
-        "alignment_fine": mean_attention_score(outputs.alignments, batch, steps),
-        "alignment_coarse": mean_attention_score(outputs.coarse.alignments, batch, (steps + k - 1) // k),
+        "alignment_fine": mean_attention_score(outputs.alignments, batch, steps, is_spoken),
+        "alignment_coarse": mean_attention_score(outputs.coarse.alignments, batch, (steps + k - 1) // k, is_spoken),
     }
 
 
-def mean_attention_score(alignments: Tensor, batch: Batch, steps: Tensor) -> float:
+def mean_attention_score(alignments: Tensor, batch: Batch, steps: Tensor, is_spoken: Tensor) -> float:
     """alignments [B, T_dec, T_text], steps [B] valid ones -> `metrics.attention_score`, averaged over utterances."""
     scores = []
     lengths = zip(steps.tolist(), batch.text_lengths.tolist(), strict=True)
-    for weights, ids, (n, length) in zip(alignments.float().cpu().numpy(), batch.text.tolist(), lengths, strict=True):
-        ignore = ignored_symbols(symbols_of(ids[:length]))
-        scores.append(metrics.attention_score(weights[:n, :length], ignore=ignore))
+    ignore = (~is_spoken[batch.text]).cpu().numpy()  # [B, T_text]
+    for weights, silent, (n, length) in zip(alignments.float().cpu().numpy(), ignore, lengths, strict=True):
+        scores.append(metrics.attention_score(weights[:n, :length], ignore=silent[:length]))
     return float(np.mean(scores))
 
 
@@ -135,7 +141,7 @@ class Validator:
         self.model.eval()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(hp.seed)
-            losses = teacher_forced_losses(self.model, with_heartbeat(loader), hp, self.corpus.stats, self.device)
+            losses = teacher_forced_losses(self.model, with_heartbeat(loader), hp, self.corpus, self.device)
         samples = self._speak() if hp.validation_attention_analysis else []
         self.model.train()
         summary = metrics.summarise([assess(sample, self.corpus.stats.std) for sample in samples]) if samples else {}
@@ -164,16 +170,21 @@ def references_of(corpus: Corpus) -> list[Reference]:
     """The first validation texts: the same ones at every validation of every run on this corpus."""
     dataset = corpus.validation
     chosen = [(dataset.features[i].utterance.text, dataset[i]) for i in range(min(FREE_RUNNING_TEXTS, len(dataset)))]
-    return [Reference(text, item.text.tolist(), item.mel.numpy(), item.speaker) for text, item in chosen]
+    table = corpus.front_end.table
+    return [
+        Reference(text, ids, table.shown(ids), item.mel.numpy(), item.speaker)
+        for text, item in chosen
+        for ids in [item.text.tolist()]
+    ]
 
 
-def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> float:
+def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor, is_spoken: Tensor) -> float:
     """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
 
     Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
     """
     blank = log_probs.size(2) - 1
-    targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, blank))
+    targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, is_spoken))
     paths = log_probs.argmax(2).t().tolist()  # [B][T_dec]
     shares = []
     for path, n, target, length in zip(paths, steps.tolist(), targets, lengths, strict=True):

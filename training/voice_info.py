@@ -8,14 +8,14 @@ from corpus.batch import MelDataset
 from data_utils import Corpus
 from hparams import HParams
 from model import DecodeLimits
-from text.symbols import symbols
 
 
 def voice_info_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> VoiceInfo:
     limits = decode_limits(hp, corpus)
     return VoiceInfo(
         hparams=hp.canonical(),
-        symbols=list(symbols),
+        symbols=list(corpus.front_end.table.symbols),
+        front_end=corpus.front_end.to_dict(),
         mel_fingerprint=MelFingerprint.of(hp).to_dict(),
         mel_mean=corpus.stats.mean,
         mel_std=corpus.stats.std,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,8 +30,11 @@ from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from support.paths import REPOSITORY
 from support.tape import taped
+from text.front_end import FrontEnd
 from training.train_step import TrainStep
 
+CORPUS = SimpleNamespace(front_end=FrontEnd.create())  # all that a step without dropped frames asks of it
+SPOKEN = torch.tensor(CORPUS.front_end.table.needs_sound)
 CPU = torch.device("cpu")
 VALUES = torch.tensor([3.0, 1.0, 2.0])
 IS_BIG = VALUES > 1.5
@@ -190,7 +194,7 @@ def test_a_training_pass_never_waits(options: str, bf16: bool, path_of_a_gpu: No
     hp = settings(options)
     torch.manual_seed(0)
     model = Tacotron2(hp, n_speakers=3).train()
-    losses, batch = AuxiliaryLosses(hp, model, CPU), batch_for(model, 3)
+    losses, batch = AuxiliaryLosses(hp, model, SPOKEN, CPU), batch_for(model, 3)
     with no_waits(CPU):
         loss = pass_through(model, losses, batch, hp, bf16=bf16)
     assert loss.isfinite() and gradients(model).isfinite().all()
@@ -203,7 +207,7 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
     hp = create_hparams(f"{TINY},fp16_run={bf16},amp_dtype=bf16,{options}".rstrip(","))
     torch.manual_seed(0)
     model = Tacotron2(hp, n_speakers=3).train()
-    train_step = TrainStep(hp, model, None, CPU)
+    train_step = TrainStep(hp, model, CORPUS, CPU)
     before = [p.detach().clone() for p in model.parameters()]
     train_step.forbids_waits = True
     for step, limits in enumerate((StepLimits(inf, inf), StepLimits(inf, 0.0)), 1):  # the second one is not taken
@@ -216,7 +220,7 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
 def test_on_a_cpu_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TACOTRON2_FORBID_WAITS", "1")
     hp = settings("")
-    assert not TrainStep(hp, Tacotron2(hp).train(), None, CPU).forbids_waits
+    assert not TrainStep(hp, Tacotron2(hp).train(), CORPUS, CPU).forbids_waits
 
 
 def test_a_step_that_waits_says_so_where_that_is_forbidden(
@@ -226,7 +230,7 @@ def test_a_step_that_waits_says_so_where_that_is_forbidden(
         monkeypatch.setenv("TACOTRON2_FORBID_WAITS", value)
         assert are_waits_forbidden() == expected
     hp = settings("use_mmi=True")
-    train_step = TrainStep(hp, Tacotron2(hp).train(), None, CPU)
+    train_step = TrainStep(hp, Tacotron2(hp).train(), CORPUS, CPU)
     assert train_step.forbids_waits
     monkeypatch.setattr("losses.mmi.is_gpu", lambda device: False)
     with pytest.raises(HostWaits, match="ctc"):
@@ -237,7 +241,7 @@ def test_the_path_of_a_cpu_does_wait() -> None:
     """So the test above can fail."""
     hp = settings("use_mmi=True,decoder_backend=plain")
     model = Tacotron2(hp).train()
-    losses, batch = AuxiliaryLosses(hp, model, CPU), batch_for(model)
+    losses, batch = AuxiliaryLosses(hp, model, SPOKEN, CPU), batch_for(model)
     with no_waits(CPU), pytest.raises(HostWaits, match="_pack_padded_sequence|cpu"):
         pass_through(model, losses, batch, hp, bf16=False)
 
@@ -254,7 +258,7 @@ def test_both_paths_give_the_same_loss_and_gradients(
             request.getfixturevalue("path_of_a_gpu")
         torch.manual_seed(0)
         model = Tacotron2(hp).train().double()
-        losses, batch = AuxiliaryLosses(hp, model, CPU), batch_for(model)
+        losses, batch = AuxiliaryLosses(hp, model, SPOKEN, CPU), batch_for(model)
         batch = Batch(**{**vars(batch), "mel": batch.mel.double(), "gate": batch.gate.double()})
         torch.manual_seed(1)
         found.append((pass_through(model, losses, batch, hp, bf16=False), gradients(model)))

@@ -21,6 +21,7 @@ from losses.monotonicity import monotonicity_loss
 from model import Coarse, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
+from text.symbol_sets import named_table
 from training.batches import StepData
 from training.options import Options
 from training.resume import load_initial_weights
@@ -29,6 +30,7 @@ from training.validation import taught_alignments, teacher_forced_losses
 
 Tiny = Callable[..., HParams]
 CPU = torch.device("cpu")
+SPOKEN = torch.tensor(named_table("nvidia").needs_sound)
 EXTRA = {"mel_coarse", "gate_coarse", "ddc", "monotonicity", "mmi", "mmi_factor"}
 
 B, T_TEXT = 3, 5
@@ -92,7 +94,7 @@ def outputs_of(hp: HParams, batch: Batch) -> tuple[Tacotron2, dict[str, Tensor]]
     torch.manual_seed(1)
     model = Tacotron2(hp)
     outputs = model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
-    return model, auxiliary_parts(outputs, batch, hp, r=hp.n_frames_per_step)
+    return model, auxiliary_parts(outputs, batch, hp, r=hp.n_frames_per_step, is_spoken=SPOKEN)
 
 
 def reached(model: Tacotron2, loss: Tensor) -> set[str]:
@@ -279,7 +281,7 @@ def validation_losses(hp: HParams, model: Tacotron2) -> dict[str, float]:
     batches = make_loader(
         corpus.validation, plan_batches(corpus.validation, hp, is_validation=True), epoch=0, r=hp.n_frames_per_step
     )
-    return teacher_forced_losses(model, batches, hp, corpus.stats, CPU)
+    return teacher_forced_losses(model, batches, hp, corpus, CPU)
 
 
 def test_validation_reports_every_part_and_drops_no_frames(tiny: Tiny) -> None:
@@ -298,8 +300,8 @@ def test_validation_weighs_the_recogniser_by_utterances_and_its_error_is_that_of
     model, corpus = Tacotron2(hp).eval(), load_corpus(hp)
     plan = plan_batches(corpus.validation, hp, is_validation=True)
     batches = list(make_loader(corpus.validation, plan, epoch=0, r=1))
-    alone = [teacher_forced_losses(model, [batch], hp, corpus.stats, CPU) for batch in batches]
-    together = teacher_forced_losses(model, batches, hp, corpus.stats, CPU)
+    alone = [teacher_forced_losses(model, [batch], hp, corpus, CPU) for batch in batches]
+    together = teacher_forced_losses(model, batches, hp, corpus, CPU)
     assert len({losses["mmi"] for losses in alone}) == len(alone) > 1
     for name in ("mmi", "mmi_error"):
         assert together[name] == pytest.approx(sum(losses[name] for losses in alone) / len(alone))
@@ -316,7 +318,7 @@ def test_the_scores_of_both_decoders_are_those_of_their_valid_parts() -> None:
     batch = Batch(text, lengths, torch.zeros(2, 1, 12), torch.tensor([12, 5]), torch.zeros(2, 12), ("a", "b"))
     nothing = torch.zeros(())
     outputs = Outputs(nothing, nothing, nothing, fine, coarse=Coarse(nothing, nothing, coarse))
-    scores = taught_alignments(outputs, batch, torch.tensor([12, 5]))
+    scores = taught_alignments(outputs, batch, torch.tensor([12, 5]), SPOKEN)
     assert scores["alignment_fine"] == 1.0
     assert scores["alignment_coarse"] == pytest.approx((1.0 + 1 / 3) / 2)
 

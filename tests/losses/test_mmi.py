@@ -10,23 +10,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hparams import HParams, create_hparams, resolve_hparams
+from hparams import HParams, create_hparams
 from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
 from modules.mmi_recognizer import Recogniser
 from parallel.process_group import agreed
-from text import sequence_to_text, text_to_sequence
+from text.front_end import FrontEnd
+from text.symbol_sets import named_table
 from text.symbols import symbols
 from training.validation import reading_error
 
 Tiny = Callable[..., HParams]
+TABLE = named_table("nvidia")
+SPOKEN = torch.tensor(TABLE.needs_sound)
 
 
 def targets_of(text: str) -> list[str]:
-    ids = text_to_sequence(text, ["basic_cleaners"])
-    padded = torch.tensor([[*ids, 0, 0, 0]])
-    targets, lengths = ctc_targets(padded, torch.tensor([len(ids)]), len(symbols))
-    return [sequence_to_text([i]) for i in targets[0, : int(lengths)].tolist()]
+    (reading,) = FrontEnd.create(cleaners=["basic_cleaners"]).read([text])
+    padded = torch.tensor([[*reading.ids, 0, 0, 0]])
+    targets, lengths = ctc_targets(padded, torch.tensor([len(reading.ids)]), SPOKEN)
+    return TABLE.shown(targets[0, : int(lengths)].tolist())
 
 
 def test_targets_are_letters_and_phonemes_in_order() -> None:
@@ -37,7 +40,7 @@ def test_targets_are_letters_and_phonemes_in_order() -> None:
 
 def test_padding_is_no_target() -> None:
     text, lengths = torch.tensor([[15, 16, 17, 18]]), torch.tensor([2])
-    targets, n = ctc_targets(text, lengths, len(symbols))
+    targets, n = ctc_targets(text, lengths, SPOKEN)
     assert n.tolist() == [2] and targets[0, :2].tolist() == [15, 16]
 
 
@@ -61,7 +64,9 @@ def test_the_loss_is_ctc_by_frames_averaged_over_utterances() -> None:
         cost = ctc_by_enumeration(log_probs[:n, b], target, n_symbols)
         expected += (cost / n if cost < inf else 0.0) / 3
     assert expected > 0
-    assert float(mmi_loss(log_probs, text, text_lengths, steps)) == pytest.approx(expected, rel=1e-12)
+    assert float(mmi_loss(log_probs, text, text_lengths, steps, SPOKEN[:n_symbols])) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,20 +79,20 @@ def test_the_error_counts_what_must_be_mended_in_what_the_likeliest_path_reads(h
     for t, c in enumerate(f"{heard}a"):
         log_probs[t, 0, classes[c]] = 0.0
     text = torch.tensor([[12, 11, 13, 0]])
-    assert reading_error(log_probs, text, torch.tensor([3]), torch.tensor([3])) == share
+    assert reading_error(log_probs, text, torch.tensor([3]), torch.tensor([3]), SPOKEN[:n_symbols]) == share
 
 
 def test_a_text_without_a_sound_and_one_that_does_not_fit_give_finite_gradients() -> None:
     logits = torch.randn(3, 2, len(symbols) + 1, requires_grad=True)
     text = torch.tensor([[5, 6, 7, 11], [15, 15, 15, 15]])
-    loss = mmi_loss(logits.log_softmax(2), text, torch.tensor([4, 4]), torch.tensor([3, 3]))
+    loss = mmi_loss(logits.log_softmax(2), text, torch.tensor([4, 4]), torch.tensor([3, 3]), SPOKEN)
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
 
 
 def test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser() -> None:
     widths = "encoder_embedding_dim=4,attention_rnn_dim=4,decoder_rnn_dim=4,prenet_dim=4,postnet_embedding_dim=4"
-    model = Tacotron2(resolve_hparams(overrides=f"use_mmi=True,{widths}", n_symbols=76).hparams)
+    model = Tacotron2(create_hparams(f"use_mmi=True,{widths}").model_copy(update={"n_symbols": 76}))
     assert model.embedding.num_embeddings == 76
     assert model.mmi is not None and model.mmi.output.out_features == 76 + 1  # CTC's blank
 
@@ -147,7 +152,7 @@ def test_measuring_leaves_the_real_gradients_alone(tiny: Tiny, backend: str) -> 
         model.zero_grad()
         outputs = model(text, text_lengths, mel, mel_lengths)
         task = (outputs.mel_post - mel).square().mean() + outputs.gate_logits.square().mean()
-        mmi = mmi_loss(outputs.recognised, text, text_lengths, mel_lengths)
+        mmi = mmi_loss(outputs.recognised, text, text_lengths, mel_lengths, SPOKEN)
         if measured:
             adaptive_factor(task, mmi, list(model.parameters()), most=0.5, before=torch.zeros(()))
             assert all(p.grad is None for p in model.parameters())
@@ -190,7 +195,7 @@ def test_mmi_reaches_encoder_and_decoder_but_neither_postnet_nor_projections(tin
     model = Tacotron2(tiny("use_mmi=True"))
     text, lengths = torch.randint(12, 60, (2, 6)), torch.tensor([6, 4])
     outputs = model(text, lengths, torch.randn(2, 8, 12), torch.tensor([12, 9]))
-    mmi_loss(outputs.recognised, text, lengths, torch.tensor([12, 9])).backward()
+    mmi_loss(outputs.recognised, text, lengths, torch.tensor([12, 9]), SPOKEN).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     for name in ("embedding.weight", "encoder.lstm.weight_ih_l0", "decoder.attention_rnn.weight_hh",
                  "decoder.attention_layer.v.linear_layer.weight", "decoder.decoder_rnn.weight_hh",

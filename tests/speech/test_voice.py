@@ -17,6 +17,7 @@ from model import Decoder, Tacotron2
 from speech.evaluation import judge
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
+from text.front_end import FrontEnd
 from training.voice_info import voice_info_of
 
 
@@ -95,24 +96,39 @@ def test_auto_takes_the_fastest_precision_there_is(tiny: Tiny, monkeypatch: pyte
 def test_all_unreadable_texts_are_named_at_once() -> None:
     texts = ["fine", "100 \u4e2d", "a # b", "", "say {HH QQ1}"]
     with pytest.raises(DataError, match="4 of 5 texts can't be spoken") as caught:
-        read_texts(texts, ["basic_cleaners"])
+        read_texts(texts, FrontEnd.create(cleaners=["basic_cleaners"]))
     for part in ("U+4E2D", "U+0023", "nothing to say", "QQ1"):
         assert part in str(caught.value)
     assert caught.value.exit_code == 3
 
 
 def test_readable_texts_become_ids() -> None:
-    first, second = read_texts(["hi", "{HH AY1}"], ["english_cleaners"])
+    first, second = read_texts(["hi", "{HH AY1}"], FrontEnd.create())
     assert len(first) == len(second) == 2 and first != second
 
 
-def test_other_symbols_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_voice_reads_with_its_own_symbols_and_pronunciations(tiny: Tiny, tmp_path: Path) -> None:
+    words = tmp_path / "words.tsv"
+    words.write_text("unheard\tlow tone\n", encoding="utf-8")
+    hp = tiny(f"symbol_set=corpus,pronunciations={words}")
+    corpus = load_corpus(hp)
+    hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
+    save_voice(hp, corpus, tmp_path)
+    words.unlink()
+    voice = Speaker.load(tmp_path)
+    assert voice.front_end.table.symbols == corpus.front_end.table.symbols and len(voice.front_end.table) < 30
+    (reference,) = voice.references_for(["unheard"])
+    assert "".join(reference.symbols) == "low tone"
+    with pytest.raises(DataError, match="no symbol"):
+        voice.references_for(["quiz"])
+
+
+def test_a_voice_of_version_0_1_reads_as_it_did(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny()
     saved = checkpoint_file.load(save_voice(hp, load_corpus(hp), tmp_path))
-    other = VoiceInfo(**{**vars(saved.voice), "symbols": ["a", "b"]})
-    checkpoint_dir.save(Checkpoint(4, saved.model, other, None), tmp_path / "checkpoints")
-    with pytest.raises(UserError, match="trained with 2 other symbols"):
-        Speaker.load(tmp_path)
+    old = VoiceInfo(**{**vars(saved.voice), "front_end": None})
+    checkpoint_dir.save(Checkpoint(4, saved.model, old, None), tmp_path / "checkpoints")
+    assert Speaker.load(tmp_path).front_end.symbol_ids("Dr. No") == FrontEnd.create().symbol_ids("Dr. No")
 
 
 def test_a_run_without_checkpoints_is_nothing_to_recover(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from kernels.ctc import _CtcLosses
 from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
 from kernels.inference import SpeakingWeights
 from loss_function import tacotron2_loss
-from losses import mmi
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2
 from modules import mmi_recognizer
@@ -80,7 +79,7 @@ def pass_forward(model: Tacotron2, hp: Any, device: torch.device) -> Tensor:
     )  # fmt: skip
     losses = AuxiliaryLosses.__new__(AuxiliaryLosses)  # its factor is made of a number, which a stand-in has not
     losses.hp, losses.model, losses.factor = hp, model, torch.empty((), device=device)
-    mmi.is_spoken = lambda n_symbols, where: torch.empty(n_symbols, dtype=torch.bool, device=where)
+    losses.is_spoken = torch.empty(hp.n_symbols, dtype=torch.bool, device=device)
     return losses.add(terms, outputs, batch, step=0, share=torch.empty((), device=device), by_utterances=1.0).total
 
 

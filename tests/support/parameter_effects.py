@@ -160,7 +160,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
 def speech(hp: HParams, folder: Path) -> Observed:
     """Length and end of what an untrained voice says."""
     limits = decode_limits(hp, load_corpus(hp))
-    (spoken,) = speak(model_of(hp).eval(), [Reference("", [5, 6, 7], None)], limits, seed=1, device=CPU)
+    (spoken,) = speak(model_of(hp).eval(), [Reference("", [5, 6, 7], "abc", None)], limits, seed=1, device=CPU)
     return spoken.mel.shape[1], spoken.stop_reason, spoken.mel.double().sum().item()
 
 
@@ -218,7 +218,11 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "mel_fmin": Seen(mels, "mel_fmin=100"),
     "mel_fmax": Seen(mels, "mel_fmax=3000"),
     # text and data
+    "language": Seen(ids, "language=de"),
+    "text_input": Seen(ids, "text_input=phonemes"),
     "text_cleaners": Seen(ids, "text_cleaners=[basic_cleaners]"),
+    "symbol_set": Seen(ids, "symbol_set=corpus"),
+    "pronunciations": Elsewhere("speech/test_voice.py::test_a_voice_reads_with_its_own_symbols_and_pronunciations"),
     "dataset_path": Seen(named_from_the_root, "dataset_path=/"),
     "training_files": Elsewhere(
         "corpus/test_mel_cache.py::test_missing_filelists_are_named_with_where_the_paths_came_from"

@@ -11,9 +11,9 @@ from audio.mel import mel_spectrogram
 from audio.recordings import read_audio
 from corpus.loader import make_loader
 from corpus.mel_statistics import MelStats, to_log_mel_units
-from data_utils import load_corpus, plan_batches
+from data_utils import Corpus, load_corpus, plan_batches
 from hparams import HParams
-from speech.decoding import ignored_symbols, log_mel, symbols_of
+from speech.decoding import ignored_symbols, log_mel
 from support.runs import CPU, model_of, validated
 from training.validation import teacher_forced_losses
 
@@ -51,7 +51,7 @@ def test_the_loss_does_not_depend_on_how_utterances_are_batched(tiny: Tiny) -> N
         corpus = load_corpus(hp)
         plan = plan_batches(corpus.validation, hp, is_validation=True)
         batches = make_loader(corpus.validation, plan, epoch=0, r=1)
-        losses.append(teacher_forced_losses(model_of(hp).eval(), batches, hp, corpus.stats, CPU))
+        losses.append(teacher_forced_losses(model_of(hp).eval(), batches, hp, corpus, CPU))
     assert losses[0].keys() == losses[1].keys()
     for name in losses[0].keys() - {"nvidia_unmasked"}:  # which is a mean over the padding too
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4), name  # float32 sums in another order
@@ -88,20 +88,20 @@ def test_only_mel_losses_are_rescaled(name: str, factor: float) -> None:
     assert to_log_mel_units(name, 3.0, MelStats(-5.0, 2.0)) == 3.0 * factor
 
 
+def with_std(corpus: Corpus, std: float) -> Corpus:
+    return replace(corpus, stats=replace(corpus.stats, std=std))
+
+
 def test_losses_in_log_mel_units_fall_with_the_deviation(tiny: Tiny) -> None:
     hp = tiny()
     corpus = load_corpus(hp)
     plan = plan_batches(corpus.validation, hp, is_validation=True)
     batches = list(make_loader(corpus.validation, plan, epoch=0, r=1))
-    narrow = teacher_forced_losses(model_of(hp).eval(), batches, hp, replace(corpus.stats, std=1.0), CPU)
+    narrow = teacher_forced_losses(model_of(hp).eval(), batches, hp, with_std(corpus, 1.0), CPU)
     torch.manual_seed(hp.seed)
-    wide = teacher_forced_losses(model_of(hp).eval(), batches, hp, replace(corpus.stats, std=3.0), CPU)
+    wide = teacher_forced_losses(model_of(hp).eval(), batches, hp, with_std(corpus, 3.0), CPU)
     assert wide["mel"] == pytest.approx(9.0 * narrow["mel"]) and wide["gate"] == pytest.approx(narrow["gate"])
 
 
 def test_spaces_and_punctuation_need_no_attention() -> None:
     assert ignored_symbols(["a", " ", ",", "b", "."]).tolist() == [False, True, True, False, True]
-
-
-def test_every_id_has_its_own_name() -> None:
-    assert symbols_of([11, 38]) == [symbols_of([11])[0], symbols_of([38])[0]]

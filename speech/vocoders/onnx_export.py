@@ -1,0 +1,120 @@
+"""A generator as an ONNX file, for players without torch. Needs onnx, onnxscript and onnxruntime."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.files import write_atomic
+from speech.vocoders.generator import Generator
+from speech.vocoders.vocoder import NeuralVocoder
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+LARGEST_DIFFERENCE = 1e-4  # between onnxruntime and torch, of sound in [-1, 1]
+TRACED_FRAMES, COMPARED_FRAMES = 40, 67  # neither divides the other: a length that was frozen in tracing shows
+
+
+@dataclass(frozen=True)
+class OnnxVocoder:
+    """What was written; largest_difference: of onnxruntime's sound from torch's, both in [-1, 1]."""
+
+    path: Path
+    n_bytes: int
+    largest_difference: float
+
+
+def export_vocoder(vocoder: NeuralVocoder, path: Path) -> OnnxVocoder:
+    """Write a file with input "mel" [batch, n_mels, frames] and output "sound" [batch, frames * hop_length].
+
+    `metadata` tells a player how to use it: the first `first_centre` samples come before frame 0's centre, and
+    `reach_frames` of mel must be known on both sides of a chunk. The file is compared with torch by onnxruntime before
+    it is written. UserError if a package is missing, or the sounds differ by more than 1e-4.
+    """
+    lacking = [name for name in PACKAGES if find_spec(name) is None]
+    if lacking:
+        raise UserError(f"exporting a vocoder needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
+    is_plain = vocoder.precision == "fp32" and vocoder.device.type == "cpu"
+    assert is_plain, "to export a vocoder, load it with device='cpu', precision='fp32'"
+    content = _exported(vocoder.generator, metadata(vocoder))
+    difference = _largest_difference(vocoder.generator, content)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise UserError(
+            f"{path} not written: onnxruntime's sound differs from torch's by {difference:.1e}, more than "
+            f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-vocoder.txt"
+        )
+    write_atomic(path, content)
+    return OnnxVocoder(path, len(content), difference)
+
+
+def metadata(vocoder: NeuralVocoder) -> dict[str, str]:
+    """The ONNX file's metadata properties; `mel` is the whole mel format as JSON."""
+    mel, reach = vocoder.generator.config.mel, vocoder.generator.reach
+    return {
+        "sampling_rate": str(mel.sampling_rate),
+        "hop_length": str(mel.hop_length),
+        "first_centre": str(mel.first_centre),
+        "reach_frames": str(max(reach.before, reach.after)),
+        "mel": json.dumps(asdict(mel), sort_keys=True),
+    }
+
+
+class _WholeMel(nn.Module):
+    """The generator without its second argument, which ONNX has no type for."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return self.generator(mel)
+
+
+def _exported(generator: Generator, properties: dict[str, str]) -> bytes:
+    example = torch.zeros(2, generator.config.num_mels, TRACED_FRAMES)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            _WholeMel(generator).eval(),
+            (example,),
+            input_names=["mel"],
+            output_names=["sound"],
+            dynamic_shapes={"mel": {0: "batch", 2: "frames"}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(properties)
+    return program.model_proto.SerializeToString()
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Neither what torch warns itself of, nor that torchvision's operators are absent, is news to a user."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, DeprecationWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        registry.setLevel(level)
+
+
+@torch.no_grad()
+def _largest_difference(generator: Generator, content: bytes) -> float:
+    import onnxruntime
+
+    noise = torch.randn(1, generator.config.num_mels, COMPARED_FRAMES, generator=torch.Generator().manual_seed(0))
+    mel = 2 * noise - 4  # about the mean and deviation of speech
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (sound,) = session.run(["sound"], {"mel": mel.numpy()})
+    return float((torch.from_numpy(sound) - generator(mel)).abs().max())
