@@ -37,7 +37,7 @@ def ending(outcome: Outcome, trainer: Trainer) -> dict[str, Any]:
 
 
 def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, first_step: int) -> str:
-    from monitoring.mlflow import ui_command
+    from monitoring.mlflow_store import ui_command
 
     was_finished = outcome.signal is None and outcome.step == first_step
     ended = "this run is already finished: it ended" if was_finished else "ended"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from monitoring import mlflow as monitor
-from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command
+from monitoring.mlflow import MLflowObserver
+from monitoring.mlflow_store import follow_move, prepare_sqlite, store_home, store_uri, ui_command
 from monitoring.observer import BackgroundObserver, RunInfo
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record
@@ -306,6 +308,72 @@ def test_an_address_beats_the_environment_and_that_the_default(tmp_path: Path, m
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:5000")
     assert store_uri(Path("output")) == "http://environment:5000"
     assert store_uri(Path("output"), "http://given:5000") == "http://given:5000"
+
+
+# -- moved, and copied ------------------------------------------------------------------------------------------------
+
+
+def launches_before_and_after(folder: Path, change: Callable[[Path, Path], object]) -> Path:
+    """A run with pictures in `folder`/a; then `change(a, b)`, and the run goes on in b, which is returned."""
+    before, after = folder / "a", folder / "b"
+    launch(run_info(before / "anna"), step(10), validation(10), ENDED)
+    change(before, after)
+    info = run_info(after / "anna", first_step=10)
+    launch(info, step(20), validation(20), ENDED, attempt=2)
+    return after
+
+
+@pytest.fixture
+def folder(empty_store: Path, tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    shutil.copyfile(empty_store, tmp_path / "a" / "mlflow.db")
+    return tmp_path
+
+
+def test_a_run_that_was_moved_with_its_store_goes_on_as_one_in_the_new_place(folder: Path) -> None:
+    runs = launches_before_and_after(folder, shutil.move)
+    client, run = only_run(runs)
+    assert curve(client, run, "train/total") == [(10, 0.5), (20, 0.5)]
+    assert files(client, run, "samples") == ["samples/step_00000010.wav", "samples/step_00000020.wav"]
+    assert run.info.artifact_uri.startswith((runs / "mlflow-artifacts").as_uri()) and not (folder / "a").exists()
+    assert run.data.tags["run_directory"] == str(runs / "anna")
+
+
+def test_a_copy_of_all_writes_into_its_own_store_and_folder(folder: Path) -> None:
+    runs = launches_before_and_after(folder, shutil.copytree)
+    client, run = only_run(runs)
+    assert files(client, run, "samples") == ["samples/step_00000010.wav", "samples/step_00000020.wav"]
+    client, run = only_run(folder / "a")
+    assert files(client, run, "samples") == ["samples/step_00000010.wav"]
+    assert curve(client, run, "train/total") == [(10, 0.5)]
+
+
+def test_a_copied_run_in_the_same_store_is_a_run_of_its_own(runs: Path) -> None:
+    launch(run_info(runs / "anna"), step(10), ENDED)
+    shutil.copytree(runs / "anna", runs / "bert")
+    launch(run_info(runs / "bert", first_step=10), step(20), ENDED, attempt=2)
+    client = client_of(f"sqlite:///{runs}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("voices").experiment_id])
+    assert {run.info.run_name: curve(client, run, "train/total") for run in found} == {
+        "anna": [(10, 0.5)], "bert": [(10, 0.5), (20, 0.5)]
+    }  # fmt: skip
+
+
+def test_a_run_that_was_moved_within_its_folder_goes_on_as_one(runs: Path) -> None:
+    launch(run_info(runs / "anna"), step(10), ENDED)
+    shutil.move(runs / "anna", runs / "anna2")
+    launch(run_info(runs / "anna2", first_step=10), step(20), ENDED, attempt=2)
+    client, run = only_run(runs)
+    assert curve(client, run, "train/total") == [(10, 0.5), (20, 0.5)]
+
+
+def test_artifacts_that_somebody_keeps_elsewhere_stay_there(runs: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "shared" / "mlflow-artifacts"
+    elsewhere.mkdir(parents=True)
+    uri = f"sqlite:///{runs}/mlflow.db"
+    client_of(uri).create_experiment("voices", artifact_location=elsewhere.as_uri())
+    follow_move(uri)
+    assert client_of(uri).get_experiment_by_name("voices").artifact_location == elsewhere.as_uri()
 
 
 SECRET_ADDRESSES = ("//me:secret@HOST", "//HOST/secret/api", "//HOST/api?key=secret", "//HOST/#secret")
