@@ -417,8 +417,8 @@ class MonitorParams(Section):
         Check(("mlflow_experiment_name",), lambda name: bool(name.strip()), "mlflow_experiment_name must not be empty"),
         Check(
             ("mlflow_tracking_uri",),
-            lambda uri: "@" not in uri,
-            "mlflow_tracking_uri must hold no user name and password, as hyperparameters are kept in files: set "
+            lambda uri: not set("@?#") & set(uri),
+            "mlflow_tracking_uri must hold no user name, password or key, as hyperparameters are kept in files: set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address in MLFLOW_TRACKING_URI",
         ),
     )

@@ -8,21 +8,28 @@
 The commands print the message without a traceback; anything else that is raised is a defect of ours.
 """
 
+import errno
 import re
 from collections.abc import Sequence
+
+from common.redaction import without_secrets
 
 # What is said where memory ended: by CUDA, the CPU's allocator, cuBLAS, C++, Python, and oneDNN, which says no more
 NO_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
     "could not (create|execute) a (primitive|memory object)$"
 )
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
 SHOWN_PROBLEMS = 10  # a report stays on one screen; the count says how many more there are
 
 
 class UserError(Exception):
-    """What is wrong, where, the value, what is allowed, and what to do next."""
+    """What is wrong, where, the value, what is allowed, and what to do next. Shown without secrets of addresses."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class DataError(UserError):
@@ -48,6 +55,13 @@ def is_out_of_memory(error: Exception) -> bool:
         return isinstance(error, MemoryError) or says_no_memory(str(error))
     except MemoryError:  # not even for its text
         return True
+
+
+def cause_of(error: Exception) -> str | None:
+    """`out_of_memory` or `disk_full` where the error says so: what events keep of it."""
+    if is_out_of_memory(error):
+        return "out_of_memory"
+    return "disk_full" if isinstance(error, OSError) and error.errno in NO_ROOM else None
 
 
 def says_no_memory(text: str) -> bool:

@@ -27,7 +27,7 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    LOG.warning("signal %d: no step was being trained, so nothing is lost; the same command goes on", number)
+    LOG.warning("signal %d: stopped outside training: nothing to save. Run the same command to resume.", number)
     os._exit(128 + number)
 
 

@@ -1,6 +1,11 @@
 """Who computes with how many threads: training with all, whatever runs beside it with one."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+
+# Set where a thread may be in foreign code when this process ends (gloo, an observer that nobody waits for any more):
+# the interpreter's orderly end would tear it out of there, which aborts the process.
+must_end_at_once = threading.Event()
 
 
 def keep_for_this_thread() -> None:

@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from common.errors import UserError
 from common.log import LOG
+from common.threads import must_end_at_once
 from hparams import DistributedParams
 from parallel.heartbeat import Pulse, pulse_of
 
@@ -33,10 +34,6 @@ PATIENCE = timedelta(hours=12)
 LOOKS_FOR_PARENT_EVERY_S = 1.0
 FIRST_ONE_ENDS_S = 3.0
 PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
-
-# This process has been in a group. Threads of gloo may outlive it by a moment and let go of a tensor, which takes the
-# interpreter: one that is just ending would tear them out of foreign code.
-has_met_others = False
 
 
 @dataclass(frozen=True)
@@ -288,8 +285,7 @@ def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
     backend = chosen_backend(hp, device, is_first=place.rank == 0)
-    global has_met_others
-    has_met_others = True
+    must_end_at_once.set()  # threads of gloo may outlive the group by a moment
     dist.init_process_group(
         backend,
         store=_meeting(place),

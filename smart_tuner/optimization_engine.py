@@ -24,7 +24,7 @@ from common.log import LOG
 from data_utils import Corpus, plan_batches
 from hparams import HParams, Resolved, field_info, resolve_hparams
 from monitoring.logging_setup import configure_logging
-from run_directory.paths import RunPaths, alone_in, move_aside, run_paths
+from run_directory.paths import RunPaths, exclusive_lock, move_aside, run_paths
 from run_directory.run_info import launch_id
 from smart_tuner import study as studies
 from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search
@@ -48,7 +48,7 @@ from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, canoni
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
-from training.corpus_setup import read_corpus, with_demo_files
+from training.corpus_setup import read_corpus
 from training.options import Options
 from training.resume import is_demo_wanted
 from training.session import train
@@ -66,7 +66,7 @@ IN_EVERY_TRIAL = {
     "telegram_monitoring": False,
 }
 LOOK_EVERY_S = 0.5
-WAYS_ON = "--n-jobs runs more trials at a time, another -o is another search"
+WHAT_NEXT = "--n-jobs runs more trials at a time, another -o is another search"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with alone_in(paths.directory, ways_on=WAYS_ON):
+    with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
         plan = planned(layers, settings, space, options, paths, repeated)
@@ -199,7 +199,7 @@ def planned(
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
     is_demo = is_demo_wanted(settings, paths.directory)
-    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
+    corpus = read_corpus(settings, options, is_demo=is_demo)
     budget = budget_of(
         space.budget,
         epochs=hp.epochs,

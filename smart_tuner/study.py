@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from common.errors import UserError
+from common.redaction import without_secrets
 from smart_tuner.search_space import Choices, Interval
 
 DATABASE = "optuna.db"
@@ -97,10 +98,11 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
         url = f"sqlite:///{path}"
     arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {}
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
+        make_url(url)
+        shown = without_secrets(url)
     except ArgumentError:
         raise UserError(
-            "--storage is no database URL; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+            "--storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME (USER:PASSWORD@ before HOST)"
         ) from None
     try:
         with experimental_parts():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio.mel import mel_spectrogram
+from audio.mel import mel_spectrogram, require_known_format
 from audio.recordings import read_audio
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
@@ -79,13 +79,13 @@ class Speaker:
     @classmethod
     def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
         voice = saved.voice
+        require_known_format(voice.mel_fingerprint, where=path)
         hp = HParams.model_validate(dict(voice.hparams))
         r = voice.frames_per_step or hp.n_frames_per_step
         limits = DecodeLimits(
             max_frames=hp.max_decoder_steps * r,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,
             frames_per_symbol=voice.frames_per_symbol,
-            budget_offset=voice.budget_offset,
         )
         names = tuple(voice.speakers)
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))

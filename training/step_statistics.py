@@ -1,21 +1,22 @@
-"""What gathers between two records of training, and the record that it becomes."""
+"""Statistics accumulated between two training records."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from corpus.batch import Batch
 from corpus.mel_statistics import MelStats, to_log_mel_units
 from parallel.process_group import Group
 from run_directory.records import StepRecord
-from training.train_step import SeenStep
+from training.batches import StepData
+from training.train_step import StepOutcome
 
 
 @dataclass
-class Interval:
+class StepStatistics:
     """The steps since the last record. Their losses stay on the device until `record` reads them."""
 
     losses: list[Mapping[str, Tensor]] = field(default_factory=list)
@@ -30,7 +31,16 @@ class Interval:
     def n_steps(self) -> int:
         return len(self.losses) + self.skipped
 
-    def add(self, done: SeenStep, losses: Mapping[str, Tensor]) -> None:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock stands still inside: validating and saving are no part of a step's time."""
+        stopped = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.began += time.perf_counter() - stopped
+
+    def add(self, done: StepOutcome, losses: Mapping[str, Tensor]) -> None:
         """A step; one that was not taken counts, but its losses don't."""
         if done.is_taken:
             self.losses.append(losses)
@@ -38,10 +48,10 @@ class Interval:
         else:
             self.skipped += 1
 
-    def add_data(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
+    def add_data(self, data: StepData) -> None:
         """What a step was made of, and how long it was waited for."""
-        self.waited_s += waited_s
-        for batch in micro_batches:
+        self.waited_s += data.waited_s
+        for batch in data.micro_batches:
             self.frames += batch.n_frames
             self.padded_frames += batch.mel.size(0) * batch.mel.size(2)
 

@@ -26,8 +26,8 @@ from training.schedules import guide_weight, learning_rate, teacher_forcing_rati
 
 
 @dataclass(frozen=True)
-class SeenStep:
-    """What the host has read of a step."""
+class StepOutcome:
+    """Loss and gradient norm of one step, read back from the device."""
 
     loss: float
     norm: float  # of the gradient, before clipping
@@ -45,17 +45,17 @@ class StepResult:
     seeks_scale: bool  # fp16: a gradient that overflows only says that the loss scale is too high
     event: Event | None  # what a person should know of it
 
-    def seen(self, loss: float, norm: float, is_taken: float) -> SeenStep:
+    def outcome(self, loss: float, norm: float, is_taken: float) -> StepOutcome:
         """The numbers, read."""
         fault = self.limits.fault(loss, norm)
         if isfinite(loss) and not isfinite(norm) and self.seeks_scale:
             fault = None
-        return SeenStep(loss, norm, bool(is_taken), fault)
+        return StepOutcome(loss, norm, bool(is_taken), fault)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a step changes before anybody knows whether it will be taken."""
+class StepSnapshot:
+    """State to restore if the step is rejected: BatchNorm statistics, random state."""
 
     buffers: Sequence[Tensor]  # running statistics, which move in the forward pass
     factor: Tensor  # MMI's
@@ -63,7 +63,7 @@ class Moment:
     cuda_rng: Sequence[Tensor]
 
 
-class Stepper:
+class TrainStep:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Stepper:
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
-        self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+        self.peak_rate = hp.learning_rate  # the checkpoint's with use_saved_learning_rate
         self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
     @property
@@ -97,9 +97,9 @@ class Stepper:
         """Forward, backward, clip, update; a step over the `limits` is not taken. Nothing here waits for the device.
 
         step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
-        are caution on top of the settings. If it raises, `abandon` undoes what it did.
+        are caution on top of the settings. If it raises, `undo_step` undoes what it did.
         """
-        rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
+        rate = rate_factor * learning_rate(step, self.hp, scale=rate_scale, peak=self.peak_rate)
         clip = clip_factor * self.hp.grad_clip_thresh
         with no_waits(self.device) if self.forbids_waits else nullcontext():
             return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
@@ -110,14 +110,14 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        self._before = self._moment()
+        self._before = self._snapshot()
         losses = self.accumulate(micro_batches, step=step)
-        self.join()
+        self.sync_gradients()
         self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
         loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
-        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
+        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.gradient_norm)
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
         self._keep_statistics(is_good)
@@ -134,18 +134,18 @@ class Stepper:
             buffer.copy_(torch.where(is_good, buffer, old))
         self.auxiliary.factor = torch.where(is_good, self.auxiliary.factor, before.factor)
 
-    def join(self) -> None:
+    def sync_gradients(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
         self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
         self.group.average(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""
-        self._before = self._moment()
+        self._before = self._snapshot()
         self.accumulate(micro_batches, step=step)
-        self.abandon()
+        self.undo_step()
 
-    def abandon(self) -> None:
+    def undo_step(self) -> None:
         """Everything as before the step that failed in the middle, random states too, and its memory given back."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter, state in list(self.optimizer.state.items()):
@@ -159,8 +159,8 @@ class Stepper:
             chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
-    def _moment(self) -> Moment:
-        return Moment(
+    def _snapshot(self) -> StepSnapshot:
+        return StepSnapshot(
             [b.clone() for b in self.model.buffers()],
             self.auxiliary.factor,
             torch.get_rng_state(),
@@ -172,7 +172,7 @@ class Stepper:
             buffer.copy_(before)
         self.auxiliary.factor = self._before.factor
 
-    def damage(self) -> str | None:
+    def find_non_finite_state(self) -> str | None:
         """What of that which lasts from step to step is not finite; None if all is."""
         lasting = {f"the model's {name}": t for name, t in self.model.state_dict().items() if t.is_floating_point()}
         for name, parameter in self.model.named_parameters():
@@ -201,10 +201,10 @@ class Stepper:
             share = n / all_steps
             batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
-            share = share if batch.counts else 0 * share
-            self.precision.scaled(terms.total * share).backward()
+            weight = share if batch.counts else 0.0  # every process has a gradient, if only to add nothing
+            self.precision.scaled(terms.total * weight).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * share
+                sums[name] = sums.get(name, 0.0) + value.detach() * weight
         return sums
 
     def _losses(
@@ -238,7 +238,7 @@ class Stepper:
         """For the checkpoint."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "learning_rate": self.schedule.learning_rate,
+            "learning_rate": self.peak_rate,
             "loss_scale": self.precision.state(),
             "auxiliary": self.auxiliary.state(),
         }
@@ -248,4 +248,4 @@ class Stepper:
         self.auxiliary.restore(saved.get("auxiliary", {}))
         self.precision.restore(saved.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
         if self.hp.use_saved_learning_rate:
-            self.schedule = self.hp.model_copy(update={"learning_rate": saved["learning_rate"]})
+            self.peak_rate = saved["learning_rate"]

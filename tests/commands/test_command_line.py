@@ -200,7 +200,7 @@ def test_a_signal_before_training_ends_the_command_with_one_line(
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.count("\n")) == (exit_code, 1), said
-    assert "nothing is lost; the same command goes on" in said
+    assert "nothing to save. Run the same command to resume" in said
     assert list(tmp_path.iterdir()) == []
 
 

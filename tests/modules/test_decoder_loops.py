@@ -116,7 +116,7 @@ def test_validation_stays_fully_taught(tiny: Tiny, tmp_path: Path) -> None:
     records = []
     for p in (1.0, 0.0):
         trainer = trainer_of(tiny(f"p_teacher_forcing={p}"), tmp_path / str(p))
-        records.append(trainer.run_validation().losses)
+        records.append(trainer.validate().losses)
     assert records[0] == records[1]
 
 

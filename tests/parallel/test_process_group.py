@@ -19,12 +19,12 @@ from corpus.batch_plan import BatchPlan
 from corpus.loader import make_loader
 from data_utils import Corpus, load_corpus
 from hparams import HParams
-from model import Tacotron2
 from parallel.process_group import ALONE, Group, Place, chosen_backend, joined, place_of
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead
-from support.runs import NO_DROPOUT, Frozen, Watched, assert_same, poisoned, trainer_of
+from support.runs import CPU, NO_DROPOUT, Frozen, KeptRecords, Watched, assert_same, model_of, poisoned, trainer_of
+from training.train_step import TrainStep
 from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
@@ -34,31 +34,47 @@ STEPPED = f"{PLAIN},n_frames_per_step=2,gradient_accumulation_steps=2"
 EVERYTHING = f"{PLAIN},{ALL},drop_frame_rate=0,use_gaf=False"
 
 
-def in_group(hp: HParams, directory: Path, group: Group, corpus: Corpus, *, steps: int = STEPS) -> Watched:
-    """A trainer as composition.py builds it."""
-    torch.manual_seed(hp.seed)
-    model = Tacotron2(hp)
+def in_group(
+    hp: HParams,
+    directory: Path,
+    group: Group,
+    corpus: Corpus,
+    *,
+    steps: int = STEPS,
+    train_step: Callable[..., TrainStep] = TrainStep,
+) -> Watched:
+    """A trainer as training/session.py builds it."""
+    model = model_of(hp)
     group.seed_apart(hp.seed)
-    log = RunLog(directory, attempt=1) if group.is_first else None
-    limits = Limits(max_steps=steps)
-    trainer = Watched(
-        hp, model, corpus, directory=directory, log=log, limits=limits, device=torch.device("cpu"), group=group
+    return Watched(
+        hp,
+        model,
+        corpus,
+        directory=directory,
+        recorder=KeptRecords(RunLog(directory, attempt=1) if group.is_first else None),
+        limits=Limits(max_steps=steps),
+        device=CPU,
+        group=group,
+        train_step=train_step(hp, model, corpus, CPU, group),
     )
-    trainer.seen, trainer.records = [], []
-    return trainer
+
+
+def frozen(hp: HParams) -> type[TrainStep]:
+    return FrozenHead if hp.use_mmi else Frozen
 
 
 def gradients(trainer: Watched) -> list[dict[str, Any]]:
     """Gradients and losses of every step of the first epoch, added over the group, by running statistics."""
-    trainer.stepper.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
-    stepper, group, found = trainer.stepper, trainer.group, []
+    train_step, group, found = trainer.train_step, trainer.group, []
     k = trainer.hp.gradient_accumulation_steps
-    loader = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank)
+    loader = make_loader(
+        trainer.corpus.train, trainer.batches.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank
+    )
     batches = list(loader)
     for i in range(0, len(batches), k):
-        stepper.optimizer.zero_grad()
-        losses = stepper.accumulate(batches[i : i + k], step=1)
-        stepper.join()
+        train_step.optimizer.zero_grad()
+        losses = train_step.accumulate(batches[i : i + k], step=1)
+        train_step.sync_gradients()
         added = group.added({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})
@@ -92,7 +108,7 @@ def healed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str,
     trainer = in_group(hp, folder / "healed", group, corpus)
 
     def damage(t: Watched) -> None:
-        if group.rank == 1 and t.progress.step == 5 and not t.healing.rollbacks:
+        if group.rank == 1 and t.progress.step == 5 and not t.faults.rollback.journal.rollbacks:
             with torch.no_grad():
                 t.model.embedding.weight[0, 0] = torch.nan
 
@@ -101,7 +117,7 @@ def healed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str,
     return {
         "step": outcome.step,
         "kinds": [e.kind for e in trainer.records if isinstance(e, Event)],
-        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.healing.rollbacks],
+        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.faults.rollback.journal.rollbacks],
         "model": trainer.state().model,
     }
 
@@ -134,14 +150,16 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
         corpus = group.in_turn(lambda: load_corpus(hps["plain"]))
         found: dict[str, Any] = {"agreed": agreed(group)}
         for name in ("plain", "stepped", "everything", "bf16"):
-            found[name] = gradients(in_group(hps[name], folder / f"{name}{rank}", group, corpus))
+            found[name] = gradients(
+                in_group(hps[name], folder / f"{name}{rank}", group, corpus, train_step=frozen(hps[name]))
+            )
         found["resume"] = cut_and_resumed(hps["resume"], folder, group, corpus)
         found["healed"] = healed(hps["resume"], folder, group, corpus)
         spoilt = group.in_turn(lambda: poisoned(hps["plain"], 0))
         skipping = in_group(hps["plain"], folder / "skip", group, spoilt, steps=2)
         skipping.fit()
         found["skipped"] = [e.data["utterances"] for e in skipping.events("skipped")]
-        found["taken"] = skipping.stepper.optimizer.state_dict()["state"][0]["step"]
+        found["taken"] = skipping.train_step.optimizer.state_dict()["state"][0]["step"]
         found["records"] = len(skipping.records)
     torch.save(found, folder / f"{rank}.pt")
 
@@ -174,7 +192,8 @@ def pair(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 def test_gradients_and_losses_of_two_processes_are_those_of_one_with_the_joined_batch(
     pair: list[dict[str, Any]], tiny: Tiny, tmp_path: Path, name: str, settings: str
 ) -> None:
-    alone = gradients(trainer_of(tiny(settings.replace("batch_size=2", "batch_size=4")), tmp_path))
+    hp = tiny(settings.replace("batch_size=2", "batch_size=4"))
+    alone = gradients(trainer_of(hp, tmp_path, train_step=frozen(hp)))
     for two in (pair[0][name], pair[1][name]):
         assert len(two) == len(alone)
         for theirs, ours in zip(two, alone, strict=True):

@@ -9,7 +9,7 @@ import torch
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from checkpointing.checkpoint_file import Checkpoint, Voice
+from checkpointing.checkpoint_file import Checkpoint, VoiceInfo
 from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
 from hparams import create_hparams
@@ -18,7 +18,7 @@ from speech.evaluation import judge
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
 from text.front_end import FrontEnd
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_mels_come_out_as_log_mels(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_the_length_budget_is_the_training_corpus_own(voice: Path, tiny: Tiny) -> None:
     hp = tiny()
-    expected = voice_of(hp, load_corpus(hp))
+    expected = voice_info_of(hp, load_corpus(hp))
     limits = Speaker.load(voice, gate_threshold=0.9).limits
-    assert (limits.frames_per_symbol, limits.budget_offset) == (expected.frames_per_symbol, expected.budget_offset)
+    assert limits.frames_per_symbol == expected.frames_per_symbol
     assert limits.gate_threshold == 0.9
 
 
@@ -126,7 +126,7 @@ def test_a_voice_reads_with_its_own_symbols_and_pronunciations(tiny: Tiny, tmp_p
 def test_a_voice_of_version_0_1_reads_as_it_did(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny()
     saved = checkpoint_file.load(save_voice(hp, load_corpus(hp), tmp_path))
-    old = Voice(**{**vars(saved.voice), "front_end": None})
+    old = VoiceInfo(**{**vars(saved.voice), "front_end": None})
     checkpoint_dir.save(Checkpoint(4, saved.model, old, None), tmp_path / "checkpoints")
     assert Speaker.load(tmp_path).front_end.symbol_ids("Dr. No") == FrontEnd.create().symbol_ids("Dr. No")
 

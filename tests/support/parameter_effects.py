@@ -16,7 +16,7 @@ from data_utils import load_corpus, plan_batches
 from hparams import HParams, Resolved, field_names
 from loss_function import tacotron2_loss
 from model import Tacotron2
-from monitoring.observer import Queued
+from monitoring.observer import BackgroundObserver
 from monitoring.setup import observers
 from speech.decoding import Reference, speak
 from support.corpora import write_corpus
@@ -24,9 +24,9 @@ from support.runs import model_of, trained, validated, weights_of
 from training import session
 from training.options import Options
 from training.progress import Progress
-from training.resume import start_from
+from training.resume import load_initial_weights
 from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
-from training.voice_info import decode_limits, voice_of
+from training.voice_info import decode_limits, voice_info_of
 
 CPU = torch.device("cpu")
 Observed = object
@@ -151,7 +151,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
     progress, seen = Progress(), []
     for progress.step in range(100, 6000, 100):
         score = 1.0 - progress.step * 5e-8
-        progress.judge(score, 0.6, hp)
+        progress.update_best(score, 0.6, hp)
         progress.plateau_reached(score, hp)
         seen.append((progress.learning_rate_scale, progress.should_stop_early(hp)))
     return seen
@@ -171,16 +171,16 @@ def sounds(hp: HParams, folder: Path) -> Observed:
 
 def watchers(hp: HParams, folder: Path) -> Observed:
     """Who would watch a run, and with which settings. Never started, so there is nothing to close."""
-    watching = [watcher.observer for watcher in observers(hp) if isinstance(watcher, Queued)]
+    watching = [watcher.observer for watcher in observers(hp) if isinstance(watcher, BackgroundObserver)]
     return [(type(watcher).__name__, vars(watcher)) for watcher in watching]
 
 
 def warm_start(hp: HParams, folder: Path) -> Observed:
     corpus = load_corpus(hp)
     torch.manual_seed(77)
-    path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
+    path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_info_of(hp, corpus), None), folder)
     model = model_of(hp)
-    start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
+    load_initial_weights(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
     return [t.double().sum().item() for t in model.state_dict().values()]
 
 
