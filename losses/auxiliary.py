@@ -14,7 +14,7 @@ from losses.ddc import coarse_losses
 from losses.mmi import adaptive_factor, mmi_loss
 from losses.monotonicity import monotonicity_loss
 from model import Outputs, Tacotron2, decoder_steps
-from parallel.process_group import agreed
+from parallel.process_group import mean_over_processes
 
 
 def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int) -> dict[str, Tensor]:
@@ -73,7 +73,7 @@ class AuxiliaryLosses:
         if not hp.use_gaf or step % hp.update_gaf_every_n_step or step == self._measured_at:
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.factor = agreed(adaptive_factor(task, mmi, parameters, most=hp.max_gaf, before=self.factor))
+        self.factor = mean_over_processes(adaptive_factor(task, mmi, parameters, most=hp.max_gaf, before=self.factor))
         self._measured_at = step
 
     def state(self) -> dict[str, float]:

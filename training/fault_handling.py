@@ -24,7 +24,7 @@ from common.log import LOG
 from config.hparams_diff import differences
 from corpus.batch import Batch
 from hparams import HParams, hparams_hash
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.advice import causes_and_advice
 from recovery.ladder import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals
 from run_directory.reader import read_mapping
@@ -57,7 +57,7 @@ class Healing:
         directory: Path,
         corpus: str,
         emit: Callable[[Event], None],
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """corpus: the fingerprint of the data. Of several processes the first decides and writes, for all."""
         self.hp, self.stepper, self.directory, self.emit, self.group = hp, stepper, directory, emit, group
@@ -90,7 +90,7 @@ class Healing:
 
     def begin(self, progress: Progress, state: Callable[[], Checkpoint]) -> None:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
-        is_new, self.journal = self.group.from_first(lambda: self._begin(progress))
+        is_new, self.journal = self.group.run_on_rank0(lambda: self._begin(progress))
         self.take_over(progress)
         if is_new:
             beginning = state()
@@ -126,7 +126,7 @@ class Healing:
     def restore(self, saved: Checkpoint, progress: Progress) -> None:
         """progress: the checkpoint's, which learns of later rollbacks here."""
         assert saved.training is not None
-        self.journal = self.group.same(self.journal)
+        self.journal = self.group.broadcast(self.journal)
         self.ladder.vitals = Vitals(**saved.training.get("recovery", {}))
         has_changed = any(differences(self.hp, saved.voice.hparams).values())
         if has_changed or saved.training["corpus"] != self.corpus:
@@ -218,7 +218,7 @@ class Healing:
         self._follow(step, verdict)
 
     def _of_all(self, names: list[str]) -> list[str]:
-        return [name for part in self.group.gathered(names) for name in part]
+        return [name for part in self.group.all_gather(names) for name in part]
 
     def after_validation(self, progress: Progress, alignment: float | None, loss: float) -> None:
         """alignment: of free-running speech, where that is measured. Diverged if the run must go back.
@@ -239,7 +239,7 @@ class Healing:
 
     def check(self, step: int) -> None:
         """Diverged if weights, statistics or optimiser are not finite: skipping steps does not help them."""
-        _refuse(next(filter(None, self.group.gathered(self.stepper.damage())), None), step)
+        _refuse(next(filter(None, self.group.all_gather(self.stepper.damage())), None), step)
 
     @property
     def keep_checkpoints(self) -> int:
@@ -264,7 +264,7 @@ class Healing:
 
     def roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:
         """The checkpoint to go on from, after all is written down. GaveUp where the ladder ends."""
-        target, self.journal = self.group.from_first(lambda: (self._roll_back(fault, progress), self.journal))
+        target, self.journal = self.group.run_on_rank0(lambda: (self._roll_back(fault, progress), self.journal))
         return target
 
     def _roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:

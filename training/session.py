@@ -21,7 +21,7 @@ from model import Tacotron2
 from monitoring.logging_setup import configure_logging
 from monitoring.observer import RunInfo, close_all
 from monitoring.setup import observers
-from parallel.process_group import ALONE, Group, joined, place_of
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup, process_group, resolve_rank
 from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, alone_in, run_paths
 from run_directory.records import Event
@@ -39,18 +39,18 @@ def train(settings: Resolved, options: Options) -> int:
     hp = settings.hparams
     configure_logging()
     keep_for_this_thread()
-    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
+    with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
         paths = run_paths(options.output, options.logs, hp)
-        group.from_first(lambda: alone.enter_context(alone_in(paths.directory, ways_on=WAYS_ON)))
+        group.run_on_rank0(lambda: alone.enter_context(alone_in(paths.directory, ways_on=WAYS_ON)))
         return train_in(group, paths, settings, options)
 
 
-def train_in(group: Group, paths: RunPaths, settings: Resolved, options: Options) -> int:
+def train_in(group: ProcessGroup, paths: RunPaths, settings: Resolved, options: Options) -> int:
     hp = settings.hparams
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    is_fresh, is_demo = group.from_first(lambda: look(paths, settings, options))
-    corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
-    check_same_data(group.gathered(corpus.fingerprint))
+    is_fresh, is_demo = group.run_on_rank0(lambda: look(paths, settings, options))
+    corpus = group.run_one_at_a_time(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
+    check_same_data(group.all_gather(corpus.fingerprint))
     data = DEMO if is_demo else hp.training_files
     trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group)
     try:
@@ -73,7 +73,14 @@ def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, b
 
 
 def build(
-    hp: HParams, corpus: Corpus, directory: Path, options: Options, *, data: str, is_fresh: bool, group: Group = ALONE
+    hp: HParams,
+    corpus: Corpus,
+    directory: Path,
+    options: Options,
+    *,
+    data: str,
+    is_fresh: bool,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Trainer, RunLog | None]:
     """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes.
 
@@ -81,12 +88,12 @@ def build(
     """
     torch.manual_seed(hp.seed)
     model = Tacotron2(hp, n_speakers=len(corpus.speakers))
-    saved, attempt = group.from_first(lambda: open_run(model, hp, corpus, directory, options, data, is_fresh))
+    saved, attempt = group.run_on_rank0(lambda: open_run(model, hp, corpus, directory, options, data, is_fresh))
     model.to(group.device)
-    group.copy_from_first([*model.parameters(), *model.buffers()])
-    group.seed_apart(hp.seed)
+    group.broadcast_tensors([*model.parameters(), *model.buffers()])
+    group.seed_by_rank(hp.seed)
     log = RunLog(directory, attempt=attempt) if group.is_first else None
-    trainer = group.in_turn(
+    trainer = group.run_one_at_a_time(
         lambda: Trainer(
             hp,
             model,
@@ -133,7 +140,7 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         trainer.emit(Event(trainer.progress.step, "crashed", f"{type(error).__name__}: {error}"))
         raise
     finally:
-        trainer.group.rest()
+        trainer.group.long_operation()
         close_all(trainer.observers)
     if trainer.group.is_first:
         LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corpus.batch import Batch
 from corpus.mel_statistics import MelStats, to_log_mel_units
-from parallel.process_group import Group
+from parallel.process_group import ProcessGroup
 from run_directory.records import StepRecord
 from training.train_step import SeenStep
 
@@ -52,15 +52,15 @@ class Interval:
         epoch: float,
         learning_rate: float,
         stats: MelStats,
-        group: Group,
+        group: ProcessGroup,
         modules: Mapping[str, Mapping[str, float]],
     ) -> StepRecord:
         """Means over the steps, of all processes of the group, which call this together; waits for the device."""
         elapsed = time.perf_counter() - self.began
         names = sorted({name for losses in self.losses for name in losses})
         means = {m: torch.stack([x[m] for x in self.losses if m in x]).mean().item() for m in names}
-        means = group.added(means)  # each process has its part of every loss
-        frames, padded_frames = group.added({"n": self.frames, "padded": self.padded_frames}).values()
+        means = group.all_reduce_sum(means)  # each process has its part of every loss
+        frames, padded_frames = group.all_reduce_sum({"n": self.frames, "padded": self.padded_frames}).values()
         return StepRecord(
             step=step,
             epoch=epoch,

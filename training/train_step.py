@@ -17,7 +17,7 @@ from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
 from loss_function import LossTerms, tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.ladder import Fault, StepLimits
 from run_directory.records import Event
 from training.frame_dropping import FrameDropper
@@ -67,7 +67,7 @@ class Stepper:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
     def __init__(
-        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
+        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         self.hp, self.model, self.device, self.group = hp, model, device, group
         self.auxiliary = AuxiliaryLosses(hp, model, device)
@@ -116,7 +116,7 @@ class Stepper:
         self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
-        loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
+        loss = torch.as_tensor(self.group.all_reduce_sum_on_device(losses["total"].float())[0]).double()
         is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
@@ -136,8 +136,8 @@ class Stepper:
 
     def join(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
-        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
-        self.group.average(self.model.buffers())
+        self.group.all_reduce_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
+        self.group.all_reduce_mean(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""
@@ -193,7 +193,7 @@ class Stepper:
         with waiting(self.device):  # not for the device: batches come from the host
             steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
-        all_steps, n_utterances = self.group.totals(
+        all_steps, n_utterances = self.group.all_reduce_sum_on_device(
             sum(steps[i] for i in counting), sum(len(micro_batches[i]) for i in counting)
         )
         sums: dict[str, Tensor] = {}

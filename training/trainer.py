@@ -21,7 +21,7 @@ from data_utils import Corpus, plan_batches
 from hparams import HParams
 from model import Tacotron2
 from monitoring.observer import Observer
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.ladder import Position
 from run_directory.metrics_log import RunLog
 from run_directory.records import EvalRecord, Event, Record
@@ -77,7 +77,7 @@ class Trainer:
         observers: Sequence[Observer] = (),
         limits: Limits | None = None,
         device: torch.device,
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """log and observers: None and none in all processes of a group but the first, which writes and shows."""
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
@@ -159,7 +159,7 @@ class Trainer:
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
         progress = self.progress
         is_late = deadline is not None and time.monotonic() >= deadline
-        got_signal, is_late_anywhere = self.group.greatest(stop.signal or 0, is_late)
+        got_signal, is_late_anywhere = self.group.all_reduce_max(stop.signal or 0, is_late)
         if got_signal:
             self._stopped_by = got_signal
             return "signal"
@@ -286,7 +286,7 @@ class Trainer:
         is_unjudged = not interrupted and self._validated_at != self.progress.step
         if is_unjudged:
             self._validate()
-        is_unsaved = self.group.same(self._saved_at != self.progress.step)  # the first process knows
+        is_unsaved = self.group.broadcast(self._saved_at != self.progress.step)  # the first process knows
         if is_unjudged or is_unsaved:  # the checkpoint holds what the validation changed
             self.save()
 
@@ -325,7 +325,7 @@ class Trainer:
                 fault = diverged.fault
         else:
             self._validated_at = self.progress.step
-        progress, vitals, fault = self.group.same((vars(self.progress), self.healing.ladder.vitals, fault))
+        progress, vitals, fault = self.group.broadcast((vars(self.progress), self.healing.ladder.vitals, fault))
         vars(self.progress).update(progress)
         self.healing.ladder.vitals = vitals
         if fault is not None:
@@ -341,7 +341,13 @@ class Trainer:
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
         result = self.healing.spared(
             lambda: validate(
-                self.model, self.group.beating(loader), self.references, self.hp, self.corpus.stats, limits, self.device
+                self.model,
+                self.group.with_heartbeat(loader),
+                self.references,
+                self.hp,
+                self.corpus.stats,
+                limits,
+                self.device,
             ),
             step=progress.step,
         )
@@ -435,7 +441,7 @@ class Trainer:
 
     def _state_of_all(self) -> Checkpoint:
         """`state` with the random states of all processes, which call this together."""
-        return self.state(self.group.gathered(self.group.random_state())[1:])
+        return self.state(self.group.all_gather(self.group.random_state())[1:])
 
     def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> Checkpoint:
         training = {

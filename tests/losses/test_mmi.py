@@ -14,7 +14,7 @@ from hparams import HParams, create_hparams, resolve_hparams
 from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
 from modules.mmi_recognizer import Recogniser
-from parallel.process_group import agreed
+from parallel.process_group import mean_over_processes
 from text import sequence_to_text, text_to_sequence
 from text.symbols import symbols
 from training.validation import reading_error
@@ -166,7 +166,7 @@ def in_a_process(rank: int, meeting: Path, results: "multiprocessing.Queue[tuple
     parallel = nn.parallel.DistributedDataParallel(model)
     out = parallel(torch.ones(1, 1)).sum()
     task, mmi = (1.0 + rank) * out, 4.0 * out
-    factor = agreed(adaptive_factor(task, mmi, list(model.parameters()), most=9.0, before=torch.zeros(())))
+    factor = mean_over_processes(adaptive_factor(task, mmi, list(model.parameters()), most=9.0, before=torch.zeros(())))
     task.backward()
     assert model.weight.grad is not None
     results.put((factor.item(), model.weight.grad.item()))
