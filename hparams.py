@@ -218,7 +218,7 @@ def _is_pair(pair: tuple[int, ...]) -> bool:
     return len(pair) == 2
 
 
-class StyleParams(ModelParams):
+class NetworkParams(ModelParams):
     """Global style tokens, and the width of a speaker's vector. Pairs are (along time, along the mel bands)."""
 
     use_gst: bool = hp_field(False, affects="arch")
@@ -422,7 +422,7 @@ class HParams(
     AuxiliaryParams,
     LossParams,
     TeacherForcingParams,
-    StyleParams,
+    NetworkParams,
     DataParams,
     TextParams,
     AudioParams,

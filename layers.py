@@ -31,7 +31,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class AlignmentFunction:
     """How energies become weights. The default is softmax."""
 
     smoothing: float = 0.0  # share of the sigmoid normalisation
@@ -56,14 +56,14 @@ class Normalisation:
         if self.is_softmax:
             return torch.softmax(masked, dim=1)
         if self.smoothing == 0.0:
-            return moved_forward(masked, last)
-        weights = smoothed(masked, self.smoothing)
+            return forward_attention(masked, last)
+        weights = smoothed_softmax(masked, self.smoothing)
         if not self.is_forward:
             return weights
-        return moved_forward(weights.clamp(min=SMALLEST).log().masked_fill(padding, float("-inf")), last)
+        return forward_attention(weights.clamp(min=SMALLEST).log().masked_fill(padding, float("-inf")), last)
 
 
-def smoothed(masked: Tensor, share: float) -> Tensor:
+def smoothed_softmax(masked: Tensor, share: float) -> Tensor:
     """(1 - share) * softmax(e) + share * sigmoid(e) / sum of sigmoid(e).
 
     The second term is the smoothing of arXiv 1506.07503, section 2.3: bounded energies spread attention over several
@@ -74,7 +74,7 @@ def smoothed(masked: Tensor, share: float) -> Tensor:
     return torch.softmax(masked, dim=1).lerp(spread, share)
 
 
-def moved_forward(scores: Tensor, last: Tensor) -> Tensor:
+def forward_attention(scores: Tensor, last: Tensor) -> Tensor:
     """Forward attention (arXiv 1807.06736, eq. 9) with u = MOVE: attention stays on a symbol or moves on to the next.
 
     w_t(n) ~ [(1 - u) w_{t-1}(n) + u w_{t-1}(n - 1)] * exp(scores(n)), in the log domain: the energies of symbols that
@@ -142,12 +142,12 @@ def dropout_mask(
     if rate == 0.0:
         return None
     if generator is None and like.device.type == "cpu":
-        return keep_bits(prod(shape), rate).view(shape).to(like.dtype).mul_(1.0 / (1.0 - rate))
+        return bernoulli_mask(prod(shape), rate).view(shape).to(like.dtype).mul_(1.0 / (1.0 - rate))
     mask = torch.empty(shape, dtype=like.dtype, device=like.device)
     return mask.bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
 
 
-def keep_bits(n: int, rate: float) -> Tensor:
+def bernoulli_mask(n: int, rate: float) -> Tensor:
     """[n] True with chance 1 - rate, which is rounded to a multiple of 2^-16.
 
     One draw of PyTorch's generator decides on four units. `bernoulli_` takes one each, and six times as long.
@@ -191,7 +191,7 @@ class _DroppedTanh(torch.autograd.Function):
         return torch.ops.aten.tanh_backward(grad, y * (1.0 - ctx.rate)), None, None
 
 
-def dropped(
+def activation_dropout(
     x: Tensor, rate: float, *, activation: Literal["relu", "tanh"], generator: torch.Generator | None = None
 ) -> Tensor:
     """Activation, then dropout. On the CPU, autograd's own way keeps four tensors of this size; this keeps one."""
@@ -220,7 +220,7 @@ class Prenet(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         for layer in self.layers:
-            x = dropped(layer(x), self.dropout, activation="relu", generator=generator)
+            x = activation_dropout(layer(x), self.dropout, activation="relu", generator=generator)
         return x  # [..., prenet_dim]
 
 
@@ -259,10 +259,10 @@ class Attention(nn.Module):
         *,
         xavier: bool,
         use_location: bool = True,
-        normalise: Normalisation | None = None,
+        normalise: AlignmentFunction | None = None,
     ) -> None:
         super().__init__()
-        self.use_location, self.normalise = use_location, normalise or Normalisation()
+        self.use_location, self.normalise = use_location, normalise or AlignmentFunction()
         self.query_layer = LinearNorm(rnn_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.memory_layer = LinearNorm(memory_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.v = LinearNorm(attention_dim, 1, bias=False, xavier=xavier)

@@ -22,9 +22,9 @@ from torch import Tensor
 from corpus.batch import Batch
 from hparams import create_hparams
 from kernels import chunked_steps
-from kernels.host_sync import HostWaits
-from kernels.inference import SpeakingWeights
-from kernels.packed_weights import SpeakingPrecision
+from kernels.host_sync import HostSyncError
+from kernels.inference import TorchWeights
+from kernels.packed_weights import InferencePrecision
 from model import DecodeLimits, Tacotron2
 from recovery.ladder import StepLimits
 from training.train_step import Stepper
@@ -102,7 +102,7 @@ def ceilings(setup: Setup) -> None:
 def use_precision(name: str) -> None:
     """Of fp32 products: "highest", or "high" for TF32. Recordings keep that of their making, so new ones are made."""
     torch.set_float32_matmul_precision(name)
-    chunked_steps.chunk_of.cache_clear()
+    chunked_steps.chunk_for.cache_clear()
 
 
 # ---- right?
@@ -292,7 +292,7 @@ def profile(setup: Setup) -> None:
 # ---- speech
 
 
-Way = tuple[Literal["auto", "fast", "plain"], SpeakingPrecision]
+Way = tuple[Literal["auto", "fast", "plain"], InferencePrecision]
 WAYS: tuple[Way, ...] = (("auto", "fp32"), ("auto", "bf16"), ("fast", "fp32"), ("plain", "fp32"))
 
 
@@ -306,7 +306,7 @@ def speech(setup: Setup) -> None:
             found = {}
             for backend, precision in WAYS:
                 model.decoder.backend = backend
-                model.decoder.prepared = SpeakingWeights(model.decoder, n_rows=B, precision=precision, is_lasting=True)
+                model.decoder.prepared = TorchWeights(model.decoder, n_rows=B, precision=precision, is_persistent=True)
                 speak(setup, model, B, frames=min(64, setup.frames))
                 seconds = setup.seconds(lambda: speak(setup, model, B, frames=setup.frames))  # noqa: B023
                 found[f"{backend} {precision}"] = 1e6 * seconds / setup.frames
@@ -367,7 +367,7 @@ def waits(setup: Setup) -> None:
         stepper.forbids_waits = True
         try:
             stepper.run([batch], step=2, rate_scale=1.0, limits=limits)
-        except (HostWaits, RuntimeError) as error:
+        except (HostSyncError, RuntimeError) as error:
             waiting[what] = in_short(error)
             setup.report.add("waits", f"{what}: {waiting[what]}", what=what)
     never = [what for what in WAITED_FOR if what not in waiting]

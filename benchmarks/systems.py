@@ -94,13 +94,13 @@ class Ours:
         self.decode, self.n_texts = "infer", 1
 
     def precisions(self) -> list[str]:
-        from kernels.backend import lacks_for
+        from kernels.backend import why_unsupported
 
-        return [name for name in ("fp32", "bf16", "int8") if lacks_for(self.model.decoder, name) is None]
+        return [name for name in ("fp32", "bf16", "int8") if why_unsupported(self.model.decoder, name) is None]
 
     def get_ready(self, precision: str, n_texts: int) -> None:
         self.n_texts = n_texts
-        self.model.decoder.prepare_to_speak(precision)
+        self.model.decoder.prepare_for_inference(precision)
 
     def predict(self, batch: TrainingBatch) -> Predicted:
         out = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)

@@ -52,7 +52,7 @@ class RecurrentProduct:
             torch.addmm(base, x, self.weight.t(), out=out)
 
 
-def rounded(factor: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
+def cast(factor: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
     return factor if compute_dtype is None else factor.to(compute_dtype)
 
 
@@ -135,7 +135,7 @@ class DeferredLinear(torch.autograd.Function):
 
 def linear_in(x: Tensor, weight: Tensor, bias: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
     """x times weight, both rounded to `compute_dtype`, plus bias in the type of x; differentiable once."""
-    return DeferredLinear.apply(rounded(x, compute_dtype), weight).to(x.dtype) + bias
+    return DeferredLinear.apply(cast(x, compute_dtype), weight).to(x.dtype) + bias
 
 
 def chunks_from_the_end(n_steps: int, size: int) -> Iterator[tuple[int, int]]:

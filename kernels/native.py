@@ -84,7 +84,7 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 
 @cache
 def loaded() -> ctypes.CDLL | None:
-    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is said."""
+    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is logged."""
     if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in processor_flags():
         LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
         return None

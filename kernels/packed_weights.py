@@ -1,4 +1,4 @@
-"""Weights laid out for products with few rows at a time, of which reading the weights is nearly all the cost.
+"""InferenceWeights laid out for products with few rows at a time, of which reading the weights is nearly all the cost.
 
 One step of full-size speech reads 60 MB of them and uses each number once, so half the bytes are nearly half the time.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kernels.matmul import PACKING_PAYS_FROM, can_pack, packed_product
 
-SpeakingPrecision = Literal["fp32", "bf16", "int8"]
+InferencePrecision = Literal["fp32", "bf16", "int8"]
 PrecisionChoice = Literal["fp32", "bf16", "int8", "auto"]  # auto: the fastest that there is
 
 NO_VNNI = "this processor has no int8 instructions (VNNI)"
@@ -28,7 +28,7 @@ class Matrix:
     """
 
     def __init__(
-        self, weight: Tensor, *, n_rows: int, precision: SpeakingPrecision = "fp32", bound: float | None = None
+        self, weight: Tensor, *, n_rows: int, precision: InferencePrecision = "fp32", bound: float | None = None
     ) -> None:
         self.weight, self.precision, self.bound = weight.detach(), precision, bound
         on_cpu = weight.device.type == "cpu"
@@ -77,7 +77,7 @@ class Matrix:
         return int8_product(whole, scale, self.weight, self.scale, self.zeros)
 
 
-class Columns:
+class SparseColumns:
     """As `Matrix` in fp32, for one x on a CPU of which most is zero: only the columns that count are read."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -103,7 +103,7 @@ def in_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def lacks_for(precision: SpeakingPrecision) -> str | None:
+def why_unsupported(precision: InferencePrecision) -> str | None:
     """What is missing here to speak faster with that precision; None if nothing is.
 
     The operators are private, so they are tried once instead of trusted.

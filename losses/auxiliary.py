@@ -25,8 +25,8 @@ def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: i
         parts |= coarse_losses(outputs.coarse, outputs.alignments, batch.mel, batch.mel_lengths, r)
     if hp.attention_alignment_loss_weight > 0.0:
         parts["monotonicity"] = monotonicity_loss(outputs.alignments, batch.text_lengths, steps)
-    if outputs.recognised is not None:
-        parts["mmi"] = mmi_loss(outputs.recognised, batch.text, batch.text_lengths, steps)
+    if outputs.ctc_log_probs is not None:
+        parts["mmi"] = mmi_loss(outputs.ctc_log_probs, batch.text, batch.text_lengths, steps)
     return parts
 
 

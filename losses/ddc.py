@@ -4,7 +4,7 @@ from torch import Tensor
 
 from layers import padding_mask
 from loss_function import gate_loss, masked_mean, mel_loss
-from model import Coarse, decoder_steps
+from model import CoarseOutputs, decoder_steps
 
 
 def alignment_distance(fine: Tensor, coarse: Tensor, behind: Tensor) -> Tensor:
@@ -16,7 +16,9 @@ def alignment_distance(fine: Tensor, coarse: Tensor, behind: Tensor) -> Tensor:
     return masked_mean((fine - upsampled).abs().sum(2), behind)
 
 
-def coarse_losses(coarse: Coarse, alignments: Tensor, mel: Tensor, mel_lengths: Tensor, r: int) -> dict[str, Tensor]:
+def coarse_losses(
+    coarse: CoarseOutputs, alignments: Tensor, mel: Tensor, mel_lengths: Tensor, r: int
+) -> dict[str, Tensor]:
     """Mel and gate loss of the coarse decoder, and how far both alignments are apart.
 
     alignments [B, T_dec, T_text] of the fine decoder, mel [B, n_mels, T_mel] the target. Every mean is over the frames

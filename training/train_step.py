@@ -12,8 +12,8 @@ from torch import Tensor
 from corpus.batch import Batch
 from data_utils import Corpus
 from hparams import HParams
-from kernels.chunked_steps import chunk_of
-from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
+from kernels.chunked_steps import chunk_for
+from kernels.host_sync import allow_host_sync, are_waits_forbidden, forbid_host_sync, is_gpu
 from loss_function import LossTerms, tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
@@ -101,7 +101,7 @@ class Stepper:
         """
         rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
         clip = clip_factor * self.hp.grad_clip_thresh
-        with no_waits(self.device) if self.forbids_waits else nullcontext():
+        with forbid_host_sync(self.device) if self.forbids_waits else nullcontext():
             return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
 
     def _run(
@@ -156,7 +156,7 @@ class Stepper:
         self.precision.forget_step()
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self._before.cuda_rng)
-            chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
+            chunk_for.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
     def _moment(self) -> Moment:
@@ -190,7 +190,7 @@ class Stepper:
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """
         guide = guide_weight(step, self.hp)
-        with waiting(self.device):  # not for the device: batches come from the host
+        with allow_host_sync(self.device):  # not for the device: batches come from the host
             steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
         all_steps, n_utterances = self.group.all_reduce_sum_on_device(

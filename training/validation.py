@@ -54,9 +54,9 @@ def teacher_forced_losses(
         if hp.mask_padding:
             parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
         of_utterances = taught_alignments(outputs, batch, steps)
-        if outputs.recognised is not None:
+        if outputs.ctc_log_probs is not None:
             of_utterances["mmi"] = float(parts.pop("mmi"))  # a mean over utterances, not over steps
-            of_utterances["mmi_error"] = reading_error(outputs.recognised, batch.text, batch.text_lengths, steps)
+            of_utterances["mmi_error"] = reading_error(outputs.ctc_log_probs, batch.text, batch.text_lengths, steps)
         by_utterances.add(of_utterances, weight=len(batch))
         by_steps.add(
             {name: to_log_mel_units(name, float(value), stats) for name, value in parts.items()},

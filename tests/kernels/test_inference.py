@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kernels import inference, matmul, packed_weights
-from kernels.inference import SpeakingLoop, SpeakingWeights
-from kernels.packed_weights import Columns, Matrix, SpeakingPrecision, in_int8, lacks_for
+from kernels.inference import TorchLoop, TorchWeights
+from kernels.packed_weights import InferencePrecision, Matrix, SparseColumns, in_int8, why_unsupported
 from support.decoding import LENGTHS, LIMITS, SMALL, assert_same, speak, texts, voice
 
 WIDE = re.sub(r"(attention_rnn_dim|decoder_rnn_dim|prenet_dim|encoder_embedding_dim)=\d+", r"\1=192", SMALL)
@@ -75,7 +75,7 @@ def test_how_often_one_looks_for_the_end_changes_nothing(n_steps: int, monkeypat
 def test_prepared_weights_say_the_same_and_are_only_used_for_single_texts() -> None:
     model = voice()
     expected = speak(model, "plain", n=1), speak(model, "plain", n=3)
-    model.decoder.prepare_to_speak("fp32")
+    model.decoder.prepare_for_inference("fp32")
     for said, n in zip(expected, (1, 3), strict=True):
         assert_same(speak(model, "fast", n=n), said, within=1e-11)
 
@@ -83,8 +83,8 @@ def test_prepared_weights_say_the_same_and_are_only_used_for_single_texts() -> N
 def test_buffers_keep_their_addresses_and_what_was_taken_its_values() -> None:
     model = voice()
     memory = model.decoder.attend(model.encode(texts(3), LENGTHS), LENGTHS)
-    loop = SpeakingLoop(model.decoder, SpeakingWeights(model.decoder, n_rows=3), memory, n_steps=4)
-    buffers = (loop.said, loop.aligned, loop.sums, loop.features, loop.masks, loop.attention.seen)
+    loop = TorchLoop(model.decoder, TorchWeights(model.decoder, n_rows=3), memory, n_steps=4)
+    buffers = (loop.outputs, loop.alignments, loop.sums, loop.features, loop.masks, loop.attention.seen)
     addresses = [buffer.data_ptr() for buffer in buffers]
     loop.draw(torch.Generator().manual_seed(1))
     loop.run()
@@ -105,7 +105,7 @@ class Factors:
     x: Tensor
     base: Tensor
 
-    def error(self, matrix: Matrix | Columns) -> float:
+    def error(self, matrix: Matrix | SparseColumns) -> float:
         """Largest error as a part of the largest value."""
         out = torch.empty_like(self.base)
         matrix.add(self.base, self.x, out=out)
@@ -119,14 +119,14 @@ def factors(n_rows: int = 1) -> Factors:
     return Factors(torch.randn(640, 512, generator=generator), x, torch.randn(n_rows, 640, generator=generator))
 
 
-def needs(precision: SpeakingPrecision) -> None:
-    if lacks_for(precision) is not None:
-        pytest.skip(str(lacks_for(precision)))
+def needs(precision: InferencePrecision) -> None:
+    if why_unsupported(precision) is not None:
+        pytest.skip(str(why_unsupported(precision)))
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-6), ("bf16", 0.01), ("int8", 0.02)])
-def test_products_are_as_exact_as_their_precision(precision: SpeakingPrecision, within: float, n_rows: int) -> None:
+def test_products_are_as_exact_as_their_precision(precision: InferencePrecision, within: float, n_rows: int) -> None:
     needs(precision)
     given = factors(n_rows)
     for bound in (None, 1.0):
@@ -136,9 +136,9 @@ def test_products_are_as_exact_as_their_precision(precision: SpeakingPrecision, 
 def test_a_product_of_mostly_zeros_is_exact() -> None:
     given = factors()
     given.x[:, torch.rand(512, generator=torch.Generator().manual_seed(2)) < 0.8] = 0.0
-    assert given.error(Columns(given.weight)) < 1e-6
+    assert given.error(SparseColumns(given.weight)) < 1e-6
     given.x.zero_()
-    assert given.error(Columns(given.weight)) == 0.0
+    assert given.error(SparseColumns(given.weight)) == 0.0
 
 
 def test_zeros_alone_are_multiplied_in_int8_too() -> None:
@@ -157,14 +157,14 @@ def test_int8_weights_are_off_by_half_a_step_of_their_own_row() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_speech_in_reduced_precision_stays_near(precision: SpeakingPrecision) -> None:
+def test_speech_in_reduced_precision_stays_near(precision: InferencePrecision) -> None:
     needs(precision)
     model = voice(widths=WIDE, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.div_(3.0)  # a voice that is not chaotic
     [exact] = speak(model, "fast", n=1)
-    model.decoder.prepare_to_speak(precision)
+    model.decoder.prepare_for_inference(precision)
     [rounded] = speak(model, "fast", n=1)
     n = min(exact.mel.size(1), rounded.mel.size(1))
     difference = (exact.mel[:, :n] - rounded.mel[:, :n]).abs().max() / exact.mel.abs().max()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hparams import HParams, create_hparams, resolve_hparams
 from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
-from modules.mmi_recognizer import Recogniser
+from modules.mmi_recognizer import Recognizer
 from parallel.process_group import mean_over_processes
 from text import sequence_to_text, text_to_sequence
 from text.symbols import symbols
@@ -93,7 +93,7 @@ def test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser() ->
 
 
 def test_the_recogniser_ignores_autocast() -> None:
-    recogniser = Recogniser(6, create_hparams("decoder_rnn_dim=8")).eval()
+    recogniser = Recognizer(6, create_hparams("decoder_rnn_dim=8")).eval()
     features = torch.randn(4, 2, 6)
     plain = recogniser(features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -147,7 +147,7 @@ def test_measuring_leaves_the_real_gradients_alone(tiny: Tiny, backend: str) -> 
         model.zero_grad()
         outputs = model(text, text_lengths, mel, mel_lengths)
         task = (outputs.mel_post - mel).square().mean() + outputs.gate_logits.square().mean()
-        mmi = mmi_loss(outputs.recognised, text, text_lengths, mel_lengths)
+        mmi = mmi_loss(outputs.ctc_log_probs, text, text_lengths, mel_lengths)
         if measured:
             adaptive_factor(task, mmi, list(model.parameters()), most=0.5, before=torch.zeros(()))
             assert all(p.grad is None for p in model.parameters())
@@ -190,7 +190,7 @@ def test_mmi_reaches_encoder_and_decoder_but_neither_postnet_nor_projections(tin
     model = Tacotron2(tiny("use_mmi=True"))
     text, lengths = torch.randint(12, 60, (2, 6)), torch.tensor([6, 4])
     outputs = model(text, lengths, torch.randn(2, 8, 12), torch.tensor([12, 9]))
-    mmi_loss(outputs.recognised, text, lengths, torch.tensor([12, 9])).backward()
+    mmi_loss(outputs.ctc_log_probs, text, lengths, torch.tensor([12, 9])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     for name in ("embedding.weight", "encoder.lstm.weight_ih_l0", "decoder.attention_rnn.weight_hh",
                  "decoder.attention_layer.v.linear_layer.weight", "decoder.decoder_rnn.weight_hh",
