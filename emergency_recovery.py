@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from common.cli import with_dashes
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from recovery.diagnosis import Diagnosis
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{story(diagnosis)}\n{table(findings)}")
     if args.notify and not args.dry_run:
         notify(story(diagnosis))
-    with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
+    with explain_write_errors(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
         done, command = act(args, diagnosis, findings)
     if args.json:
         print(repair.as_json(diagnosis, findings, [*done, shlex.join(command)]))

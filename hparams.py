@@ -429,7 +429,7 @@ class HParams(
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 
-    wrong_names: ClassVar[Mapping[str, str]] = {
+    renamed: ClassVar[Mapping[str, str]] = {
         "attention_dropout": "p_attention_dropout",
         "prenet_dropout": "dropout_rate",
         "postnet_dropout": "postnet_dropout_rate",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError
-from common.signals import ending_at_once
+from common.signals import end_on_signal
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, command = parser().parse_known_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
-        with ending_at_once():
+        with end_on_signal():
             return launch(args, command)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from speech.voice import Utterance
@@ -83,7 +83,7 @@ def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: b
 
     for utterance, path in zip(utterances, paths, strict=True):
         sample = utterance.sample
-        with refusals_explained(f"-o {path}", next_step="free space there, or name another place"):
+        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
             write_wav(path, utterance.wav, sample.sampling_rate)
             if pictures:
                 save_png(figure_of(sample), path.with_suffix(".png"))

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show_broken_source(language, as_json=args.json)
     if args.show_params:
         return show_params(language, as_json=args.json)
-    from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, report
+    from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, format_findings
 
     result = check(args.config or CONFIG, overrides=args.hparams)
     own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(as_json(result, language), indent=2, ensure_ascii=False))
     else:
-        print(report(result, language))
+        print(format_findings(result, language))
     return 0 if result.is_compatible else 1
 
 
@@ -84,10 +84,10 @@ def show_params(language: Language, *, as_json: bool) -> int:
 
 
 def test_the_tuner_searches_only_what_hparams_declares_and_code_reads() -> None:
-    from smart_tuner.config_check import check, report
+    from smart_tuner.config_check import check, format_findings
 
     result = check()
-    assert result.is_compatible, report(result, "en")
+    assert result.is_compatible, format_findings(result, "en")
 
 
 def test_no_hyperparameter_is_declared_twice() -> None:

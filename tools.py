@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from common.errors import UserError, report
+from common.errors import UserError, format_problems
 
 QUOTES = "\"'"
 SEARCH_SECTION = "search"  # a preset's narrower search ranges; kept apart, the tuner reads them
@@ -88,7 +88,7 @@ def parse_overrides(text: str) -> list[Assignment]:
     """`"a=1, b=[x,y]"` -> the assignments; the empty string has none. Raises UserError with every problem."""
     layer = overrides_layer(text)
     if layer.problems:
-        raise UserError(report(layer.problems, headline=_headline(len(layer.problems))))
+        raise UserError(format_problems(layer.problems, headline=_headline(len(layer.problems))))
     return list(layer.assignments)
 
 
@@ -373,7 +373,7 @@ def merge_layers(model: type[BaseModel], layers: Sequence[Layer], *, extra_check
             merged.search[_canonical(specs).get(spelling, spelling)] = search_range
     problems += failed_checks(model, merged.values, origins=merged.origins, skip=invalid, extra_checks=extra_checks)
     if problems:
-        raise UserError(report(problems, headline=_headline(len(problems))))
+        raise UserError(format_problems(problems, headline=_headline(len(problems))))
     return merged
 
 
@@ -457,9 +457,9 @@ def _canonical(specs: Mapping[str, FieldSpec]) -> dict[str, str]:
 
 
 def _unknown(model: type[BaseModel], label: str, name: str, shown: str, known: Mapping[str, str]) -> str:
-    wrong_names: Mapping[str, str] = getattr(model, "wrong_names", {})
-    if name in wrong_names:
-        return f"{label}: {shown}: no such hyperparameter; the name is {wrong_names[name]}"
+    renamed: Mapping[str, str] = getattr(model, "renamed", {})
+    if name in renamed:
+        return f"{label}: {shown}: no such hyperparameter; the name is {renamed[name]}"
     close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), list(known), n=1)
     hint = f"nearest: {close[0]}" if close else "--show-params lists them all"
     return f"{label}: {shown}: no such hyperparameter; {hint}"

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from common.cli import positive_int, positive_minutes, with_dashes
 from common.errors import UserError
-from common.signals import ending_at_once
+from common.signals import end_on_signal
 from hparams import HParams, preset_names, resolve_hparams
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
 
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        with ending_at_once():
+        with end_on_signal():
             return run(arguments(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

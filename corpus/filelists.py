@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.errors import DataError, report
+from common.errors import DataError, format_problems
 from text import text_to_sequence, unknown_characters
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
@@ -238,7 +238,7 @@ def counts_by_kind(problems: Iterable[Problem]) -> str:
 def data_error(problems: Sequence[Problem]) -> DataError:
     """One error for all problems of all lists, with counts by kind."""
     return DataError(
-        report(
+        format_problems(
             [problem.message for problem in problems],
             headline=f"{len(problems)} unusable lines in the filelists ({counts_by_kind(problems)}); correct them, or "
             "pass --skip-bad-data to train without them:",

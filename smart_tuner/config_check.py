@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.translations import Language, messages
 from config.source_scan import names_read, program_files, texts_found
 from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
-from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
+from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Range, read_range
 from tools import convert, format_overrides, format_value, read_yaml_layer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Compatibility:
-    """The verdict: the names that config.yaml searches, and everything that is wrong."""
+    """The result: the names that config.yaml searches, and everything that is wrong."""
 
     names: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -125,7 +125,7 @@ def check_names(search: Mapping[str, object], known: Mapping[str, str], *, confi
     for name in search:
         if name not in known:
             close = difflib.get_close_matches(name.lower().replace("-", "_"), list(known), n=1)
-            meant = HParams.wrong_names.get(name) or (close[0] if close else None)
+            meant = HParams.renamed.get(name) or (close[0] if close else None)
             kind = "unknown_name" if meant else "unknown_name_far"
             findings.append(Finding(kind, name, {"config": config, "meant": meant}))
         elif known[name] in spelt:
@@ -154,9 +154,9 @@ def check_range(
     except BadRange as bad:
         return [Finding(bad.kind, spelling, {"config": config})]
     assert isinstance(raw, dict)
-    if isinstance(searched, Interval) and (searched.scale == "integer") != (spec.type == "int"):
+    if isinstance(searched, Range) and (searched.scale == "integer") != (spec.type == "int"):
         return [Finding("range_kind", spelling, {"config": config, "scale": searched.scale, "type": spec.type})]
-    if name == BUDGET and not isinstance(searched, Interval):
+    if name == BUDGET and not isinstance(searched, Range):
         return [Finding("range_budget", spelling, {"config": config})]
     findings = [
         finding
@@ -176,7 +176,7 @@ def check_range(
     return findings
 
 
-def _values_of(searched: Choices | Interval) -> list[tuple[str, object]]:
+def _values_of(searched: Choices | Range) -> list[tuple[str, object]]:
     if isinstance(searched, Choices):
         return [("choices", value) for value in searched.values]
     return [("low", searched.low), ("high", searched.high)]
@@ -213,8 +213,8 @@ def check_old_names(root: Path) -> list[Finding]:
     """The historical wrong names as strings in the tuner's code."""
     paths = [path for path in program_files(root) if path.parent.name == "smart_tuner"]
     return [
-        Finding("old_name", name, {"place": place, "meant": HParams.wrong_names[name]})
-        for name, place in texts_found(paths, HParams.wrong_names)
+        Finding("old_name", name, {"place": place, "meant": HParams.renamed[name]})
+        for name, place in texts_found(paths, HParams.renamed)
     ]
 
 
@@ -263,7 +263,7 @@ def _parsing_finding(spelling: str, name: str, value: object) -> list[Finding]:
 # ---- the report
 
 
-def report(result: Compatibility, language: Language) -> str:
+def format_findings(result: Compatibility, language: Language) -> str:
     """One line for each parameter, the counts, the parsing test, and what to do."""
     texts = messages("compatibility", language)
     width = max((len(name) for name in result.names), default=0)

@@ -14,7 +14,7 @@ from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
-from common.errors import DataError, UserError, report
+from common.errors import DataError, UserError, format_problems
 from common.log import LOG
 from corpus.mel_statistics import MelStats
 from hparams import HParams, create_hparams
@@ -197,5 +197,5 @@ def read_texts(texts: Sequence[str], cleaner_names: Sequence[str]) -> list[list[
         elif not clean(text, cleaner_names).strip():
             problems.append(f"{text!r}: there is nothing to say")
     if problems:
-        raise DataError(report(problems, headline=f"{len(problems)} of {len(texts)} texts can't be spoken:"))
+        raise DataError(format_problems(problems, headline=f"{len(problems)} of {len(texts)} texts can't be spoken:"))
     return [text_to_sequence(text, cleaner_names) for text in texts]

@@ -30,7 +30,7 @@ class Toy(Section):
     mode: Literal["soft", "hard"] = hp_field("soft")
     kernel: int = hp_field(3, parity="odd")
 
-    wrong_names: ClassVar[Mapping[str, str]] = {"width": "size"}
+    renamed: ClassVar[Mapping[str, str]] = {"width": "size"}
     checks: ClassVar[tuple[Check, ...]] = (
         Check(("rate", "size"), lambda rate, size: rate * size <= 10, "rate * size must be at most 10"),
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Literal
 
-from common.errors import DataError, report
+from common.errors import DataError, format_problems
 from text.cleaners import clean
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, symbols
 
@@ -38,7 +38,9 @@ def text_to_sequence(
         problems += describe_characters(Counter(symbol for symbol in spelled if _is_unknown_character(symbol)))
     if problems:
         excerpt = text if len(text) <= EXCERPT_LENGTH else text[:EXCERPT_LENGTH] + "..."
-        raise DataError(report(problems, headline=f"{excerpt!r} cannot be spelled with the {len(symbols)} symbols:"))
+        raise DataError(
+            format_problems(problems, headline=f"{excerpt!r} cannot be spelled with the {len(symbols)} symbols:")
+        )
     return [_ID_OF[symbol] for symbol in spelled if symbol in _SPOKEN]
 
 

@@ -10,7 +10,7 @@ from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import NothingToRecover, UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 from common.log import LOG
 from config.hparams_diff import differences
 from data_utils import Corpus
@@ -70,7 +70,7 @@ def open_run(
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = start_from(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+    with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         if is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
         attempt = write_run_info(

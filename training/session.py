@@ -12,9 +12,9 @@ import torch
 
 from checkpointing import directory as checkpoint_dir
 from common.errors import GaveUp
-from common.files import refusals_explained
+from common.files import explain_write_errors
 from common.log import LOG
-from common.threads import keep_for_this_thread
+from common.threads import one_thread_for_others
 from data_utils import Corpus
 from hparams import HParams, Resolved
 from model import Tacotron2
@@ -38,7 +38,7 @@ def train(settings: Resolved, options: Options) -> int:
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
-    keep_for_this_thread()
+    one_thread_for_others()
     with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
         paths = run_paths(options.output, options.logs, hp)
         group.run_on_rank0(lambda: alone.enter_context(alone_in(paths.directory, ways_on=WAYS_ON)))
@@ -62,7 +62,7 @@ def train_in(group: ProcessGroup, paths: RunPaths, settings: Resolved, options: 
 
 def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
-    with refusals_explained(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
+    with explain_write_errors(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
     directory = paths.directory
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)

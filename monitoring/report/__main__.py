@@ -18,13 +18,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from common.files import refusals_explained
+    from common.files import explain_write_errors
     from common.translations import language_of
     from monitoring.report.page import write_report
 
     language = language_of(os.environ) if args.language == "auto" else args.language
     try:
-        with refusals_explained(str(args.run / "report.html"), next_step="free space there, or copy the run elsewhere"):
+        with explain_write_errors(
+            str(args.run / "report.html"), next_step="free space there, or copy the run elsewhere"
+        ):
             print(write_report(args.run, language))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import TINY, assert_refused, command, environment, run, write_dataset
+from support.paths import REPOSITORY
 
 COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "-m monitoring.report", "multiproc.py")
 SWITCHES = (
@@ -60,7 +61,8 @@ def test_help_answers_within_a_second(script: str, tmp_path: Path, cache: Path) 
 @pytest.mark.parametrize("script", COMMANDS)
 def test_help_does_not_import_heavy_packages(script: str, tmp_path: Path, cache: Path) -> None:
     importing = [sys.executable, "-X", "importtime", *command(script, "--help")[1:]]
-    done = subprocess.run(importing, cwd=tmp_path, env=environment(cache), capture_output=True, text=True)
+    cwd = tmp_path if script.endswith(".py") else REPOSITORY
+    done = subprocess.run(importing, cwd=cwd, env=environment(cache), capture_output=True, text=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "argparse" in imported, "the list of imports could not be read"
     assert imported & {"torch", "librosa", "matplotlib", "optuna", "scipy"} == set()
@@ -198,7 +200,7 @@ def test_a_signal_before_training_ends_the_command_with_one_line(
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.count("\n")) == (exit_code, 1), said
-    assert "nothing is lost; the same command goes on" in said
+    assert "nothing to save. Run the same command to resume" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import yaml
 import test_hparams_compatibility as command
 from common.translations import language_of, read_messages
 from config.source_scan import declared_twice, names_read, syntax_problem
-from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, report
+from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, format_findings
 from support.paths import REPOSITORY
 from test_hparams_compatibility import main
 
@@ -51,7 +51,7 @@ def test_the_ten_tuned_parameters_are_compatible_with_the_specified_ranges() -> 
 
 
 def test_the_report_has_a_line_for_each_parameter_the_counts_and_the_verdict() -> None:
-    lines = report(check(), "ru").splitlines()
+    lines = format_findings(check(), "ru").splitlines()
     assert lines[0] == "\U0001f4cb Найдено 10 параметров для проверки:"
     assert [line.split()[1:] for line in lines[1:11]] == [[name, "\u2705"] for name in TEN]
     assert "   \u2705 Корректных параметров: 10" in lines and "   \u274c Отсутствующих параметров: 0" in lines
@@ -105,7 +105,7 @@ def test_every_kind_of_finding_has_its_words_in_both_languages() -> None:
             and sorted(re.findall(r"\{\w+\}", text["en"])) == sorted(re.findall(r"\{\w+\}", text["ru"]))
             or "{" not in text["en"]
         ), name
-    source = (REPOSITORY / "compatibility.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "smart_tuner" / "config_check.py").read_text(encoding="utf-8")
     source += (REPOSITORY / "smart_tuner" / "search_space.py").read_text(encoding="utf-8")
     source += Path(command.__file__).read_text(encoding="utf-8")
     assert [kind for kind in texts if f'"{kind}"' not in source] == []

@@ -151,7 +151,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
     progress, seen = Progress(), []
     for progress.step in range(100, 6000, 100):
         score = 1.0 - progress.step * 5e-8
-        progress.judge(score, 0.6, hp)
+        progress.score_trial(score, 0.6, hp)
         progress.plateau_reached(score, hp)
         seen.append((progress.learning_rate_scale, progress.should_stop_early(hp)))
     return seen
