@@ -24,7 +24,6 @@ from hparams import create_hparams
 from kernels import chunked_steps
 from kernels.host_sync import HostSyncError
 from kernels.inference import TorchWeights
-from kernels.packed_weights import InferencePrecision
 from model import DecodeLimits, Tacotron2
 from recovery.ladder import StepLimits
 from training.train_step import Stepper
@@ -292,8 +291,7 @@ def profile(setup: Setup) -> None:
 # ---- speech
 
 
-Way = tuple[Literal["auto", "fast", "plain"], InferencePrecision]
-WAYS: tuple[Way, ...] = (("auto", "fp32"), ("auto", "bf16"), ("fast", "fp32"), ("plain", "fp32"))
+BACKENDS: tuple[Literal["auto", "fast", "plain"], ...] = ("auto", "fast", "plain")
 
 
 def speech(setup: Setup) -> None:
@@ -303,20 +301,20 @@ def speech(setup: Setup) -> None:
     model = Tacotron2(create_hparams()).to(setup.device).eval()
     with torch.no_grad():
         for B in setup.spoken:
-            found = {}
-            for backend, precision in WAYS:
+            found: dict[str, float] = {}
+            for backend in BACKENDS:
                 model.decoder.backend = backend
-                model.decoder.prepared = TorchWeights(model.decoder, n_rows=B, precision=precision, is_persistent=True)
+                model.decoder.prepared = TorchWeights(model.decoder, n_rows=B, is_persistent=True)
                 speak(setup, model, B, frames=min(64, setup.frames))
                 seconds = setup.seconds(lambda: speak(setup, model, B, frames=setup.frames))  # noqa: B023
-                found[f"{backend} {precision}"] = 1e6 * seconds / setup.frames
+                found[backend] = 1e6 * seconds / setup.frames
             tell_speech(setup, B, found)
         with told_if_it_fails(setup, "speech of tacotron2-model"):
             other = BUILDERS["tacotron2-model"]().model.to(setup.device).eval()
             other.decoder.gate_threshold, other.decoder.max_decoder_steps = 2.0, setup.frames
             with contextlib.redirect_stdout(io.StringIO()):  # it prints that it was cut
                 seconds = setup.seconds(lambda: other.inference(hundred_symbols(1, setup.device)[0]))
-            tell_speech(setup, 1, {"tacotron2-model fp32": 1e6 * seconds / setup.frames})
+            tell_speech(setup, 1, {"tacotron2-model": 1e6 * seconds / setup.frames})
 
 
 def tell_speech(setup: Setup, B: int, us: dict[str, float]) -> None:

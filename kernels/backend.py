@@ -1,6 +1,6 @@
-"""Which way a decoder speaks: by the compiled loop where that knows it, else in PyTorch."""
+"""Which implementation a decoder speaks by: the compiled loop where that supports it, else PyTorch."""
 
-from kernels import native_inference, packed_weights
+from kernels import native_inference
 from kernels.inference import InferenceParts, InferenceWeights, TorchWeights
 from kernels.native_inference import CompiledWeights
 from kernels.packed_weights import InferencePrecision
@@ -16,17 +16,14 @@ def inference_weights_of(
     """The decoder's weights laid out anew, for so many texts at once; is_persistent: for many texts."""
     if is_compiled(decoder):
         return CompiledWeights(decoder, precision=precision)
-    return TorchWeights(decoder, n_rows=n_rows, precision=precision, is_persistent=is_persistent)
+    assert precision == "fp32", f"{precision} weights need the compiled loop: ask why_unsupported before"
+    return TorchWeights(decoder, n_rows=n_rows, is_persistent=is_persistent)
 
 
 def why_unsupported(decoder: InferenceParts, precision: InferencePrecision) -> str | None:
-    """What is missing here to speak faster with weights of that precision; None if nothing is."""
+    """Why this decoder can't speak with weights of that precision here; None if it can."""
     if precision == "fp32":
         return None
-    if decoder.backend == "plain":
-        return "decoder_backend=plain"
-    return (
-        native_inference.why_unsupported(precision)
-        if is_compiled(decoder)
-        else packed_weights.why_unsupported(precision)
-    )
+    if decoder.backend != "auto":
+        return f"decoder_backend={decoder.backend}; only the compiled loop has it"
+    return native_inference.why_unsupported(decoder, precision)

@@ -15,6 +15,7 @@ No step waits for the device, and every buffer keeps its address: on a GPU the s
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -25,7 +26,7 @@ from kernels.cuda_graphs import record_graph
 from kernels.host_sync import is_gpu, read_async
 from kernels.lstm_cell import CellStep, advance
 from kernels.matmul import PACKING_PAYS_FROM
-from kernels.packed_weights import InferencePrecision, Matrix, SparseColumns
+from kernels.packed_weights import Matrix, SparseColumns
 from modules.stopping import DecodedSteps, StopTracker
 
 if TYPE_CHECKING:
@@ -113,41 +114,27 @@ def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) ->
 class TorchWeights:
     """The weights of a decoder as the steps read them. They follow later changes of the decoder only in part."""
 
-    def __init__(
-        self,
-        decoder: InferenceParts,
-        *,
-        n_rows: int,
-        precision: InferencePrecision = "fp32",
-        is_persistent: bool = False,
-    ) -> None:
-        """n_rows: texts at once. precision: of the two LSTMs, which are nearly all; the rest stays as it is.
-
-        is_persistent: for many texts, so what is recorded is kept.
-        """
+    def __init__(self, decoder: InferenceParts, *, n_rows: int, is_persistent: bool = False) -> None:
+        """n_rows: texts at once. is_persistent: for many texts, so what is recorded is kept."""
         attention, decoder_rnn, prenet_dim = decoder.attention_rnn, decoder.decoder_rnn, _width(decoder.prenet)
         D, n_out = attention.hidden_size, decoder.r * decoder.n_mels
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
-
-        def matrix(weight: Tensor, bound: float | None = None) -> Matrix:
-            return Matrix(weight, n_rows=n_rows, precision=precision, bound=bound)
-
+        matrix = partial(Matrix, n_rows=n_rows)
         self.n_rows, self.r = n_rows, decoder.r
         self.is_persistent = is_persistent
         self.recorded: dict[int, TorchLoop] = {}  # by symbols
-        self.prenet = [Matrix(weight, n_rows=n_rows) for weight in decoder.prenet.weights]
+        self.prenet = [matrix(weight) for weight in decoder.prenet.weights]
         from_prenet = attention.weight_ih[:, :prenet_dim]  # P
         # ReLU and dropout leave about a quarter of the prenet's output
         is_sparse = n_rows == 1 and from_prenet.device.type == "cpu" and from_prenet.numel() >= PACKING_PAYS_FROM
         self.from_prenet = SparseColumns(from_prenet) if is_sparse else matrix(from_prenet)
-        # hidden states are o tanh(c): under 1
-        self.attention_recurrent = matrix(attention.weight_hh, 1.0)  # A
-        self.decoder_input = matrix(decoder_rnn.weight_ih[:, :D], 1.0)  # R
-        self.decoder_recurrent = matrix(decoder_rnn.weight_hh, 1.0)  # D
+        self.attention_recurrent = matrix(attention.weight_hh)  # A
+        self.decoder_input = matrix(decoder_rnn.weight_ih[:, :D])  # R
+        self.decoder_recurrent = matrix(decoder_rnn.weight_hh)  # D
         context = (attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])
         self.from_context = matrix(torch.cat(context))  # [C; S]
-        self.query = Matrix(decoder.attention_layer.query_layer.linear_layer.weight, n_rows=n_rows)
-        self.out = Matrix(torch.cat((projection.weight[:n_out], gate.weight)), n_rows=n_rows)
+        self.query = matrix(decoder.attention_layer.query_layer.linear_layer.weight)
+        self.out = matrix(torch.cat((projection.weight[:n_out], gate.weight)))
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
         self.bias = torch.cat(biases).detach()  # [4D + 4D]
         self.out_bias = torch.cat((projection.bias[:n_out], gate.bias)).detach()

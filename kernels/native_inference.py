@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.inference import InferenceParts, draw_masks
-from kernels.native import PANEL, call, fields_of, fill, pack, processor_flags
+from kernels.native import PANEL, call, fields_of, fill, loaded, pack, processor_flags
 from kernels.native_loops import are_sizes_supported, folded
-from kernels.packed_weights import NO_VNNI, InferencePrecision, in_int8
+from kernels.packed_weights import InferencePrecision, in_int8
 from modules.stopping import DecodedSteps
 
 if TYPE_CHECKING:
@@ -49,9 +49,15 @@ def is_supported(decoder: InferenceParts) -> bool:
     )  # fmt: skip
 
 
-def why_unsupported(precision: InferencePrecision) -> str | None:
-    """What this processor lacks for that precision; None if nothing."""
-    return NO_VNNI if precision == "int8" and "avx512_vnni" not in processor_flags() else None
+def why_unsupported(decoder: InferenceParts, precision: InferencePrecision) -> str | None:
+    """Why the compiled loop can't take this decoder with LSTM weights of that precision here; None if it can."""
+    if loaded() is None:
+        return "only the compiled loop has it, which needs a processor with AVX-512 and a C++ compiler"
+    if not is_supported(decoder):
+        return "only the compiled loop has it, which supports neither this attention, these widths nor a GPU"
+    if precision == "int8" and "avx512_vnni" not in processor_flags():
+        return "this processor has no int8 instructions (VNNI)"
+    return None
 
 
 def _kernel_size(decoder: InferenceParts) -> int:
