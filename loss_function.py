@@ -97,7 +97,7 @@ def tacotron2_loss(
 
 
 def unmasked_nvidia_loss(outputs: Outputs, mel: Tensor, gate: Tensor, std: float) -> Tensor:
-    """The ancestor's loss, for comparison with its published curves: means over the padded tensors, log-mel units.
+    """NVIDIA/tacotron2's loss, for comparison with its published curves: means over the padded tensors, log-mel units.
 
     Its value depends on how much padding a batch has. `outputs` come masked, `mel` [B, n_mels, T_mel] holds
     standardised silence behind each utterance, where the error counts as 0.

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--output-directory", type=Path, metavar="DIR", help="the run: checkpoints, samples, metrics")
     add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
-    add("--warm-start", action="store_true", help="with -c: take over the weights that fit, begin at step 0")
+    add("--warm-start", action="store_true", help="with -c: load matching weights only, start at step 0")
     add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
@@ -51,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
     add("--ignore-mmi-layers", action="store_true", help="with --warm-start: leave out mmi_ignore_layers")
     add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
-    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
+    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: do not load the style predictor")
     add("--no-dga", action="store_true", help="no guided attention")
-    add("--diagnose", type=Path, metavar="RUN", help="say what became of a run and why, and exit; changes nothing")
+    add("--diagnose", type=Path, metavar="RUN", help="print why a run ended and exit (read-only)")
     add("--n-gpus", type=positive_int, metavar="N", help="processes of the run; multiproc.py starts them")
     add("--rank", type=rank, metavar="R", help="this one among N processes started by hand, with distributed_run=True")
     add("--group-name", metavar="NAME", help="accepted for compatibility; processes find each other by dist_url")
@@ -82,9 +82,9 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     if args.diagnose is not None:
-        from recovery.diagnosis import diagnose, story
+        from recovery.diagnosis import diagnose, format_diagnosis
 
-        print(story(diagnose(args.diagnose)))
+        print(format_diagnosis(diagnose(args.diagnose)))
         return 0
     layers = layers_of(args)
     settings = resolve_hparams(**vars(layers))

@@ -26,7 +26,7 @@ from kernels.host_sync import HostSyncError
 from kernels.inference import TorchWeights
 from model import DecodeLimits, Tacotron2
 from recovery.ladder import StepLimits
-from training.train_step import Stepper
+from training.train_step import TrainStep
 
 NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
 WITH_GRAPHS = "ours"  # decoder_backend=auto
@@ -341,7 +341,7 @@ def speak(setup: Setup, model: Tacotron2, B: int, *, frames: int) -> None:
 # ---- never waits?
 
 
-def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Stepper, Batch]:
+def product_step(options: str, shape: Shape, device: torch.device) -> tuple[TrainStep, Batch]:
     """What takes steps as the product's trainer does, in bf16, and a batch as its loader gives it."""
     hp = create_hparams(f"fp16_run=True,{options}".rstrip(","))
     model = Tacotron2(hp, n_speakers=3).to(device).train()
@@ -350,8 +350,8 @@ def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Step
         given.text, given.text_lengths, given.mel, given.mel_lengths, given.gate[:, model.r - 1 :: model.r],
         tuple(map(str, range(shape.B))), speakers=torch.arange(shape.B) % 3,
     )  # fmt: skip
-    stepper = Stepper(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
-    return stepper, batch.pin_memory() if device.type == "cuda" else batch
+    train_step = TrainStep(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
+    return train_step, batch.pin_memory() if device.type == "cuda" else batch
 
 
 def waits(setup: Setup) -> None:
@@ -359,12 +359,12 @@ def waits(setup: Setup) -> None:
     shape = setup.checked[-1] if len(setup.checked) == 1 else Shape(16, 240, 80)
     waiting = {}
     for what, options in WAITED_FOR.items():
-        stepper, batch = product_step(options, shape, setup.device)
+        train_step, batch = product_step(options, shape, setup.device)
         limits = StepLimits(inf, 1000.0)
-        stepper.run([batch], step=1, rate_scale=1.0, limits=limits)  # records, and makes Adam's state
-        stepper.forbids_waits = True
+        train_step.run([batch], step=1, rate_scale=1.0, limits=limits)  # records, and makes Adam's state
+        train_step.forbids_waits = True
         try:
-            stepper.run([batch], step=2, rate_scale=1.0, limits=limits)
+            train_step.run([batch], step=2, rate_scale=1.0, limits=limits)
         except (HostSyncError, RuntimeError) as error:
             waiting[what] = in_short(error)
             setup.report.add("waits", f"{what}: {waiting[what]}", what=what)

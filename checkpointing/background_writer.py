@@ -16,7 +16,7 @@ from common.files import NO_ROOM
 
 
 @dataclass(frozen=True)
-class Written:
+class SaveResult:
     """What became of one checkpoint. `problem` says why there is no file."""
 
     step: int
@@ -38,17 +38,17 @@ def copied(value: Any) -> Any:
 
 
 def snapshot(checkpoint: Checkpoint) -> Checkpoint:
-    """A moment that the next step can't change."""
+    """A copy on the host, safe to write while training continues."""
     return replace(checkpoint, model=copied(checkpoint.model), training=copied(checkpoint.training))
 
 
-class Saver:
+class CheckpointWriter:
     """Writes one checkpoint at a time into `directory`, prunes, and keeps `best` pointing."""
 
     def __init__(self, directory: Path, *, keep_last: int, milestone_every: int) -> None:
         self.directory, self.keep_last, self.milestone_every = directory, keep_last, milestone_every
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[Written] | None = None
+        self._pending: Future[SaveResult] | None = None
 
     def start(self, checkpoint: Checkpoint, *, best_score: float | None) -> None:
         """Copies a checkpoint and writes the copy in the background; best_score makes it `best`.
@@ -66,14 +66,14 @@ class Saver:
         self._pending = Future()
         self._pending.set_result(self._write(checkpoint, best_score))
 
-    def collect(self, *, wait: bool = False) -> Written | None:
+    def collect(self, *, wait: bool = False) -> SaveResult | None:
         """What became of the last checkpoint, told once; None while it is being written and where there is none."""
         if self._pending is None or not (wait or self._pending.done()):
             return None
         done, self._pending = self._pending.result(), None
         return done
 
-    def _write(self, checkpoint: Checkpoint, best_score: float | None) -> Written:
+    def _write(self, checkpoint: Checkpoint, best_score: float | None) -> SaveResult:
         began, removed = time.perf_counter(), list[Path]()
         try:
             path = self._save(checkpoint, removed)
@@ -83,8 +83,8 @@ class Saver:
         except (OSError, RuntimeError, MemoryError) as error:
             if not isinstance(error, OSError) and not is_out_of_memory(error):
                 raise
-            return Written(checkpoint.step, None, time.perf_counter() - began, _names(removed), str(error))
-        return Written(checkpoint.step, path, time.perf_counter() - began, _names(removed))
+            return SaveResult(checkpoint.step, None, time.perf_counter() - began, _names(removed), str(error))
+        return SaveResult(checkpoint.step, path, time.perf_counter() - began, _names(removed))
 
     def _save(self, checkpoint: Checkpoint, removed: list[Path]) -> Path:
         """On a full disk once more, after milestones have made room: the newest state is worth more than an old one."""

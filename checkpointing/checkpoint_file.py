@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Voice:
+class VoiceInfo:
     """What speaking needs beside the weights; kept in every checkpoint."""
 
     hparams: Mapping[str, Any]  # canonical
@@ -42,7 +42,7 @@ class Checkpoint:
 
     step: int
     model: dict[str, Tensor]
-    voice: Voice
+    voice: VoiceInfo
     training: dict[str, Any] | None = field(default=None, repr=False)
 
 
@@ -97,7 +97,7 @@ def load(path: Path) -> Checkpoint:
     content = read(path)
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this trainer (format {content.get('format')!r}, not {FORMAT})")
-    return Checkpoint(content["step"], content["model"], Voice(**content["voice"]), content["training"])
+    return Checkpoint(content["step"], content["model"], VoiceInfo(**content["voice"]), content["training"])
 
 
 def problem_of(path: Path) -> str | None:

@@ -95,7 +95,7 @@ def newest_good(directory: Path) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckpointStatus:
     """What a file of a checkpoint directory is good for. `problem` is None for one that training can go on from."""
 
     path: Path
@@ -104,7 +104,7 @@ class Verdict:
     problem: str | None
 
 
-def verdict(path: Path) -> Verdict:
+def status_of(path: Path) -> CheckpointStatus:
     """Manifest, readability, and whether every number is finite: all that can be known without training."""
     match = NAME.fullmatch(path.name)
     step = int(match[1]) if match else None
@@ -119,7 +119,7 @@ def verdict(path: Path) -> Verdict:
             problem = str(error).removeprefix(f"{path} ").partition(". ")[0]
         except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
             problem = "is no checkpoint of this trainer"
-    return Verdict(path, step, n_bytes, problem)
+    return CheckpointStatus(path, step, n_bytes, problem)
 
 
 def _problem_inside(content: Mapping[str, Any]) -> str | None:

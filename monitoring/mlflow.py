@@ -15,7 +15,7 @@ from common.files import write_atomic
 from common.log import LOG
 from monitoring import plots
 from monitoring.observer import RunInfo
-from monitoring.sample_files import Drawn
+from monitoring.sample_files import PictureSchedule
 from monitoring.scalars import scalars_of
 from run_directory.metrics_log import read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
@@ -71,7 +71,11 @@ class MLflowObserver:
         self, *, experiment: str, tracking_uri: str, images: bool, alignment_scalars: bool, picture_every: int
     ) -> None:
         self.experiment, self.tracking_uri = experiment, tracking_uri
-        self.images, self.alignment_scalars, self._drawn = images, alignment_scalars, Drawn(every=picture_every)
+        self.images, self.alignment_scalars, self._schedule = (
+            images,
+            alignment_scalars,
+            PictureSchedule(every=picture_every),
+        )
         self._client: Any = None  # None: not connected
         self._pending: list[tuple[str, Mapping[str, Any]]] = []  # ("step" or "eval", as in metrics.jsonl)
         self._known: dict[str, int] = {}  # by kind, the newest step that needs no delivery when it comes (again)
@@ -109,7 +113,7 @@ class MLflowObserver:
         self._add("eval", record)
         if record.is_best:
             self._tags |= {"best.step": str(record.step), "best.score": f"{record.score:.4f}"}
-        if self._drawn.is_due(record):
+        if self._schedule.is_due(record):
             self._take_pictures(record)
 
     def _take_pictures(self, record: EvalRecord) -> None:
@@ -125,7 +129,7 @@ class MLflowObserver:
             self._tags["mlflow.note.content"] = f"`{self._run.command}`\n\n{event.message}"
 
     def close(self) -> None:
-        if (record := self._drawn.left()) is not None:
+        if (record := self._schedule.left()) is not None:
             self._take_pictures(record)
         if self._client is not None or not self._has_warned:  # a server that was dead a moment ago is not waited for
             self._flush(is_last=True)

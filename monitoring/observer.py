@@ -18,7 +18,7 @@ REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later w
 class Observer(Protocol):
     """Watches a run. Called from one thread at a time, in order; `close` comes last.
 
-    How the run ended says the event before: `ended` (data: `signal`, None unless interrupted) or `crashed`.
+    The last event before `close` is `ended` or `crashed`; its data says why.
     """
 
     def on_start(self, run: "RunInfo") -> None: ...
@@ -42,7 +42,7 @@ class ObserverOff(Exception):
     """Raised by an observer that can do no more; its text is for the user."""
 
 
-class Queued:
+class BackgroundObserver:
     """Runs an observer in its own thread behind a bounded queue.
 
     Training never waits: when the queue is full the oldest record is dropped and counted. An observer that
@@ -133,11 +133,11 @@ class Queued:
 def close_all(observers: Sequence[Observer]) -> None:
     """Closes them in order. Those behind queues finish beside each other, but for those that are to close last."""
     for observer in observers:
-        if isinstance(observer, Queued) and not observer.closes_last:
+        if isinstance(observer, BackgroundObserver) and not observer.closes_last:
             observer.finish_soon()
     began = time.monotonic()
     for observer in observers:
-        if isinstance(observer, Queued) and not observer.closes_last:
+        if isinstance(observer, BackgroundObserver) and not observer.closes_last:
             observer.close(max(began + observer.patience_s - time.monotonic(), 0.0))
         else:
             observer.close()

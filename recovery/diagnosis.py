@@ -47,7 +47,7 @@ class Diagnosis:
     problems: Sequence[str] = ()  # files of the run that could not be read
 
 
-def story(diagnosis: Diagnosis) -> str:
+def format_diagnosis(diagnosis: Diagnosis) -> str:
     """For a person."""
     when = "at an unknown time"
     if diagnosis.at:

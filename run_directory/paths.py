@@ -62,7 +62,7 @@ def _no_place(switch: str, directory: Path) -> list[str]:
 
 
 @contextmanager
-def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
+def exclusive_lock(directory: Path, *, what_next: str) -> Iterator[None]:
     """One process at a time writes into a run directory. The lock goes with the process, however that ends.
 
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
@@ -76,7 +76,9 @@ def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
     except BlockingIOError:
         os.close(descriptor)
         pid = read_mapping(directory / "run.json", []).get("pid")
-        raise UserError(f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {ways_on}") from None
+        raise UserError(
+            f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {what_next}"
+        ) from None
     except OSError as error:  # some network file systems have no locks
         LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error.strerror)
     try:
@@ -95,7 +97,7 @@ def is_in_use(directory: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no locks here: alone_in has said so
+    except OSError:  # no locks here: exclusive_lock has said so
         return False
     finally:
         os.close(descriptor)

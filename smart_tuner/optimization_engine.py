@@ -24,7 +24,7 @@ from common.log import LOG
 from data_utils import Corpus, plan_batches
 from hparams import HParams, Resolved, field_info, resolve_hparams
 from monitoring.logging_setup import configure_logging
-from run_directory.paths import RunPaths, alone_in, move_aside, run_paths
+from run_directory.paths import RunPaths, exclusive_lock, move_aside, run_paths
 from run_directory.run_info import launch_id
 from smart_tuner import study as studies
 from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search
@@ -66,7 +66,7 @@ IN_EVERY_TRIAL = {
     "telegram_monitoring": False,
 }
 LOOK_EVERY_S = 0.5
-WAYS_ON = "--n-jobs runs more trials at a time, another -o is another search"
+WHAT_NEXT = "--n-jobs runs more trials at a time, another -o is another search"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with alone_in(paths.directory, ways_on=WAYS_ON):
+    with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
         plan = make_plan(layers, settings, space, options, paths, repeated)

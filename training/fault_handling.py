@@ -26,11 +26,11 @@ from corpus.batch import Batch
 from hparams import HParams, hparams_hash
 from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.advice import causes_and_advice
-from recovery.ladder import ROLLBACK_RATE, Fault, Ladder, Position, Verdict, Vitals
+from recovery.ladder import ROLLBACK_RATE, Decision, Fault, Position, RecoveryPolicy, RecoveryState
 from run_directory.reader import read_mapping
 from run_directory.records import Event
 from training.progress import Progress
-from training.train_step import SeenStep, Stepper, StepResult
+from training.train_step import StepOutcome, StepResult, TrainStep
 
 T = TypeVar("T")
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"
@@ -46,13 +46,13 @@ class Diverged(Exception):
         self.fault = fault
 
 
-class Healing:
-    """One run's ladder, its journal, and the way back."""
+class FaultRecovery:
+    """One run's policy, its journal, and the way back."""
 
     def __init__(
         self,
         hp: HParams,
-        stepper: Stepper,
+        train_step: TrainStep,
         *,
         directory: Path,
         corpus: str,
@@ -60,8 +60,8 @@ class Healing:
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """corpus: the fingerprint of the data. Of several processes the first decides and writes, for all."""
-        self.hp, self.stepper, self.directory, self.emit, self.group = hp, stepper, directory, emit, group
-        self.ladder = Ladder(hp)
+        self.hp, self.train_step, self.directory, self.emit, self.group = hp, train_step, directory, emit, group
+        self.policy = RecoveryPolicy(hp)
         self.corpus, self.settings = corpus, f"{hparams_hash(hp)}-{corpus[:8]}"
         self.journal = read_mapping(directory / JOURNAL, [])  # a damaged one: the count begins anew
         self._beginning: Checkpoint | None = None  # of this launch, while there is no checkpoint to go back to
@@ -91,7 +91,7 @@ class Healing:
     def begin(self, progress: Progress, state: Callable[[], Checkpoint]) -> None:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
         is_new, self.journal = self.group.run_on_rank0(lambda: self._begin(progress))
-        self.take_over(progress)
+        self.apply_new_rollbacks(progress)
         if is_new:
             beginning = state()
             self._beginning = snapshot(beginning) if self.group.is_first else None
@@ -101,14 +101,14 @@ class Healing:
         old = read_mapping(self.directory / DIAGNOSIS, [])
         if old and old.get("settings") == self.settings:
             self.emit(Event(progress.step, "gave_up", old["message"], old))
-            raise GaveUp(f"{story(old)}\n{self._ways_on()}")
+            raise GaveUp(f"{format_diagnosis(old)}\n{self._what_next()}")
         if old:
             (self.directory / DIAGNOSIS).unlink()
             if self.rollbacks:
                 self._write_journal(cleared=len(self.rollbacks))
         return not checkpoint_dir.all_checkpoints(self.directory / "checkpoints"), self.journal
 
-    def take_over(self, progress: Progress) -> None:
+    def apply_new_rollbacks(self, progress: Progress) -> None:
         """What a checkpoint, or the beginning of a run, doesn't know of yet."""
         for entry in self.rollbacks:
             if entry["number"] > progress.rollbacks:
@@ -116,46 +116,46 @@ class Healing:
                 progress.rollback_scale *= entry["rate"]
                 if entry["data"]:
                     first, end = entry["data"]
-                    progress.passed_over.append((tuple(first), tuple(end)))
+                    progress.skipped_ranges.append((tuple(first), tuple(end)))
         progress.splits = max(progress.splits, int(self.journal.get("splits", 1)))
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return asdict(self.ladder.vitals)
+        return asdict(self.policy.state)
 
     def restore(self, saved: Checkpoint, progress: Progress) -> None:
         """progress: the checkpoint's, which learns of later rollbacks here."""
         assert saved.training is not None
         self.journal = self.group.broadcast(self.journal)
-        self.ladder.vitals = Vitals(**saved.training.get("recovery", {}))
+        self.policy.state = RecoveryState.of(saved.training.get("recovery", {}))
         has_changed = any(differences(self.hp, saved.voice.hparams).values())
         if has_changed or saved.training["corpus"] != self.corpus:
-            self.ladder.new_phase()  # losses may well be of another size now
-        self.take_over(progress)
+            self.policy.new_phase()  # losses may well be of another size now
+        self.apply_new_rollbacks(progress)
 
     # -- one step ---------------------------------------------------------------------------------------------
 
     def run(self, micro_batches: Sequence[Batch], progress: Progress, *, step: int) -> StepResult:
-        """A step of the stepper, in as many parts as memory needs."""
+        """A step, in as many parts as memory needs."""
 
         def attempt(parts: Sequence[Batch]) -> StepResult:
-            return self.stepper.run(
+            return self.train_step.run(
                 parts,
                 step=step,
                 rate_scale=progress.learning_rate_scale,
-                limits=self.ladder.limits,
-                rate_factor=progress.rollback_scale * self.ladder.rate_factor,
-                clip_factor=self.ladder.clip_factor,
+                limits=self.policy.limits,
+                rate_factor=progress.rollback_scale * self.policy.rate_factor,
+                clip_factor=self.policy.clip_factor,
             )
 
-        return self._fitting(attempt, micro_batches, progress, step)
+        return self._run_within_memory(attempt, micro_batches, progress, step)
 
     def rehearse(self, longest: Batch, progress: Progress) -> None:
         """So that memory ends in the first minute, if it must, and not when this batch has its turn."""
         step = progress.step
-        self._fitting(lambda parts: self.stepper.rehearse(parts, step=step), [longest], progress, step)
+        self._run_within_memory(lambda parts: self.train_step.rehearse(parts, step=step), [longest], progress, step)
 
-    def _fitting(
+    def _run_within_memory(
         self, attempt: Callable[[Sequence[Batch]], T], micro_batches: Sequence[Batch], progress: Progress, step: int
     ) -> T:
         while True:
@@ -166,13 +166,13 @@ class Healing:
                 if not is_out_of_memory(error):
                     raise
                 if self.group.size > 1:  # the others are in the middle of this step: all start anew, in smaller parts
-                    self._halve(parts, progress, step, first_line(error))
+                    self._split_further(parts, progress, step, first_line(error))
                     raise
                 failure = error.with_traceback(None)  # which would keep the tensors of the step alive
-            self.stepper.abandon()
-            self._halve(parts, progress, step, first_line(failure))
+            self.train_step.undo_step()
+            self._split_further(parts, progress, step, first_line(failure))
 
-    def _halve(self, parts: Sequence[Batch], progress: Progress, step: int, reason: str) -> None:
+    def _split_further(self, parts: Sequence[Batch], progress: Progress, step: int, reason: str) -> None:
         largest = max(map(len, parts))
         if largest == 1:
             names = [name for part in parts for name in part.utterance_ids]
@@ -186,23 +186,23 @@ class Healing:
         )
         self.emit(Event(step, "out_of_memory", message, {"splits": progress.splits, "utterances": largest}))
 
-    def spared(self, validate: Callable[[], T], *, step: int) -> T | None:
-        """What `validate` finds; None where memory does not suffice for it, which is told: no reason to end a run."""
+    def skip_if_out_of_memory(self, validate: Callable[[], T], *, step: int) -> T | None:
+        """Runs `validate`; returns None (and emits `not_validated`) when it runs out of memory."""
         try:
             return validate()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             message = f"memory does not suffice for a validation ({first_line(error)}); training goes on without it"
-        self.stepper.model.train()
+        self.train_step.model.train()
         self.emit(Event(step, "not_validated", message))
         return None
 
-    def after_step(self, done: SeenStep, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
+    def after_step(self, done: StepOutcome, micro_batches: Sequence[Batch], *, step: int, at: Position) -> None:
         """Tells what was wrong, if anything was. Diverged if the run must go back."""
         if done.fault is None:
             if done.is_taken:
-                self._follow(step, self.ladder.after_step(step, None, loss=done.loss, norm=done.norm, at=at))
+                self._follow(step, self.policy.after_step(step, None, loss=done.loss, norm=done.norm, at=at))
             return
         broken = self._of_all(broken_utterances(micro_batches))
         names = broken or self._of_all([n for batch in micro_batches if batch.counts for n in batch.utterance_ids])
@@ -212,10 +212,10 @@ class Healing:
         self._suspects |= dict.fromkeys(names)
         if not broken and done.fault.kind == "not_finite":
             self.check(step)
-        verdict = self.ladder.after_step(
+        decision = self.policy.after_step(
             step, done.fault, loss=done.loss, norm=done.norm, at=at, is_data_bad=bool(broken)
         )
-        self._follow(step, verdict)
+        self._follow(step, decision)
 
     def _of_all(self, names: list[str]) -> list[str]:
         return [name for part in self.group.all_gather(names) for name in part]
@@ -226,20 +226,20 @@ class Healing:
         Called by the process that validates, alone.
         """
         if not loss < float("inf"):
-            _refuse(self.stepper.damage(), progress.step)
+            _refuse(self.train_step.find_non_finite_state(), progress.step)
         if alignment is not None:
-            verdict = self.ladder.after_validation(progress.step, alignment, at=progress.position, hp=self.hp)
-            self._follow(progress.step, verdict)
+            decision = self.policy.after_validation(progress.step, alignment, at=progress.position, hp=self.hp)
+            self._follow(progress.step, decision)
 
-    def _follow(self, step: int, verdict: Verdict) -> None:
-        for kind, message in verdict.events:
+    def _follow(self, step: int, decision: Decision) -> None:
+        for kind, message in decision.events:
             self.emit(Event(step, kind, message))
-        if verdict.fault is not None:
-            raise Diverged(verdict.fault)
+        if decision.fault is not None:
+            raise Diverged(decision.fault)
 
     def check(self, step: int) -> None:
         """Diverged if weights, statistics or optimiser are not finite: skipping steps does not help them."""
-        _refuse(next(filter(None, self.group.all_gather(self.stepper.damage())), None), step)
+        _refuse(next(filter(None, self.group.all_gather(self.train_step.find_non_finite_state())), None), step)
 
     @property
     def keep_checkpoints(self) -> int:
@@ -249,8 +249,8 @@ class Healing:
     @property
     def is_in_doubt(self) -> bool:
         """Whether something has begun that may end in a rollback."""
-        vitals = self.ladder.vitals
-        return vitals.onset >= 0 or vitals.small > 0 or vitals.lost > 0
+        state = self.policy.state
+        return state.first_bad_step >= 0 or state.vanished_steps > 0 or state.unaligned_validations > 0
 
     # -- the way back -----------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Healing:
             self._suspects.clear()
 
     def roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:
-        """The checkpoint to go on from, after all is written down. GaveUp where the ladder ends."""
+        """The checkpoint to go on from, after all is written down. GaveUp where the policy ends."""
         target, self.journal = self.group.run_on_rank0(lambda: (self._roll_back(fault, progress), self.journal))
         return target
 
@@ -271,7 +271,7 @@ class Healing:
         directory = self.directory / "checkpoints"
         first_bad = checkpoint_dir.checkpoint_path(directory, fault.onset)
         earlier = [path for path in checkpoint_dir.all_checkpoints(directory) if path < first_bad]
-        good = [path for path in earlier if checkpoint_dir.verdict(path).problem is None]
+        good = [path for path in earlier if checkpoint_dir.status_of(path).problem is None]
         reason = self._reason_to_give_up(fault, has_way_back=bool(good) or self._beginning is not None)
         if reason:
             raise self.gave_up(fault, step=progress.step, last_good=good, reason=reason)
@@ -351,7 +351,7 @@ class Healing:
             for p in checkpoint_dir.all_checkpoints(self.directory / "checkpoints")
             if not checkpoint_file.problem_of(p)
         ]
-        causes, advice = causes_and_advice(fault.kind, is_half=self.stepper.precision.dtype is not None)
+        causes, advice = causes_and_advice(fault.kind, is_half=self.train_step.precision.dtype is not None)
         content: dict[str, Any] = {
             "step": step,
             "kind": fault.kind,
@@ -366,9 +366,9 @@ class Healing:
             content["settings"] = self.settings  # whoever starts the same again is told at once
         self._write(DIAGNOSIS, content)
         self.emit(Event(step, "gave_up", content["message"], content))
-        return GaveUp(f"{story(content)}\n{self._ways_on()}")
+        return GaveUp(f"{format_diagnosis(content)}\n{self._what_next()}")
 
-    def _ways_on(self) -> str:
+    def _what_next(self) -> str:
         return (
             f"go on:       with other settings or data by the same command; as it is after deleting "
             f"{self.directory / DIAGNOSIS}; python emergency_recovery.py {self.directory} tells more"
@@ -390,7 +390,7 @@ def broken_utterances(batches: Sequence[Batch]) -> list[str]:
     ]
 
 
-def story(diagnosis: Mapping[str, Any]) -> str:
+def format_diagnosis(diagnosis: Mapping[str, Any]) -> str:
     """A diagnosis for a person."""
     lines = [f"training stopped at step {diagnosis['step']}: {diagnosis['message']}"]
     lines += [f"likely:      {cause}" for cause in diagnosis["causes"]]

@@ -63,13 +63,13 @@ def check_resumable(
     LOG.warning("going on with changed settings:\n  %s", listed)
 
 
-def open_run(
+def prepare_run(
     model: Tacotron2, hp: HParams, corpus: Corpus, directory: Path, options: Options, data: str, is_fresh: bool
 ) -> tuple[Checkpoint | None, int]:
     """What to go on from, perhaps weights that are in the model now, and the number of this attempt."""
     saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
-        saved = start_from(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
+        saved = load_initial_weights(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
     with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         if is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
@@ -122,7 +122,9 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
     return saved
 
 
-def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options) -> Checkpoint | None:
+def load_initial_weights(
+    path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
+) -> Checkpoint | None:
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = checkpoint_file.read(path)
     if options.warm_start:

@@ -23,15 +23,15 @@ from monitoring.observer import RunInfo, close_all
 from monitoring.setup import observers
 from parallel.process_group import SINGLE_PROCESS, ProcessGroup, process_group, resolve_rank
 from run_directory.metrics_log import RunLog
-from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, alone_in, run_paths
+from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
 from run_directory.run_info import without_password
 from training.corpus_setup import check_same_data, read_corpus, with_demo_files
 from training.options import Options
-from training.resume import is_demo_wanted, is_fresh_start, open_run, set_aside
+from training.resume import is_demo_wanted, is_fresh_start, prepare_run, set_aside
 from training.trainer import Limits, Outcome, Trainer
 
-WAYS_ON = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
+WHAT_NEXT = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
 
 
 def train(settings: Resolved, options: Options) -> int:
@@ -41,18 +41,20 @@ def train(settings: Resolved, options: Options) -> int:
     one_thread_for_others()
     with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as alone:
         paths = run_paths(options.output, options.logs, hp)
-        group.run_on_rank0(lambda: alone.enter_context(alone_in(paths.directory, ways_on=WAYS_ON)))
+        group.run_on_rank0(lambda: alone.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
         return train_in(group, paths, settings, options)
 
 
 def train_in(group: ProcessGroup, paths: RunPaths, settings: Resolved, options: Options) -> int:
     hp = settings.hparams
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    is_fresh, is_demo = group.run_on_rank0(lambda: look(paths, settings, options))
+    is_fresh, is_demo = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
     corpus = group.run_one_at_a_time(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options))
     check_same_data(group.all_gather(corpus.fingerprint))
     data = DEMO if is_demo else hp.training_files
-    trainer, attempt_log = build(hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group)
+    trainer, attempt_log = build_trainer(
+        hp, corpus, paths.directory, options, data=data, is_fresh=is_fresh, group=group
+    )
     try:
         return fit(trainer, paths)
     finally:
@@ -60,7 +62,7 @@ def train_in(group: ProcessGroup, paths: RunPaths, settings: Resolved, options: 
             attempt_log.close()
 
 
-def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
+def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
     with explain_write_errors(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
@@ -72,7 +74,7 @@ def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, b
     return is_fresh, is_demo_wanted(settings, directory, is_fresh=is_fresh)
 
 
-def build(
+def build_trainer(
     hp: HParams,
     corpus: Corpus,
     directory: Path,
@@ -88,7 +90,7 @@ def build(
     """
     torch.manual_seed(hp.seed)
     model = Tacotron2(hp, n_speakers=len(corpus.speakers))
-    saved, attempt = group.run_on_rank0(lambda: open_run(model, hp, corpus, directory, options, data, is_fresh))
+    saved, attempt = group.run_on_rank0(lambda: prepare_run(model, hp, corpus, directory, options, data, is_fresh))
     model.to(group.device)
     group.broadcast_tensors([*model.parameters(), *model.buffers()])
     group.seed_by_rank(hp.seed)
@@ -143,7 +145,7 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         trainer.group.long_operation()
         close_all(trainer.observers)
     if trainer.group.is_first:
-        LOG.info("%s", farewell(outcome, paths, trainer, first_step=info.first_step))
+        LOG.info("%s", closing_summary(outcome, paths, trainer, first_step=info.first_step))
     return 0 if outcome.signal is None else 128 + outcome.signal
 
 
@@ -173,7 +175,7 @@ def ending(outcome: Outcome, trainer: Trainer) -> dict[str, Any]:
     return {"signal": outcome.signal, "best_score": best, "best_step": progress.best_step}
 
 
-def farewell(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, first_step: int) -> str:
+def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, first_step: int) -> str:
     from monitoring.mlflow import ui_command
 
     was_finished = outcome.signal is None and outcome.step == first_step

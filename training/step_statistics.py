@@ -1,4 +1,4 @@
-"""What gathers between two records of training, and the record that it becomes."""
+"""Statistics accumulated between two training records."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from corpus.batch import Batch
 from corpus.mel_statistics import MelStats, to_log_mel_units
 from parallel.process_group import ProcessGroup
 from run_directory.records import StepRecord
-from training.train_step import SeenStep
+from training.train_step import StepOutcome
 
 
 @dataclass
-class Interval:
+class StepStatistics:
     """The steps since the last record. Their losses stay on the device until `record` reads them."""
 
     losses: list[Mapping[str, Tensor]] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Interval:
     def n_steps(self) -> int:
         return len(self.losses) + self.skipped
 
-    def add(self, done: SeenStep, losses: Mapping[str, Tensor]) -> None:
+    def add(self, done: StepOutcome, losses: Mapping[str, Tensor]) -> None:
         """A step; one that was not taken counts, but its losses don't."""
         if done.is_taken:
             self.losses.append(losses)

@@ -26,8 +26,8 @@ from training.schedules import guide_weight, learning_rate, teacher_forcing_rati
 
 
 @dataclass(frozen=True)
-class SeenStep:
-    """What the host has read of a step."""
+class StepOutcome:
+    """Loss and gradient norm of one step, read back from the device."""
 
     loss: float
     norm: float  # of the gradient, before clipping
@@ -45,17 +45,17 @@ class StepResult:
     seeks_scale: bool  # fp16: a gradient that overflows only says that the loss scale is too high
     event: Event | None  # what a person should know of it
 
-    def seen(self, loss: float, norm: float, is_taken: float) -> SeenStep:
+    def outcome(self, loss: float, norm: float, is_taken: float) -> StepOutcome:
         """The numbers, read."""
         fault = self.limits.fault(loss, norm)
         if isfinite(loss) and not isfinite(norm) and self.seeks_scale:
             fault = None
-        return SeenStep(loss, norm, bool(is_taken), fault)
+        return StepOutcome(loss, norm, bool(is_taken), fault)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a step changes before anybody knows whether it will be taken."""
+class StepSnapshot:
+    """State to restore if the step is rejected: BatchNorm statistics, random state."""
 
     buffers: Sequence[Tensor]  # running statistics, which move in the forward pass
     factor: Tensor  # MMI's
@@ -63,7 +63,7 @@ class Moment:
     cuda_rng: Sequence[Tensor]
 
 
-class Stepper:
+class TrainStep:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Stepper:
         """Forward, backward, clip, update; a step over the `limits` is not taken. Nothing here waits for the device.
 
         step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
-        are caution on top of the settings. If it raises, `abandon` undoes what it did.
+        are caution on top of the settings. If it raises, `undo_step` undoes what it did.
         """
         rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
         clip = clip_factor * self.hp.grad_clip_thresh
@@ -110,14 +110,14 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        self._before = self._moment()
+        self._before = self._snapshot()
         losses = self.accumulate(micro_batches, step=step)
-        self.join()
+        self.sync_gradients()
         self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
         loss = torch.as_tensor(self.group.all_reduce_sum_on_device(losses["total"].float())[0]).double()
-        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
+        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.gradient_norm)
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
         self._keep_statistics(is_good)
@@ -134,18 +134,18 @@ class Stepper:
             buffer.copy_(torch.where(is_good, buffer, old))
         self.auxiliary.factor = torch.where(is_good, self.auxiliary.factor, before.factor)
 
-    def join(self) -> None:
+    def sync_gradients(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
         self.group.all_reduce_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
         self.group.all_reduce_mean(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""
-        self._before = self._moment()
+        self._before = self._snapshot()
         self.accumulate(micro_batches, step=step)
-        self.abandon()
+        self.undo_step()
 
-    def abandon(self) -> None:
+    def undo_step(self) -> None:
         """Everything as before the step that failed in the middle, random states too, and its memory given back."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter, state in list(self.optimizer.state.items()):
@@ -159,8 +159,8 @@ class Stepper:
             chunk_for.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
-    def _moment(self) -> Moment:
-        return Moment(
+    def _snapshot(self) -> StepSnapshot:
+        return StepSnapshot(
             [b.clone() for b in self.model.buffers()],
             self.auxiliary.factor,
             torch.get_rng_state(),
@@ -172,7 +172,7 @@ class Stepper:
             buffer.copy_(before)
         self.auxiliary.factor = self._before.factor
 
-    def damage(self) -> str | None:
+    def find_non_finite_state(self) -> str | None:
         """What of that which lasts from step to step is not finite; None if all is."""
         lasting = {f"the model's {name}": t for name, t in self.model.state_dict().items() if t.is_floating_point()}
         for name, parameter in self.model.named_parameters():

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from checkpointing.background_writer import Saver
+from checkpointing.background_writer import CheckpointWriter
 from checkpointing.checkpoint_file import Checkpoint
 from common.signals import StopRequest
 from common.step_schedule import Reduction
@@ -25,13 +25,13 @@ from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.ladder import Position
 from run_directory.metrics_log import RunLog
 from run_directory.records import EvalRecord, Event, Record
-from training.fault_handling import Diverged, Healing
+from training.fault_handling import Diverged, FaultRecovery
 from training.module_norms import module_norms
 from training.progress import Progress
-from training.step_statistics import Interval
-from training.train_step import Stepper, StepResult
+from training.step_statistics import StepStatistics
+from training.train_step import StepResult, TrainStep
 from training.validation import references_of, validate
-from training.voice_info import decode_limits, voice_of
+from training.voice_info import decode_limits, voice_info_of
 
 LOG_EVERY = 10  # steps averaged in one record; reading losses waits for the device, so not every step
 
@@ -54,8 +54,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """A step that nobody has looked at yet. `at`: where its data begins."""
+class PendingStep:
+    """A step whose loss is still on the device. `at`: data position before it."""
 
     step: int
     result: StepResult
@@ -83,32 +83,34 @@ class Trainer:
         self.hp, self.model, self.corpus, self.device = hp, model.to(device), corpus, device
         self.directory, self.log, self.observers, self.group = directory, log, observers, group
         self.limits = limits or Limits()
-        self.stepper = Stepper(hp, self.model, corpus, device, group)
+        self.train_step = TrainStep(hp, self.model, corpus, device, group)
         self.progress = Progress()
         self.reduction = Reduction.of(hp.reduction_schedule, hp.n_frames_per_step)
-        self.interval = Interval()
+        self.statistics = StepStatistics()
         self.plan = plan_batches(corpus.train, hp, n_parts=group.size)
         self.validation_plan = plan_batches(corpus.validation, hp, is_validation=True)
         self.decode_limits = decode_limits(hp, corpus)
         self.references = references_of(corpus)
-        self.saver = Saver(directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval)
-        self.healing = Healing(
-            hp, self.stepper, directory=directory, corpus=corpus.fingerprint, emit=self.emit, group=group
+        self.writer = CheckpointWriter(
+            directory / "checkpoints", keep_last=hp.keep_checkpoints, milestone_every=hp.save_interval
+        )
+        self.faults = FaultRecovery(
+            hp, self.train_step, directory=directory, corpus=corpus.fingerprint, emit=self.emit, group=group
         )
         self._step_from = self.progress.position  # where the data of the step in hand begins
-        self._unseen: list[Unseen] = []
-        self.look_every = self.look_interval(device)
+        self._pending: list[PendingStep] = []
+        self.sync_every = self.sync_interval(device)
         self._is_rehearsed = device.type != "cuda"
         self._stall_s = 0.0  # for which the last save held training up
         self._validated_at = self._saved_at = -1
         self._stopped_by: int | None = None  # the signal that any process got
 
-    def look_interval(self, device: torch.device) -> int:
+    def sync_interval(self, device: torch.device) -> int:
         """Steps between two looks at how they went, which wait for the device.
 
         On a CPU there is nothing to wait for, and the loss scale of fp16 is moved by the host.
         """
-        return 1 if device.type == "cpu" or self.stepper.precision.scaler is not None else LOG_EVERY
+        return 1 if device.type == "cpu" or self.train_step.precision.scaler is not None else LOG_EVERY
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Trainer:
             if reason:
                 return Outcome(reason, self.progress.step)
             try:
-                self.healing.begin(self.progress, self._state_of_all)
+                self.faults.begin(self.progress, self._state_of_all)
                 while True:
                     try:
                         reason = self._train(stop, deadline)
@@ -132,7 +134,7 @@ class Trainer:
                     except Diverged as diverged:
                         self._roll_back(diverged)
             finally:
-                self.settle(wait=True)
+                self.collect_saved_checkpoint(wait=True)
         return Outcome(reason, self.progress.step, self._stopped_by)
 
     def _train(self, stop: StopRequest, deadline: float | None) -> str:
@@ -149,10 +151,10 @@ class Trainer:
         return reason or "epochs"
 
     def _roll_back(self, diverged: Diverged) -> None:
-        self.settle(wait=True)
-        self._unseen.clear()
+        self.collect_saved_checkpoint(wait=True)
+        self._pending.clear()
         self._record_interval()
-        self.restore(self.healing.roll_back(diverged.fault, self.progress))
+        self.restore(self.faults.roll_back(diverged.fault, self.progress))
         self.model.train()
         self._validated_at = -1
 
@@ -177,7 +179,7 @@ class Trainer:
         progress, loaded = self.progress, None
         loader: Iterator[Batch] = iter(())
         while progress.epoch < self.hp.epochs:
-            if progress.pass_over():
+            if progress.skip_data():
                 continue
             left = self.batches_in_epoch(progress.epoch) - progress.batch_in_epoch
             if left <= 0:  # resumed with other data or batches: this epoch is shorter now, and done
@@ -225,29 +227,29 @@ class Trainer:
         """One optimiser step, and what it adds to the interval's record."""
         step = self.progress.step + 1
         self._move_r(step)
-        done = self.healing.run(micro_batches, self.progress, step=step)
-        self._unseen.append(Unseen(step, done, micro_batches, self._step_from))
+        done = self.faults.run(micro_batches, self.progress, step=step)
+        self._pending.append(PendingStep(step, done, micro_batches, self._step_from))
         self.progress.step = step
-        self.interval.add_data(micro_batches, waited_s)
-        if step % self.look_every == 0:
-            self._look()
+        self.statistics.add_data(micro_batches, waited_s)
+        if step % self.sync_every == 0:
+            self._read_pending_steps()
         if not self._is_rehearsed:  # after a step, as the optimiser's state takes memory too
             self._is_rehearsed = True
             self._rehearse()
 
-    def _look(self) -> None:
+    def _read_pending_steps(self) -> None:
         """Reads how the last steps went, which waits for the device once, and does what follows. Diverged if need be.
 
         Whether each was taken has been decided on the device, by the limits of the last look.
         """
-        unseen, self._unseen = self._unseen, []
+        unseen, self._pending = self._pending, []
         numbers = torch.stack([one.result.numbers for one in unseen]).tolist() if unseen else []
         for one, read in zip(unseen, numbers, strict=True):
-            done = one.result.seen(*read)
-            self.interval.add(done, one.result.losses)
+            done = one.result.outcome(*read)
+            self.statistics.add(done, one.result.losses)
             if one.result.event is not None:
                 self.emit(one.result.event)
-            self.healing.after_step(done, one.micro_batches, step=one.step, at=one.at)
+            self.faults.after_step(done, one.micro_batches, step=one.step, at=one.at)
 
     def _rehearse(self) -> None:
         """The largest batch, with the smallest r of all phases, which takes the most decoder steps."""
@@ -257,7 +259,7 @@ class Trainer:
         loader = make_loader(
             self.corpus.train, self.plan, epoch=self.progress.epoch, first_batch=largest, r=self.model.r
         )
-        self.healing.rehearse(next(iter(loader)), self.progress)
+        self.faults.rehearse(next(iter(loader)), self.progress)
         self.model.r = r
 
     def _move_r(self, step: int) -> None:
@@ -265,14 +267,14 @@ class Trainer:
         self.model.r = r = self.reduction.at(step)
         if r != self.reduction.at(step - 1):
             self.progress.bad_validations = 0
-            self.healing.ladder.new_phase()
+            self.faults.policy.new_phase()
             self.emit(Event(step, "reduction", f"{r} frames a decoder step from here", {"r": r}))
 
     # -- between steps ----------------------------------------------------------------------------------------
 
     def _after_step(self) -> None:
         step, hp = self.progress.step, self.hp
-        self.settle()
+        self.collect_saved_checkpoint()
         if step % LOG_EVERY == 0:
             self._record_interval()
         if step % hp.validate_interval == 0:
@@ -292,8 +294,8 @@ class Trainer:
 
     def _record_interval(self) -> None:
         """One record for the steps since the last one."""
-        self._look()
-        gathered, self.interval = self.interval, Interval()
+        self._read_pending_steps()
+        gathered, self.statistics = self.statistics, StepStatistics()
         if gathered.n_steps == 0:
             return
         step, hp = self.progress.step, self.hp
@@ -303,7 +305,7 @@ class Trainer:
             gathered.record(
                 step=step,
                 epoch=self.epoch_now,
-                learning_rate=self.stepper.rate,
+                learning_rate=self.train_step.rate,
                 stats=self.corpus.stats,
                 group=self.group,
                 modules=modules,
@@ -316,7 +318,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """The first process judges, while the others wait; what follows from it holds for all."""
-        self._look()
+        self._read_pending_steps()
         began, fault = time.perf_counter(), None
         if self.group.is_first:
             try:
@@ -325,13 +327,13 @@ class Trainer:
                 fault = diverged.fault
         else:
             self._validated_at = self.progress.step
-        progress, vitals, fault = self.group.broadcast((vars(self.progress), self.healing.ladder.vitals, fault))
+        progress, state, fault = self.group.broadcast((vars(self.progress), self.faults.policy.state, fault))
         vars(self.progress).update(progress)
-        self.healing.ladder.vitals = vitals
+        self.faults.policy.state = state
         if fault is not None:
             raise Diverged(fault)
         if not self.group.is_first:
-            self.interval.began += time.perf_counter() - began
+            self.statistics.began += time.perf_counter() - began
 
     def run_validation(self) -> EvalRecord | None:
         """Judges the model, moves plateau and early-stopping counters, tells everybody. None: for lack of memory."""
@@ -339,7 +341,7 @@ class Trainer:
         self._validated_at = progress.step
         loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
-        result = self.healing.spared(
+        result = self.faults.skip_if_out_of_memory(
             lambda: validate(
                 self.model,
                 self.group.with_heartbeat(loader),
@@ -354,7 +356,7 @@ class Trainer:
         if result is None:
             return None
         alignment = result.free_running.get("alignment", 0.0)
-        is_best = isfinite(result.score) and progress.judge(result.score, alignment, self.hp)
+        is_best = isfinite(result.score) and progress.update_best(result.score, alignment, self.hp)
         record = EvalRecord(
             progress.step,
             self.epoch_now,
@@ -370,8 +372,8 @@ class Trainer:
         if progress.plateau_reached(result.score, self.hp):
             message = f"no better score for {self.hp.learning_rate_decay_patience} steps"
             self.emit(Event(progress.step, "learning_rate_cut", message, {"scale": progress.learning_rate_scale}))
-        self.interval.began += time.perf_counter() - began  # the step's clock stops for validation
-        self.healing.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
+        self.statistics.began += time.perf_counter() - began  # the step's clock stops for validation
+        self.faults.after_validation(progress, result.free_running.get("alignment"), result.losses["mel_post"])
         return record
 
     def _alert_on_alignment(self, alignment: float) -> None:
@@ -402,11 +404,11 @@ class Trainer:
         A full disk or a failing one is an event, not the end of the run. Of several processes the first writes, with
         what only the others know.
         """
-        self._look()
+        self._read_pending_steps()
         began, step = time.perf_counter(), self.progress.step
-        self.settle(wait=True)
+        self.collect_saved_checkpoint(wait=True)
         try:
-            self.healing.check(step)
+            self.faults.check(step)
         except Diverged as diverged:
             self.emit(Event(step, "not_saved", f"{diverged}; the last good checkpoint stays"))
             raise
@@ -416,16 +418,16 @@ class Trainer:
 
     def _start_to_save(self, state: Checkpoint, began: float) -> None:
         step = self.progress.step
-        self.saver.keep_last = self.healing.keep_checkpoints
+        self.writer.keep_last = self.faults.keep_checkpoints
         is_best = self.progress.best_step == step
-        self.saver.start(state, best_score=self.progress.best_score if is_best else None)
+        self.writer.start(state, best_score=self.progress.best_score if is_best else None)
         self._saved_at = step
         self._stall_s = time.perf_counter() - began
-        self.interval.began += self._stall_s
+        self.statistics.began += self._stall_s
 
-    def settle(self, *, wait: bool = False) -> None:
+    def collect_saved_checkpoint(self, *, wait: bool = False) -> None:
         """Tells what became of the last checkpoint, if that is known by now; with `wait`, when it is."""
-        done = self.saver.collect(wait=wait)
+        done = self.writer.collect(wait=wait)
         if done is None:
             return
         if done.removed:
@@ -437,7 +439,7 @@ class Trainer:
         else:
             seconds = {"seconds": round(done.seconds, 3), "stall": round(self._stall_s, 3)}
             self.emit(Event(done.step, "saved", done.path.name, seconds))
-            self.healing.saved(done.step)
+            self.faults.saved(done.step)
 
     def _state_of_all(self) -> Checkpoint:
         """`state` with the random states of all processes, which call this together."""
@@ -445,28 +447,28 @@ class Trainer:
 
     def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> Checkpoint:
         training = {
-            **self.stepper.state(),
+            **self.train_step.state(),
             "progress": asdict(self.progress),
-            "recovery": self.healing.state(),
+            "recovery": self.faults.state(),
             **self.group.random_state(),
             "other_processes": [dict(state) for state in other_random_states],
             "corpus": self.corpus.fingerprint,
         }
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
-        return Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
+        return Checkpoint(self.progress.step, weights, voice_info_of(self.hp, self.corpus, r=self.model.r), training)
 
     def restore(self, saved: Checkpoint) -> None:
         """Goes on exactly where the checkpoint was taken."""
         assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
         self.model.load_state_dict(saved.model)
-        self.stepper.restore(saved.training)
-        self.progress = Progress(**saved.training["progress"])
+        self.train_step.restore(saved.training)
+        self.progress = Progress.of(saved.training["progress"])
         self.model.r = self.reduction.at(self.progress.step)
         by_rank = [saved.training, *saved.training.get("other_processes", ())]
         self.group.restore_random_state(by_rank, seed=self.hp.seed, step=saved.step)
         # with another number of processes than saved it, a batch is larger or smaller: the position is rounded down
         self.progress.batch_in_epoch = self.progress.batch_in_epoch * len(by_rank) // self.group.size
-        self.healing.restore(saved, self.progress)
+        self.faults.restore(saved, self.progress)
         self._saved_at = self.progress.step
         if self.log is not None:
             self.log.rewind(self.progress.step)

@@ -32,7 +32,10 @@ SAMPLE_ITERATIONS = 30  # of Griffin-Lim: samples are for judging progress, synt
 def teacher_forced_losses(
     model: Tacotron2, batches: Iterable[Batch], hp: HParams, stats: MelStats, device: torch.device
 ) -> dict[str, float]:
-    """Masked losses over the validation set in log-mel units, and the ancestor's unmasked loss for comparison."""
+    """Masked losses over the validation set in log-mel units, by name.
+
+    For comparison, `nvidia_unmasked` is the loss as NVIDIA/tacotron2 computes it (padding included).
+    """
     by_steps, by_utterances = Means(), Means()
     for batch in batches:
         batch = batch.to(device)

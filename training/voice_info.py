@@ -3,7 +3,7 @@
 import numpy as np
 
 from audio.mel import MelFingerprint
-from checkpointing.checkpoint_file import Voice
+from checkpointing.checkpoint_file import VoiceInfo
 from corpus.batch import MelDataset
 from data_utils import Corpus
 from hparams import HParams
@@ -11,9 +11,9 @@ from model import DecodeLimits
 from text.symbols import symbols
 
 
-def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice:
+def voice_info_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> VoiceInfo:
     limits = decode_limits(hp, corpus)
-    return Voice(
+    return VoiceInfo(
         hparams=hp.canonical(),
         symbols=list(symbols),
         mel_fingerprint=MelFingerprint.of(hp).to_dict(),

@@ -133,7 +133,7 @@ class Toll:
             newest = newest_step(run)
             path = checkpoint_dir.checkpoint_path(run / "checkpoints", newest)
             self.corrupt += (
-                newest > 0 and checkpoint_dir.verdict(path).problem is not None
+                newest > 0 and checkpoint_dir.status_of(path).problem is not None
             ) or newest < ledger.told.value
             finished, beside = ledger.lost(newest)
             self.finished, self.beside = max(self.finished, finished), max(self.beside, beside)

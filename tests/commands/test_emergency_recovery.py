@@ -26,8 +26,8 @@ from common.errors import NothingToRecover, UserError
 from hparams import HParams
 from monitoring import telegram
 from recovery import repair
-from recovery.diagnosis import Diagnosis, diagnose, newest_run, story
-from run_directory.paths import alone_in, is_in_use
+from recovery.diagnosis import Diagnosis, diagnose, format_diagnosis, newest_run
+from run_directory.paths import exclusive_lock, is_in_use
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
 from support.runs import logs_are_closed, trained
@@ -89,7 +89,7 @@ def test_the_last_launch_decides_what_became_of_a_run(tmp_path: Path, events: li
 
 def test_a_run_whose_process_lives_is_running_and_one_that_says_nothing_is_asked_after(tmp_path: Path) -> None:
     run = write_run(tmp_path, [event("started")], pid=7, host=platform.node())
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         found = diagnose(run)
     assert found.state == "running" and "process 7" in found.why and "does it hang?" in found.why
     assert diagnose(run).state == "killed"  # whatever process has its number by now
@@ -107,9 +107,9 @@ def test_a_run_of_another_machine_lives_as_long_as_it_writes(
 def test_two_can_not_train_in_one_directory(tmp_path: Path) -> None:
     run = write_run(tmp_path, [event("started")], pid=7)
     is_second = pytest.raises(UserError, match="process 7 is at work in it; end it first")
-    with alone_in(run, ways_on=""), is_second, alone_in(run, ways_on="end it first"):
+    with exclusive_lock(run, what_next=""), is_second, exclusive_lock(run, what_next="end it first"):
         pass
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         assert is_in_use(run)
     assert not is_in_use(run)
 
@@ -119,7 +119,7 @@ def test_the_command_of_a_run_that_still_trains_is_refused(
 ) -> None:
     """Whatever starts it again in a loop must not have two of them delete each other's checkpoints."""
     run = write_run(tmp_path / "run", [event("started")], pid=7)
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         assert train.main(["-o", str(run), "-l", str(tmp_path / "logs"), "--preset", "demo"]) == 2
     assert "process 7 is at work in it; end it first (Ctrl-C or SIGTERM saves)" in capsys.readouterr().err
 
@@ -128,7 +128,7 @@ def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.C
     page = mixed / "report.html"
     page.write_text("running")
     assert emergency_recovery.main([str(mixed), "--dry-run"]) == 0 and page.read_text() == "running"
-    with alone_in(mixed, ways_on=""):
+    with exclusive_lock(mixed, what_next=""):
         assert emergency_recovery.main([str(mixed)]) == 0 and page.read_text() == "running"  # the run's own to renew
     assert emergency_recovery.main([str(mixed)]) == 0 and "gone without a word" in page.read_text()
     assert f"done:        renewed {page}" in capsys.readouterr().out
@@ -147,7 +147,7 @@ def test_a_run_that_had_saved_nothing_is_told_to_begin_anew(tmp_path: Path, caps
 
 
 def test_a_directory_that_nothing_was_written_to_is_gone_again(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "a" / "b", ways_on=""):
+    with exclusive_lock(tmp_path / "a" / "b", what_next=""):
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a" / "b").exists()
 
@@ -176,7 +176,7 @@ def test_causes_and_what_would_be_safer(
     assert tuple(found.safer) == changed and len(found.reasons) == len(changed)
     if cause:
         assert any(re.search(cause, text) for text in found.causes)
-        assert "cause: " in story(found)
+        assert "cause: " in format_diagnosis(found)
     else:
         assert not found.causes
 
@@ -296,7 +296,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_every_file_gets_its_verdict_and_none_is_executed(mixed: Path) -> None:
-    found = {v.path.name: v.problem for v in repair.examine(mixed).verdicts}
+    found = {v.path.name: v.problem for v in repair.examine(mixed).statuses}
     assert found.keys() == EXPECTED.keys()
     for name, expected in EXPECTED.items():
         assert (found[name] is None) == (expected is None) and (expected or "") in (found[name] or ""), name
@@ -417,7 +417,7 @@ def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed
 
 def test_a_run_that_still_trains_is_not_started_twice(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(mixed, [event("started")], host=platform.node())
-    with alone_in(mixed, ways_on=""):
+    with exclusive_lock(mixed, what_next=""):
         assert emergency_recovery.main([str(mixed), "--restart"]) == 2
     assert "still at work" in capsys.readouterr().err
 

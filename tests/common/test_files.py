@@ -22,7 +22,7 @@ from hparams import HParams
 from model import Tacotron2
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 
 @pytest.mark.parametrize("content", ["new: \u0434\u0430", b"\x00\xff"])
@@ -96,7 +96,7 @@ def test_a_refusal_says_what_why_and_what_next(error: OSError, reason: str) -> N
 def voice(tiny: Callable[..., HParams], tmp_path: Path) -> Path:
     hp = tiny()
     torch.manual_seed(1)
-    saved = Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp)), None)
+    saved = Checkpoint(1, Tacotron2(hp).state_dict(), voice_info_of(hp, load_corpus(hp)), None)
     return checkpoint_dir.save(saved, tmp_path / "run")
 
 

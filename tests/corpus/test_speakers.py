@@ -28,7 +28,7 @@ from training.options import Options
 from training.resume import own_checkpoint
 from training.trainer import Limits, Trainer
 from training.validation import references_of
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 CPU = torch.device("cpu")
 Lists = Callable[..., HParams]
@@ -77,7 +77,7 @@ def trained(hp: HParams, directory: Path, steps: int, *, saved: Checkpoint | Non
 
 def save_voice(hp: HParams, corpus: Corpus, run: Path) -> Path:
     weights = model_of(hp, len(corpus.speakers)).state_dict()
-    return checkpoint_dir.save(Checkpoint(3, weights, voice_of(hp, corpus), None), run / "checkpoints")
+    return checkpoint_dir.save(Checkpoint(3, weights, voice_info_of(hp, corpus), None), run / "checkpoints")
 
 
 # -- filelists
@@ -104,7 +104,7 @@ def test_without_names_there_is_nobody(lists: Lists) -> None:
     corpus = load_corpus(hp)
     (batch, *_) = make_loader(corpus.train, plan_batches(corpus.train, hp), epoch=0, r=1)
     assert corpus.speakers == () and batch.speakers is None and references_of(corpus)[0].speaker is None
-    assert voice_of(hp, corpus).speakers == []
+    assert voice_info_of(hp, corpus).speakers == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_going_on_is_exact_with_style_and_speakers(lists: Lists, tmp_path: Path)
 def test_mixed_precision_trains_style_and_speakers(lists: Lists, tmp_path: Path) -> None:
     trainer = trained(lists(overrides="use_gst=True,ref_enc_filters=[4,4],fp16_run=True"), tmp_path, 2)
     assert trainer.progress.step == 2 and checkpoint_file.all_finite(trainer.model.state_dict())
-    assert trainer.stepper.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
+    assert trainer.train_step.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
 
 
 # -- checkpoints

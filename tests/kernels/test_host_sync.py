@@ -29,7 +29,7 @@ from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from support.paths import REPOSITORY
 from support.tape import taped
-from training.train_step import Stepper
+from training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 VALUES = torch.tensor([3.0, 1.0, 2.0])
@@ -203,11 +203,11 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
     hp = create_hparams(f"{TINY},fp16_run={bf16},amp_dtype=bf16,{options}".rstrip(","))
     torch.manual_seed(0)
     model = Tacotron2(hp, n_speakers=3).train()
-    stepper = Stepper(hp, model, None, CPU)
+    train_step = TrainStep(hp, model, None, CPU)
     before = [p.detach().clone() for p in model.parameters()]
-    stepper.forbids_waits = True
+    train_step.forbids_waits = True
     for step, limits in enumerate((StepLimits(inf, inf), StepLimits(inf, 0.0)), 1):  # the second one is not taken
-        result = stepper.run([batch_for(model, 3)] * 2, step=step, rate_scale=1.0, limits=limits)
+        result = train_step.run([batch_for(model, 3)] * 2, step=step, rate_scale=1.0, limits=limits)
         loss, norm, is_taken = result.numbers.tolist()
         assert loss > 0 and norm > 0 and is_taken == (step == 1)
     assert not all(map(torch.equal, before, model.parameters()))
@@ -216,7 +216,7 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
 def test_on_a_cpu_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TACOTRON2_FORBID_WAITS", "1")
     hp = settings("")
-    assert not Stepper(hp, Tacotron2(hp).train(), None, CPU).forbids_waits
+    assert not TrainStep(hp, Tacotron2(hp).train(), None, CPU).forbids_waits
 
 
 def test_a_step_that_waits_says_so_where_that_is_forbidden(
@@ -226,11 +226,11 @@ def test_a_step_that_waits_says_so_where_that_is_forbidden(
         monkeypatch.setenv("TACOTRON2_FORBID_WAITS", value)
         assert are_waits_forbidden() == expected
     hp = settings("use_mmi=True")
-    stepper = Stepper(hp, Tacotron2(hp).train(), None, CPU)
-    assert stepper.forbids_waits
+    train_step = TrainStep(hp, Tacotron2(hp).train(), None, CPU)
+    assert train_step.forbids_waits
     monkeypatch.setattr("losses.mmi.is_gpu", lambda device: False)
     with pytest.raises(HostSyncError, match="ctc"):
-        stepper.run([batch_for(stepper.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
+        train_step.run([batch_for(train_step.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
 
 
 def test_the_path_of_a_cpu_does_wait() -> None:

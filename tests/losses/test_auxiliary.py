@@ -22,7 +22,7 @@ from model import CoarseOutputs, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
 from training.options import Options
-from training.resume import start_from
+from training.resume import load_initial_weights
 from training.trainer import Limits
 from training.validation import taught_alignments, teacher_forced_losses
 
@@ -165,8 +165,8 @@ def losses_over(hp: HParams, directory: Path, steps: int) -> list[dict[str, floa
     (batch,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
     for _ in range(steps):
         trainer._step([batch], 0.0)
-    assert trainer.interval.skipped == 0
-    return [{name: float(value) for name, value in losses.items()} for losses in trainer.interval.losses]
+    assert trainer.statistics.skipped == 0
+    return [{name: float(value) for name, value in losses.items()} for losses in trainer.statistics.losses]
 
 
 def test_a_model_that_sees_one_batch_learns_to_be_read_and_both_decoders_learn(tiny: Tiny, tmp_path: Path) -> None:
@@ -183,7 +183,9 @@ def test_the_factor_is_measured_every_so_many_optimiser_steps_not_micro_batches(
     measured: list[tuple[int | None, float]] = []
     hp = tiny("use_mmi=True,update_gaf_every_n_step=3,batch_size=1,gradient_accumulation_steps=2,max_gaf=1e9")
     trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=7))
-    trainer.on_step = lambda t: measured.append((t.stepper.auxiliary._measured_at, float(t.stepper.auxiliary.factor)))
+    trainer.on_step = lambda t: measured.append(
+        (t.train_step.auxiliary._measured_at, float(t.train_step.auxiliary.factor))
+    )
     trainer.fit()
     assert [at for at, _ in measured] == [0, 0, 0, 3, 3, 3, 6]
     values = [value for _, value in measured]
@@ -197,12 +199,12 @@ def test_accumulated_gradients_and_losses_are_those_of_one_large_batch(
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{ALL},drop_frame_rate=0,use_gaf=False,{settings}")
     trainer = trainer_of(hp, tmp_path)
-    trainer.stepper.__class__ = FrozenHead
+    trainer.train_step.__class__ = FrozenHead
     (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
     gradients, losses = [], []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.stepper.optimizer.zero_grad()
-        losses.append(trainer.stepper.accumulate(micro_batches, step=1))
+        trainer.train_step.optimizer.zero_grad()
+        losses.append(trainer.train_step.accumulate(micro_batches, step=1))
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -327,7 +329,7 @@ def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignore
     model = Tacotron2(hp)
     prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
-    assert start_from(path, model, hp, trainer.corpus, options) is None
+    assert load_initial_weights(path, model, hp, trainer.corpus, options) is None
     theirs, ours = trainer.model.state_dict(), model.state_dict()
     assert torch.equal(ours["mmi.hidden.weight"], theirs["mmi.hidden.weight"])
     assert torch.equal(ours["mmi.output.weight"], theirs["mmi.output.weight"]) is not ignored

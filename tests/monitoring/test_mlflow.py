@@ -18,7 +18,7 @@ import pytest
 
 from monitoring import mlflow as monitor
 from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command, without_password
-from monitoring.observer import Queued, RunInfo
+from monitoring.observer import BackgroundObserver, RunInfo
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record
 from support.observed_run import run_info, step, validation
@@ -197,7 +197,7 @@ def test_a_dead_server_is_said_once_and_holds_nothing_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    queued = Queued(observer_of(tracking_uri=dead_address()))
+    queued = BackgroundObserver(observer_of(tracking_uri=dead_address()))
     with caplog.at_level(logging.WARNING, "tacotron2"):
         queued.on_start(run_info(tmp_path / "anna"))
         began = time.perf_counter()

@@ -158,6 +158,6 @@ def test_threads_draw_the_same_picture_as_one() -> None:
 
 def test_pyplot_is_never_imported() -> None:
     root = REPOSITORY
-    code = "import sys, plots; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, monitoring.plots; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hparams import HParams
-from monitoring.observer import Observer, Queued, RunInfo, close_all
+from monitoring.observer import BackgroundObserver, Observer, RunInfo, close_all
 from monitoring.setup import observers
 from monitoring.tensorboard import TensorBoardObserver
 from run_directory.records import Record
@@ -71,7 +71,7 @@ def test_sick_trackers_change_nothing_and_cost_no_time(
     alone = trainer_of(hp, tmp_path / "alone", limits=Limits(max_steps=20))
     alone.fit()
     watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
-    timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, Queued)]
+    timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, BackgroundObserver)]
     names = {observer.observer.name for observer in timed}  # type: ignore[attr-defined]
     assert names >= {"TensorBoard", "MLflow", "DebugReport", "Telegram"}
     watched.observers = timed
@@ -107,7 +107,7 @@ class Stuck:
 
 def test_all_together_are_waited_for_no_longer_than_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     stuck = [Stuck() for _ in range(5)]
-    queued = [Queued(observer, patience_s=0.5) for observer in stuck]
+    queued = [BackgroundObserver(observer, patience_s=0.5) for observer in stuck]
     for observer in queued:
         observer.on_start(RunInfo(tmp_path, tmp_path, {}, None, 0, ""))
     began = time.perf_counter()

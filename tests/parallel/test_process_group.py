@@ -57,15 +57,15 @@ def in_group(hp: HParams, directory: Path, group: ProcessGroup, corpus: Corpus, 
 
 def gradients(trainer: Watched) -> list[dict[str, Any]]:
     """Gradients and losses of every step of the first epoch, added over the group, by running statistics."""
-    trainer.stepper.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
-    stepper, group, found = trainer.stepper, trainer.group, []
+    trainer.train_step.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
+    train_step, group, found = trainer.train_step, trainer.group, []
     k = trainer.hp.gradient_accumulation_steps
     loader = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank)
     batches = list(loader)
     for i in range(0, len(batches), k):
-        stepper.optimizer.zero_grad()
-        losses = stepper.accumulate(batches[i : i + k], step=1)
-        stepper.join()
+        train_step.optimizer.zero_grad()
+        losses = train_step.accumulate(batches[i : i + k], step=1)
+        train_step.sync_gradients()
         added = group.all_reduce_sum({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})
@@ -99,7 +99,7 @@ def healed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> di
     trainer = in_group(hp, folder / "healed", group, corpus)
 
     def damage(t: Watched) -> None:
-        if group.rank == 1 and t.progress.step == 5 and not t.healing.rollbacks:
+        if group.rank == 1 and t.progress.step == 5 and not t.faults.rollbacks:
             with torch.no_grad():
                 t.model.embedding.weight[0, 0] = torch.nan
 
@@ -108,7 +108,7 @@ def healed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> di
     return {
         "step": outcome.step,
         "kinds": [e.kind for e in trainer.records if isinstance(e, Event)],
-        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.healing.rollbacks],
+        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.faults.rollbacks],
         "model": trainer.state().model,
     }
 
@@ -148,7 +148,7 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
         skipping = in_group(hps["plain"], folder / "skip", group, spoilt, steps=2)
         skipping.fit()
         found["skipped"] = [e.data["utterances"] for e in skipping.events("skipped")]
-        found["taken"] = skipping.stepper.optimizer.state_dict()["state"][0]["step"]
+        found["taken"] = skipping.train_step.optimizer.state_dict()["state"][0]["step"]
         found["records"] = len(skipping.records)
     torch.save(found, folder / f"{rank}.pt")
 

@@ -19,7 +19,7 @@ import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
 from common.log import LOG
 from hparams import resolve_hparams
-from run_directory.paths import alone_in
+from run_directory.paths import exclusive_lock
 from smart_tuner import study as studies
 from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
@@ -228,7 +228,7 @@ def test_only_the_best_trial_keeps_its_weights(tune, tmp_path: Path) -> None:
 
 def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -> None:
     is_refused = pytest.raises(UserError, match="at work in it; --n-jobs runs more trials")
-    with alone_in(tmp_path / "output", ways_on=""), is_refused:
+    with exclusive_lock(tmp_path / "output", what_next=""), is_refused:
         tune(n_trials=1)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from checkpointing.checkpoint_file import Checkpoint, Voice
+from checkpointing.checkpoint_file import Checkpoint, VoiceInfo
 from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
 from hparams import create_hparams
@@ -17,7 +17,7 @@ from model import Decoder, Tacotron2
 from speech.evaluation import judge
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_mels_come_out_as_log_mels(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_the_length_budget_is_the_training_corpus_own(voice: Path, tiny: Tiny) -> None:
     hp = tiny()
-    expected = voice_of(hp, load_corpus(hp))
+    expected = voice_info_of(hp, load_corpus(hp))
     limits = Speaker.load(voice, gate_threshold=0.9).limits
     assert (limits.frames_per_symbol, limits.budget_offset) == (expected.frames_per_symbol, expected.budget_offset)
     assert limits.gate_threshold == 0.9
@@ -111,7 +111,7 @@ def test_readable_texts_become_ids() -> None:
 def test_other_symbols_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny()
     saved = checkpoint_file.load(save_voice(hp, load_corpus(hp), tmp_path))
-    other = Voice(**{**vars(saved.voice), "symbols": ["a", "b"]})
+    other = VoiceInfo(**{**vars(saved.voice), "symbols": ["a", "b"]})
     checkpoint_dir.save(Checkpoint(4, saved.model, other, None), tmp_path / "checkpoints")
     with pytest.raises(UserError, match="trained with 2 other symbols"):
         Speaker.load(tmp_path)

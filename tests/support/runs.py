@@ -22,7 +22,7 @@ from hparams import HParams
 from model import Tacotron2
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record, StepRecord
-from training.train_step import Stepper
+from training.train_step import TrainStep
 from training.trainer import Limits, Trainer
 from training.validation import Validated, references_of, validate
 from training.voice_info import decode_limits
@@ -125,7 +125,7 @@ def weights_of(trainer: Trainer) -> dict[str, Tensor]:
 # ---- one step
 
 
-class Frozen(Stepper):
+class Frozen(TrainStep):
     """Batch normalisation by running statistics: with a batch's own ones, a loss is no mean over its utterances."""
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:

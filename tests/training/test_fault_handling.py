@@ -61,10 +61,10 @@ def sick_run(hp: HParams, directory: Path, steps: int, hurt: Hurt) -> Watched:
 def while_data(first: int, last: int, do: Callable[[Sick, dict[str, Tensor]], None], learnt: set[int]) -> Hurt:
     """A fault in the optimiser steps first..last. `learnt`: where it came."""
 
-    def hurt(stepper: Sick, step: int, losses: dict[str, Tensor]) -> None:
+    def hurt(train_step: Sick, step: int, losses: dict[str, Tensor]) -> None:
         if first <= step <= last and len(learnt) <= last - first:
             learnt.add(step)
-            do(stepper, losses)
+            do(train_step, losses)
 
     return hurt
 
@@ -87,7 +87,7 @@ def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
     states: list[Mapping[str, Any]] = []
 
     def keep(t: Watched) -> None:
-        adam = t.stepper.optimizer.state_dict()["state"]
+        adam = t.train_step.optimizer.state_dict()["state"]
         moments = {f"{i}.{name}": value.clone() for i, state in adam.items() for name, value in state.items()}
         states.append({**weights_of(t), **moments})
 
@@ -119,9 +119,9 @@ def test_a_bit_that_flips_once_leaves_no_trace(tiny: Tiny, tmp_path: Path, damag
     assert event.step <= 10 and (event.data["to"], event.data["reason"]) == (5, "damaged")
     assert trainer.progress.rollbacks == 1 and trainer.progress.rollback_scale == 1.0
     assert_same(weights_of(straight), weights_of(trainer))
-    assert_same(straight.stepper.state(), trainer.stepper.state())
+    assert_same(straight.train_step.state(), trainer.train_step.state())
     for path in checkpoint_dir.all_checkpoints(tmp_path / "sick/checkpoints"):
-        assert checkpoint_dir.verdict(path).problem is None
+        assert checkpoint_dir.status_of(path).problem is None
 
 
 def test_damage_before_the_first_checkpoint_goes_back_to_the_beginning(tiny: Tiny, tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_stretch_of_bad_steps_is_gone_back_from_and_its_data_passed_over(tiny:
     (event,) = trainer.events("rollback")
     assert event.data["to"] == 5 and event.data["rate"] == 0.5 and event.data["reason"] == "not_finite"
     # three batches an epoch: steps 8 to 13 are epoch 2, batch 1, to epoch 4, batch 0
-    assert event.data["data"] == ((2, 1), (4, 1)) and trainer.progress.passed_over == [((2, 1), (4, 1))]
+    assert event.data["data"] == ((2, 1), (4, 1)) and trainer.progress.skipped_ranges == [((2, 1), (4, 1))]
     repeated, after = trainer.seen[13:15], trainer.seen[15:]
     assert repeated == trainer.seen[5:7]
     straight = trained(tiny(OFTEN), tmp_path / "straight", 20)
     assert after[:7] == straight.seen[13:20]  # goes on behind the stretch
-    assert trainer.stepper.rate == pytest.approx(0.5e-3)
+    assert trainer.train_step.rate == pytest.approx(0.5e-3)
     assert [r["step"] for r in read_metrics(tmp_path) if r["type"] == "step"] == [10, 20]
 
 
@@ -190,7 +190,7 @@ def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, kill
 def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{OFTEN},max_restart_attempts=2")
     trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100))
-    infect(trainer, lambda stepper, step, losses: large_gradient(stepper, losses) if step > 12 else None)
+    infect(trainer, lambda train_step, step, losses: large_gradient(train_step, losses) if step > 12 else None)
     told_all = "(?s)went back 2 times.*learning rate is too high.*last good:.*step_0000"
     with pytest.raises(GaveUp, match=told_all) as raised:
         trainer.fit()
@@ -202,7 +202,7 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
     assert [e.data["rate"] for e in trainer.events("rollback")] == [0.5, 0.5]
     assert trainer.events("gave_up")[0].data["kind"] == "explosion"
     for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints"):
-        assert checkpoint_dir.verdict(path).problem is None
+        assert checkpoint_dir.status_of(path).problem is None
 
     # an external loop that starts it again
     again = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), attempt=2)
@@ -221,8 +221,8 @@ def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny:
         newest = checkpoint_dir.newest_good(tmp_path / "checkpoints")
         if newest:
             trainer.restore(checkpoint_file.load(newest))
-        assert trainer.healing.attempts == attempt - 1
-        infect(trainer, lambda stepper, step, losses: nan_loss(stepper, losses) if step > 8 else None)
+        assert trainer.faults.attempts == attempt - 1
+        infect(trainer, lambda train_step, step, losses: nan_loss(train_step, losses) if step > 8 else None)
 
         def kill(t: Watched) -> None:
             if t.events("rollback"):
@@ -232,7 +232,7 @@ def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny:
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
     healthy = resumed(hp, tmp_path, 40)
-    assert healthy.healing.attempts == 0 and healthy.progress.rollbacks == 3
+    assert healthy.faults.attempts == 0 and healthy.progress.rollbacks == 3
 
 
 def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: Tiny, tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: T
 
 
 def test_gradients_that_vanish_lead_back(tiny: Tiny, tmp_path: Path) -> None:
-    def vanish(stepper: Sick, losses: dict[str, Tensor]) -> None:
-        for parameter in stepper.model.parameters():
+    def vanish(train_step: Sick, losses: dict[str, Tensor]) -> None:
+        for parameter in train_step.model.parameters():
             if parameter.grad is not None:
                 parameter.grad *= 1e-9
 
@@ -305,7 +305,7 @@ def test_where_every_batch_is_broken_the_run_stops_and_names_the_recording(tiny:
 def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny("fp16_run=True,amp_dtype=fp16,loss_scale_init=1e38,loss_scale_factor=2"), tmp_path, 30)
     assert len(trainer.events("loss_scale_cut")) > 20
-    assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.healing.ladder.vitals.pressure == 0
+    assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.faults.policy.state.bad_step_score == 0
 
 
 # ---- memory
@@ -332,8 +332,8 @@ def allocator() -> Exception:
 
 def hungry(hp: HParams, directory: Path, steps: int, *, room: int = 2) -> Watched:
     trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
-    trainer.stepper.__class__ = Hungry
-    trainer.stepper.room = room  # type: ignore[attr-defined]
+    trainer.train_step.__class__ = Hungry
+    trainer.train_step.room = room  # type: ignore[attr-defined]
     return trainer
 
 
@@ -343,16 +343,16 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_result(
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT}")
     whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1))
-    whole.stepper.__class__ = Frozen
+    whole.train_step.__class__ = Frozen
     whole.fit()
     trainer = hungry(hp, tmp_path / "parts", 1)
     if raises:
-        trainer.stepper.raises = raises  # type: ignore[attr-defined]
+        trainer.train_step.raises = raises  # type: ignore[attr-defined]
     trainer.fit()
     assert [(e.step, e.data["splits"]) for e in trainer.events("out_of_memory")] == [(1, 2), (1, 4)]
     assert "fp16_run=True" in trainer.events("out_of_memory")[0].message
     assert trainer.losses == pytest.approx(whole.losses, rel=1e-5) and whole.losses
-    gradients = [t.stepper.optimizer.state_dict()["state"] for t in (whole, trainer)]
+    gradients = [t.train_step.optimizer.state_dict()["state"] for t in (whole, trainer)]
     for i, state in gradients[0].items():  # Adam's first moment is a tenth of the gradient
         torch.testing.assert_close(gradients[1][i]["exp_avg"], state["exp_avg"], rtol=1e-4, atol=1e-6)
 
@@ -397,7 +397,7 @@ def test_memory_that_ended_is_told_from_other_errors_by_what_libraries_say_of_it
 
 def test_an_error_of_the_code_is_not_taken_for_lack_of_memory(tiny: Tiny, tmp_path: Path) -> None:
     trainer = hungry(tiny(), tmp_path, 6, room=0)
-    trainer.stepper.raises = lambda: RuntimeError("shapes do not match")  # type: ignore[attr-defined]
+    trainer.train_step.raises = lambda: RuntimeError("shapes do not match")  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match="shapes do not match"):
         trainer.fit()
     assert not trainer.events("out_of_memory")
@@ -409,13 +409,13 @@ def test_the_largest_batch_is_rehearsed_without_a_trace(tiny: Tiny, tmp_path: Pa
     trainer = trainer_of(hp, tmp_path / "rehearsed", limits=Limits(max_steps=4))
     trainer._is_rehearsed = False  # as on a GPU
     lengths: list[int] = []
-    rehearse = trainer.healing.rehearse
+    rehearse = trainer.faults.rehearse
 
     def watched(batch: Batch, progress: Progress) -> None:
         lengths.append(batch.mel.size(2))
         rehearse(batch, progress)
 
-    trainer.healing.rehearse = watched  # type: ignore[method-assign]
+    trainer.faults.rehearse = watched  # type: ignore[method-assign]
     trainer.fit()
     assert lengths == [max(shape[1] for shape in trainer.plan.bands)]
     assert_same_run(plain, trainer)

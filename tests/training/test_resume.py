@@ -16,7 +16,7 @@ from run_directory.paths import DEMO, RunPaths, move_aside, run_paths
 from run_directory.run_info import launch_id, read_run_info, without_password, write_run_info
 from training.options import Options
 from training.resume import check_resumable, is_demo_wanted, is_fresh_start
-from training.session import build, fit
+from training.session import build_trainer, fit
 
 
 def saved(settings: str = "") -> dict[str, object]:
@@ -234,7 +234,7 @@ QUIET = "save_attention_plots=False,tensorboard_logging=False"
 def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
     """One launch without the command line. -> the step it reached."""
     paths = RunPaths(directory, directory / "logs", True)
-    trainer, log = build(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
+    trainer, log = build_trainer(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
     try:
         assert fit(trainer, paths) == 0
     finally:

@@ -117,12 +117,12 @@ def test_metrics_have_each_step_once_after_a_crash(tiny: Tiny, tmp_path: Path) -
 def test_accumulated_gradients_are_those_of_one_large_batch(tiny: Tiny, tmp_path: Path, settings: str) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{settings}")
     trainer = trainer_of(hp, tmp_path)
-    trainer.stepper.__class__ = Frozen
+    trainer.train_step.__class__ = Frozen
     (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
     gradients = []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.stepper.optimizer.zero_grad()
-        trainer.stepper.accumulate(micro_batches, step=1)
+        trainer.train_step.optimizer.zero_grad()
+        trainer.train_step.accumulate(micro_batches, step=1)
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -207,7 +207,9 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_at_step_3(trainer: Watched) -> None:
-        trainer.settle(wait=True)  # the limit is the process's: it must not outlast or precede the write
+        trainer.collect_saved_checkpoint(
+            wait=True
+        )  # the limit is the process's: it must not outlast or precede the write
         room = 0 if trainer.progress.step in (3, 4) else soft  # nothing may be written at all
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
 
@@ -316,7 +318,7 @@ def test_the_saved_learning_rate_is_taken_only_where_asked(tiny: Tiny, tmp_path:
     for settings, expected in (("", 1e-3), ("use_saved_learning_rate=True", 2e-3)):
         trainer = trainer_of(tiny(settings), tmp_path / (settings or "plain"))
         trainer.restore(saved)
-        assert trainer.stepper.schedule.learning_rate == expected
+        assert trainer.train_step.schedule.learning_rate == expected
 
 
 def test_progress_survives_a_checkpoint_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
