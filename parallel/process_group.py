@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.log import LOG
 from hparams import DistributedParams
 from parallel.heartbeat import Heartbeat, heartbeat_of
+from parallel.rendezvous import Meeting
 
 T = TypeVar("T")
 # What processes wait for in the host group: a validation, a slow disk, the first one's pass over a large corpus. A
@@ -314,6 +315,8 @@ def process_group(process: ProcessRank | None, hp: DistributedParams) -> Iterato
 
 def _meeting(process: ProcessRank) -> dist.Store:
     """Where the processes find each other's addresses; after a restart, not those of the ones that are gone."""
+    if not process.has_launcher:
+        return Meeting(process.url, process.rank, process.size).store()
     store, _, _ = next(rendezvous(process.url, process.rank, process.size))
     return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
