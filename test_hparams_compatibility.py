@@ -5,24 +5,24 @@ python test_hparams_compatibility.py --show-params      all parameters with valu
 pytest test_hparams_compatibility.py
 """
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import Parser
 from common.translations import Language, language_of, messages
 from config.source_scan import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description="Checks smart_tuner/config.yaml against hparams.py.")
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
     p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
-    p.add_argument("--hparams", metavar="A=B,...", help="check this text for --hparams as well")
+    p.add_argument("--hparams", action="append", metavar="A=B,...", help="check this text for --hparams as well")
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
     p.add_argument("--json", action="store_true", help="for machines: one object")
     return p
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show_params(language, as_json=args.json)
     from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, format_findings
 
-    result = check(args.config or CONFIG, overrides=args.hparams)
+    overrides = None if args.hparams is None else ",".join(args.hparams)
+    result = check(args.config or CONFIG, overrides=overrides)
     own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
     result = Compatibility(result.names, (*own, *result.findings), result.is_parsed)
     if args.json:

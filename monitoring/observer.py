@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.cli import expect_foreign_threads
 from common.files import NO_ROOM
 from common.log import LOG
 from run_directory.records import Record
@@ -87,6 +88,7 @@ class BackgroundObserver:
         if self._thread.is_alive():
             text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
             LOG.warning(text, self.name, self.patience_s)
+            expect_foreign_threads()
         if self.dropped:
             LOG.warning("%s missed %d records: it was too slow", self.name, self.dropped)
 

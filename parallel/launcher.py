@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 from common.errors import UserError
 from common.log import LOG
 from parallel.heartbeat import FOLDER_VARIABLE, STACK_TRACE_SIGNAL, HeartbeatMonitor
+from parallel.rendezvous import Meeting
 
 KILL_AFTER_S = 5  # what the others get to end by themselves when one of them has died
 FOLLOW_WITHIN_S = 30.0  # and where one has ended on purpose, as all of them do
@@ -186,7 +187,7 @@ def run(launch: Launch) -> int:
     """
     threads = max(1, (os.cpu_count() or 1) // launch.n_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each; more than there are cores would fight for them
-    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder, all_machines(launch):
         agent = agent_of(launch, Path(folder) / "logs")
         if launch.hang_timeout_s:
             heartbeats = Path(folder) / "heartbeats"
@@ -209,6 +210,16 @@ def run(launch: Launch) -> int:
             return 0
         print_failure(agent.failure, agent.exit_codes())
         return agent.failure.exit_code
+
+
+@contextmanager
+def all_machines(launch: Launch) -> Iterator[None]:
+    """Waits for the other machines' launchers. That of machine 0 holds the store that their agents meet at."""
+    store = None
+    if launch.nnodes > 1:
+        store = Meeting.of_machines(launch.rdzv_endpoint, launch.node_rank, launch.nnodes).store()
+    yield
+    del store
 
 
 def after_signal(number: int, exit_codes: Mapping[int, int]) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from common.cli import expect_foreign_threads
 from common.errors import UserError
 from common.log import LOG
 from hparams import DistributedParams
@@ -35,9 +36,6 @@ LOOKS_FOR_PARENT_EVERY_S = 1.0
 FIRST_ONE_ENDS_S = 3.0
 PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
 
-# This process has been in a group. Threads of gloo may outlive it by a moment and let go of a tensor, which takes the
-# interpreter: one that is just ending would tear them out of foreign code.
-has_met_others = False
 
 
 @dataclass(frozen=True)
@@ -289,8 +287,7 @@ def process_group(process: ProcessRank | None, hp: DistributedParams) -> Iterato
         device = torch.device("cuda", process.local_rank)
         torch.cuda.set_device(device)
     backend = chosen_backend(hp, device, is_first=process.rank == 0)
-    global has_met_others
-    has_met_others = True
+    expect_foreign_threads()  # gloo's may outlive the group by a moment
     dist.init_process_group(
         backend,
         store=_meeting(process),

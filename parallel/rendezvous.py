@@ -1,4 +1,4 @@
-"""How processes that were started by hand find each other at dist_url. No wait is silent, endless, or deaf to signals.
+"""How processes, or launchers on several machines, find each other. No wait is silent, endless, or deaf to signals.
 
 torch's own rendezvous blocks in C++ for half an hour, where no handler of Python's runs. Here it is asked for nothing
 before all ranks are there, which is found out in short looks.
@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlparse
 
 from torch import distributed as dist
@@ -29,11 +30,24 @@ STORE_TIMEOUT = timedelta(minutes=30)  # of the store in use, when all have met;
 
 @dataclass(frozen=True)
 class Meeting:
-    """One rank's way to the others at a tcp:// or file:// address."""
+    """One rank's way to the others at a tcp:// or file:// address, and the words for both."""
 
     url: str
     rank: int
     size: int
+    who: str = "rank"
+    setting: str = "dist_url="
+    numbered_by: str = "--rank"
+    counted_by: str = "--n_gpus"
+
+    @classmethod
+    def of_machines(cls, endpoint: str, node_rank: int, nnodes: int) -> Self:
+        """Of launchers at `--rdzv_endpoint HOST:PORT`."""
+        return cls(f"tcp://{endpoint}", node_rank, nnodes, "machine", "--rdzv_endpoint ", "--node_rank", "--nnodes")
+
+    @property
+    def _where(self) -> str:
+        return self.setting + (self.url if self.who == "rank" else self.url.removeprefix("tcp://"))
 
     def store(self) -> dist.Store:
         """The store that all ranks share, once all are there. UserError where they can't meet."""
@@ -60,7 +74,7 @@ class Meeting:
                 return [rank for rank, key in enumerate(keys) if not store.check([key])]
             except RuntimeError as error:  # the store is gone, and rank 0 with it
                 raise UserError(
-                    f"dist_url={self.url}: rank 0 has ended ({first_line(error)}); see what it says"
+                    f"{self._where}: {self.who} 0 has ended ({first_line(error)}); see what it says"
                 ) from error
 
         self._wait(missing)
@@ -70,10 +84,10 @@ class Meeting:
         began, said_at = time.monotonic(), -REPEAT_EVERY_S
         while ranks := missing():
             waited_s = time.monotonic() - began
-            whom = f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+            whom = f"{self.who}{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
             line = (
-                f"rank {self.rank} of {self.size} waits for {whom} at dist_url={self.url}: start every rank with its "
-                f"--rank, with --n_gpus {self.size} and the same dist_url"
+                f"{self.who} {self.rank} of {self.size} waits for {whom} at {self._where}: start each with its "
+                f"{self.numbered_by}, with {self.counted_by} {self.size} and the same {self.setting.strip('= ')}"
             )
             if waited_s > GIVE_UP_AFTER_S:
                 raise UserError(f"{line}; gave up after {duration(waited_s)}")
@@ -85,22 +99,22 @@ class Meeting:
     def _taken(self) -> str:
         if self.url.startswith("file:"):
             return (
-                f"dist_url={self.url}: the file is in use by another run, or left over from one that was killed; "
+                f"{self._where}: the file is in use by another run, or left over from one that was killed; "
                 "if none runs, delete it, else name another file"
             )
-        return f"dist_url={self.url}: another process has --rank {self.rank} already; each rank is started once"
+        return f"{self._where}: {self.numbered_by} {self.rank} is there already; start each once"
 
     # -- file:// ----------------------------------------------------------------------------------------------
 
     def _file_store(self) -> dist.Store:
         path = Path(urlparse(self.url).path)
         if not path.parent.is_dir():
-            raise UserError(f"dist_url={self.url}: there is no folder {path.parent}; all ranks must share it")
+            raise UserError(f"{self._where}: there is no folder {path.parent}; all ranks must share it")
         try:
             with path.open("ab"):
                 pass
         except OSError as error:
-            raise UserError(f"dist_url={self.url}: can't write there ({error.strerror}); name another file") from error
+            raise UserError(f"{self._where}: can't write there ({error.strerror}); name another file") from error
         return dist.FileStore(str(path), self.size)
 
     # -- tcp:// -----------------------------------------------------------------------------------------------
@@ -119,19 +133,26 @@ class Meeting:
         except ValueError:
             host, port = None, None
         if not host or not port:
-            raise UserError(f"dist_url={self.url}: must be tcp://HOST:PORT, with the host of rank 0")
+            raise UserError(f"{self._where}: must be tcp://HOST:PORT, with the host of {self.who} 0")
         return host, port
 
     def _serve(self, host: str, port: int) -> dist.Store:
         try:
             if not _is_listening(host, port):
-                return dist.TCPStore(host, port, None, is_master=True, timeout=STORE_TIMEOUT, wait_for_workers=False)
+                # multi-tenant: the launcher's agent opens the same port of this process again
+                return dist.TCPStore(
+                    host, port, None, is_master=True, timeout=STORE_TIMEOUT, wait_for_workers=False, multi_tenant=True
+                )
             why = "EADDRINUSE"
         except dist.DistNetworkError as error:
             why = first_line(error)
         if "EADDRINUSE" in why:
             why = f"port {port} of this machine is in use, perhaps by another run"
-        raise UserError(f"dist_url={self.url}: {why}; give all ranks --hparams dist_url=tcp://HOST:ANOTHER_PORT")
+        raise UserError(f"{self._where}: {why}; {self._other_port()}")
+
+    def _other_port(self) -> str:
+        other = "--hparams dist_url=tcp://HOST:PORT" if self.who == "rank" else "--rdzv_endpoint HOST:PORT"
+        return f"give each {self.who} another one with {other}"
 
     def _join(self, host: str, port: int) -> dist.Store:
         """In a thread, as torch waits without end for an answer from a program that is no store."""
@@ -148,10 +169,7 @@ class Meeting:
         while thread.is_alive() and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
         if not found:
-            raise UserError(
-                f"dist_url={self.url}: what listens there is no rank 0; give all ranks --hparams "
-                "dist_url=tcp://HOST:ANOTHER_PORT"
-            )
+            raise UserError(f"{self._where}: what listens at that port is no {self.who} 0; {self._other_port()}")
         return found[0]
 
 

@@ -327,7 +327,8 @@ def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignore
     trainer: Watched = trained(hp, tmp_path, 1)
     path = checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1)
     model = Tacotron2(hp)
-    prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
+    args = train.parser().parse_args(["--warm-start", *["--ignore-mmi-layers"] * ignored])
+    prefixes = train.ignored_prefixes(args, hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
     assert load_initial_weights(path, model, hp, trainer.corpus, options) is None
     theirs, ours = trainer.model.state_dict(), model.state_dict()

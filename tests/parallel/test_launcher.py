@@ -260,7 +260,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UserError, match=f"can't meet at --rdzv_endpoint {endpoint}.* a free port of machine 0"):
+        with pytest.raises(UserError, match=f"--rdzv_endpoint {endpoint}: port .* in use.*another one with --rdzv_end"):
             launcher_module.run(launcher_module.Launch(["train.py"], 1, nnodes=2, rdzv_endpoint=endpoint))
 
 

@@ -51,22 +51,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "LOOK_EVERY_S", 0.02)
 
 
-def meet(url: str, size: int = 2) -> list[int]:
-    """All ranks at once. -> what each reads of a number that the first one writes"""
-
-    def one(rank: int) -> int:
-        store = Meeting(url, rank, size).store()
-        if rank == 0:
-            store.set("number", "17")
-        return int(store.get("number"))
-
+def meet(url: str, size: int = 2) -> list[dist.Store]:
+    """The store of each rank, all at once."""
     with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(one, range(size)))
+        return list(pool.map(lambda rank: Meeting(url, rank, size).store(), range(size)))
 
 
 def test_all_ranks_meet_at_a_port_or_in_a_file(port: int, tmp_path: Path, impatient: None) -> None:
-    assert meet(f"tcp://127.0.0.1:{port}", 3) == [17, 17, 17]
-    assert meet(f"file://{tmp_path}/meeting") == [17, 17]
+    for url, size in ((f"tcp://127.0.0.1:{port}", 3), (f"file://{tmp_path}/meeting", 2)):
+        stores = meet(url, size)
+        stores[0].set("number", "17")
+        assert [store.get("number") for store in stores] == [b"17"] * size
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -81,28 +76,26 @@ def test_who_is_waited_for_is_said_at_once_again_and_not_for_ever(
     for _ in range(2):  # the second try is not refused for what the first one left
         with pytest.raises(UserError, match=rf"rank {rank} of 2 waits for rank {1 - rank} at dist_url={url}.*gave up"):
             Meeting(url, rank, 2).store()
-    assert len(caplog.messages) >= 4 and "start every rank with its --rank" in caplog.messages[0]
+    assert len(caplog.messages) >= 4 and "start each with its --rank" in caplog.messages[0]
 
 
 def test_a_port_in_use_is_named_with_what_to_do(listener: socket.socket, impatient: None) -> None:
     port = listener.getsockname()[1]
-    with pytest.raises(UserError, match=rf"port {port} of this machine is in use.*--hparams dist_url="):
+    with pytest.raises(UserError, match=rf"port {port} of this machine is in use.*with --hparams dist_url="):
         Meeting(f"tcp://127.0.0.1:{port}", 0, 2).store()
 
 
 def test_a_program_that_is_no_rank_0_is_not_waited_for(listener: socket.socket, impatient: None) -> None:
-    with pytest.raises(UserError, match="what listens there is no rank 0"):
+    with pytest.raises(UserError, match="what listens at that port is no rank 0"):
         Meeting(f"tcp://127.0.0.1:{listener.getsockname()[1]}", 1, 2).store()
 
 
 def test_a_rank_started_twice_is_refused(port: int, tmp_path: Path, impatient: None) -> None:
     for url, reason in (
-        (f"tcp://127.0.0.1:{port}", "another process has --rank 1 already"),
+        (f"tcp://127.0.0.1:{port}", "--rank 1 is there already"),
         (f"file://{tmp_path}/meeting", "the file is in use by another run"),
     ):
-        with ThreadPoolExecutor(2) as pool:
-            met = [pool.submit(Meeting(url, rank, 2).store) for rank in (0, 1)]
-            stores = [one.result() for one in met]
+        stores = meet(url)
         with pytest.raises(UserError, match=reason):
             Meeting(url, 1, 2).store()
         assert len(stores) == 2
