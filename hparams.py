@@ -23,6 +23,7 @@ from tools import (
     Check,
     FieldSpec,
     Layer,
+    canonical_names,
     failed_checks,
     field_specs,
     merge_layers,
@@ -92,7 +93,7 @@ class Section(BaseModel):
     def _obeys_the_checks(self) -> Self:
         problems = failed_checks(type(self), dict(self))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(map(str, problems)))
         return self
 
 
@@ -468,6 +469,12 @@ def field_names() -> tuple[str, ...]:
     return tuple(_specs())
 
 
+@cache
+def spellings() -> Mapping[str, str]:
+    """Every name and alias of every field, with the name that counts."""
+    return canonical_names(_specs())
+
+
 def read_help() -> dict[str, dict[str, str]]:
     """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
     return yaml.safe_load(HELP_FILE.read_text(encoding="utf-8"))
@@ -484,10 +491,9 @@ def preset_names() -> list[str]:
 
 
 def _preset_layer(name: str) -> Layer:
-    label = f"preset {name}"
     if name not in preset_names():  # also keeps paths out
-        return Layer(label, problems=(f"--preset {name}: no such preset; there are {', '.join(preset_names())}",))
-    return read_yaml_layer(PRESETS / f"{name}.yaml", label=label)
+        return Layer.unusable(f"--preset {name}", f"no such preset; there are {', '.join(preset_names())}")
+    return read_yaml_layer(PRESETS / f"{name}.yaml", label=f"preset {name}")
 
 
 def resolve_hparams(

@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from common.errors import UserError
-
 
 def like_hparam(name: str) -> Callable[[str], Any]:
     """A type for argparse: the values of this hyperparameter.
@@ -15,12 +13,12 @@ def like_hparam(name: str) -> Callable[[str], Any]:
     """
 
     def value(text: str) -> Any:
-        from hparams import HParams, field_info  # half a second to import, which --help does without
-        from tools import Assignment, Layer, merge_layers
+        from hparams import HParams  # half a second to import, which --help does without
+        from tools import Assignment, Layer, SettingsError, merge_layers
 
         try:
             return merge_layers(HParams, [Layer("", (Assignment(name, text),))]).values[name]
-        except UserError as error:
-            raise argparse.ArgumentTypeError(f"{text} must be {field_info(name).allowed}, as {name} is") from error
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(f"{text} must be {error.problems[0].allowed}, as {name} is") from error
 
     return value

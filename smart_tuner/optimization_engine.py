@@ -27,7 +27,7 @@ from monitoring.logging_setup import configure_logging
 from run_directory.paths import RunPaths, exclusive_lock, move_aside, run_paths
 from run_directory.run_info import launch_id
 from smart_tuner import study as studies
-from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search
+from smart_tuner.config_check import CONFIG, check_narrowed, check_search, file_findings
 from smart_tuner.monitors.live_table import TrialProgress, live_table
 from smart_tuner.monitors.results import write_results
 from smart_tuner.objective import (
@@ -167,7 +167,7 @@ def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
 def checked_space(layers: Layers, settings: Resolved) -> SearchSpace:
     """The search space. UserError with everything that is wrong with it."""
     config = read_yaml_layer(CONFIG, label=CONFIG.name)
-    findings = [Finding("config_unreadable", facts={"error": p, "config": CONFIG.name}) for p in config.problems]
+    findings = file_findings(CONFIG, config.problems)
     findings += check_search(config.search, config=CONFIG.name)
     if not findings:
         standing = {name: without_default(raw) for name, raw in canonical_search(config.search).items()}

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hparams import HParams, Resolved, field_info, field_names
-from tools import convert, read_yaml_layer
+from common.typed_values import convert
+from hparams import HParams, Resolved, field_info, spellings
+from tools import read_yaml_layer
 
 CONFIG = Path(__file__).parent / "config.yaml"
 BUDGET = "epochs"  # its range is the budget of every trial, see objective.py; it is not sampled
@@ -86,8 +87,8 @@ class SearchSpace:
 
 def canonical_search(search: Mapping[str, object]) -> dict[str, object]:
     """The ranges of a `search:` section by canonical names; unknown ones are left out."""
-    canonical = {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
-    return {canonical[spelling]: raw for spelling, raw in search.items() if spelling in canonical}
+    known = spellings()
+    return {known[spelling]: raw for spelling, raw in search.items() if spelling in known}
 
 
 def search_space(settings: Resolved, *, config: Path = CONFIG) -> SearchSpace:
