@@ -99,6 +99,7 @@ class LinearNorm(nn.Module):
             nn.init.xavier_uniform_(self.linear_layer.weight, gain=nn.init.calculate_gain(gain))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., in_dim] -> [..., out_dim]"""
         return self.linear_layer(x)
 
 
@@ -122,6 +123,7 @@ class ConvNorm(nn.Module):
             nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(gain))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, in_channels, T] -> [B, out_channels, T]"""
         return self.conv(x)
 
 
@@ -135,7 +137,7 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int, *, gain: G
 def dropout_mask(
     shape: tuple[int, ...], rate: float, *, like: Tensor, generator: torch.Generator | None = None
 ) -> Tensor | None:
-    """Scaled keep mask, 0 or 1 / (1 - rate); None where nothing is dropped.
+    """Scaled keep mask [shape], 0 or 1 / (1 - rate); None where nothing is dropped.
 
     Explicit masks let two implementations of a decoder share their randomness, and let synthesis be seeded.
     """
@@ -194,7 +196,10 @@ class _DroppedTanh(torch.autograd.Function):
 def activation_dropout(
     x: Tensor, rate: float, *, activation: Literal["relu", "tanh"], generator: torch.Generator | None = None
 ) -> Tensor:
-    """Activation, then dropout. On the CPU, autograd's own way keeps four tensors of this size; this keeps one."""
+    """x [...] -> activation, then dropout, [...].
+
+    On the CPU, autograd's own way keeps four tensors of this size; this keeps one.
+    """
     if x.device.type != "cpu" and generator is None:
         return F.dropout(F.relu(x) if activation == "relu" else torch.tanh(x), rate)
     mask = dropout_mask(tuple(x.shape), rate, like=x, generator=generator)
@@ -219,6 +224,7 @@ class Prenet(nn.Module):
         return [layer.linear_layer.weight for layer in self.layers if isinstance(layer, LinearNorm)]
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x [..., in_dim] -> [..., dim]; `generator` draws the dropout."""
         for layer in self.layers:
             x = activation_dropout(layer(x), self.dropout, activation="relu", generator=generator)
         return x  # [..., prenet_dim]
@@ -233,6 +239,7 @@ class LocationLayer(nn.Module):
         self.location_dense = LinearNorm(n_filters, attention_dim, bias=False, gain="tanh", xavier=xavier)
 
     def forward(self, weights: Tensor) -> Tensor:
+        """weights [B, 2, T_text], last and summed -> features [B, T_text, A]"""
         features = self.location_conv(weights)  # [B, n_filters, T_text]
         return self.location_dense(features.transpose(1, 2))  # [B, T_text, A]
 
@@ -288,12 +295,12 @@ class Attention(nn.Module):
 
 def add_to_text(memory: Tensor, vector: Tensor, text_lengths: Tensor) -> Tensor:
     """One vector for each utterance, added wherever it has text: memory [B, T_text, E], vector [B, E]."""
-    behind = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
-    return memory + vector.unsqueeze(1).masked_fill(behind, 0.0)
+    is_padding = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
+    return memory + vector.unsqueeze(1).masked_fill(is_padding, 0.0)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is too coarse for softmax and losses; double stays double."""
+    """x [...] in float32: half precision is too coarse for softmax and losses; double stays double."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -5,13 +5,12 @@ The model works on standardised mels; whoever calls it owns mean and deviation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from common.step_schedule import Reduction
 from hparams import HParams, ModelParams, NetworkParams
@@ -46,43 +45,12 @@ from modules.decoder_loops import (
     warn_of_plain_loop,
 )
 from modules.mmi_recognizer import Recognizer
+from modules.outputs import CoarseOutputs, Decoded, Outputs
 from modules.speaker_embedding import SpeakerEmbedding
-from modules.stopping import DecodeLimits, StopReason, StopTracker
+from modules.stopping import DecodeLimits, StopTracker
 from modules.style_tokens import Style, StylePredictor, StyleTokens
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
-
-
-@dataclass(frozen=True)
-class CoarseOutputs:
-    """What the second decoder of double decoder consistency predicts, in its own, longer steps."""
-
-    mel: Tensor  # [B, n_mels, T_mel]
-    gate_logits: Tensor  # [B, T_mel / ddc_reduction_factor]
-    alignments: Tensor  # [B, T_mel / ddc_reduction_factor, T_text]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What one teacher-forced pass predicts."""
-
-    mel: Tensor  # [B, n_mels, T_mel] before the postnet
-    mel_post: Tensor  # [B, n_mels, T_mel]
-    gate_logits: Tensor  # [B, T_dec]
-    alignments: Tensor  # [B, T_dec, T_text]
-    style: Style | None = None  # with style tokens
-    coarse: CoarseOutputs | None = None  # with use_ddc_loss
-    ctc_log_probs: Tensor | None = None  # with use_mmi: [T_dec, B, n_symbols + 1] log-probabilities, blank last
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One utterance spoken without a teacher."""
-
-    mel: Tensor  # [n_mels, T_mel] standardised, after the postnet
-    gate: Tensor  # [T_dec] stop probability
-    alignment: Tensor  # [T_dec, T_text]
-    stop_reason: StopReason
 
 
 def compute_dtype(device: torch.device) -> torch.dtype | None:
@@ -109,13 +77,20 @@ class Encoder(nn.Module):
         for convolution in self.convolutions:
             rate = self.dropout if self.training else 0.0
             x = activation_dropout(convolution(x), rate, activation="relu")  # [B, E, T_text]
-        if self.backend != "plain" and (torch.is_grad_enabled() or is_gpu(x.device)):
-            loops = loop_lstm(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
-            run = library_lstm if is_gpu(x.device) else loops
-            return at_least_float32(bidirectional_lstm(self.lstm, x.transpose(1, 2), text_lengths, run))
-        packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = self.lstm(packed)
-        return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
+        return self._lstm(x.transpose(1, 2), text_lengths)
+
+    def _lstm(self, x: Tensor, text_lengths: Tensor) -> Tensor:
+        """x [B, T_text, E] -> [B, T_text, E]; three equal ways.
+
+        Packed texts are the definition, and quickest on a CPU without gradients. On a GPU packing would wait for the
+        lengths; on a CPU its backward pass is hundreds of small steps, where the own loop has one.
+        """
+        if self.backend == "plain" or not (torch.is_grad_enabled() or is_gpu(x.device)):
+            packed = pack_padded_sequence(x, text_lengths.cpu(), batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.size(1))[0]
+        own_loop = loop_lstm(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
+        run = library_lstm if is_gpu(x.device) else own_loop
+        return at_least_float32(bidirectional_lstm(self.lstm, x, text_lengths, run))
 
 
 class Postnet(nn.Module):
@@ -134,6 +109,7 @@ class Postnet(nn.Module):
         )
 
     def forward(self, mel: Tensor) -> Tensor:
+        """mel [B, n_mels, T_mel] -> what to add to it, [B, n_mels, T_mel]"""
         x, rate = mel, self.dropout if self.training else 0.0
         *inner, last = self.convolutions
         for convolution in inner:
@@ -175,10 +151,12 @@ class Decoder(nn.Module):
         self.prepared: InferenceWeights | None = None
 
     def attend(self, memory: Tensor, text_lengths: Tensor) -> Memory:
+        """memory [B, T_text, E], text_lengths [B] -> as attention reads it"""
         keys = self.attention_layer.memory_layer(memory)
         return Memory(values=memory, keys=keys, padding=padding_mask(text_lengths, memory.size(1)))
 
     def first_state(self, memory: Tensor) -> AttentionState:
+        """memory [B, T_text, E] -> the state before the first step: zeros, but for forward attention's weights."""
         B, T_text, E = memory.shape
         D = self.attention_rnn.hidden_size
         weights = self.attention_layer.normalise.first_weights(memory.new_zeros(B, 2, T_text))
@@ -245,7 +223,7 @@ class Decoder(nn.Module):
         prenet_out = self.prenet(frames)  # [T_dec, B, prenet_dim]
         masks = self.hidden_masks(prenet_out)
         if self.backend == "plain" or self.only_plain:
-            self.say_why_plain(self.only_plain)
+            self._warn_of_plain_loop(self.only_plain)
             return self.reference_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
             log_fast_loop_recomputes()
@@ -258,20 +236,26 @@ class Decoder(nn.Module):
     def reference_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """The definition: one step after the other, gradients by autograd."""
-        return plain_loop(self, prenet_out, memory, masks, chunk=self.chunk(prenet_out.size(0)))
+        """By definition: one step after the other, gradients by autograd. Shapes as `plain_loop`.
+
+        prenet_out [T_dec, B, prenet_dim], masks [T_dec, B, D] each or None.
+        """
+        return plain_loop(self, prenet_out, memory, masks, chunk=self._chunk(prenet_out.size(0)))
 
     def scheduled_sampling(self, frames: Tensor, memory: Memory, p_teacher: float) -> tuple[Tensor, Tensor]:
-        """As `teacher_forced`, but each step of each utterance reads its own frame with chance 1 - p_teacher."""
-        self.say_why_plain((*self.only_plain, "p_teacher_forcing under 1"))
+        """As `teacher_forced`, frames [T_dec, B, n_mels], but each step of each utterance reads its own frame with
+        chance 1 - p_teacher.
+        """
+        self._warn_of_plain_loop((*self.only_plain, "p_teacher_forcing under 1"))
         masks = self.hidden_masks(frames)
         is_teacher_forced = torch.rand(*frames.shape[:2], 1, device=frames.device) < p_teacher
-        return scheduled_sampling_loop(self, frames, memory, masks, is_teacher_forced, chunk=self.chunk(frames.size(0)))
+        chunk = self._chunk(frames.size(0))
+        return scheduled_sampling_loop(self, frames, memory, masks, is_teacher_forced, chunk=chunk)
 
-    def chunk(self, n_steps: int) -> int | None:
+    def _chunk(self, n_steps: int) -> int | None:
         return checkpoint_chunk_size(n_steps, self.chunk_size) if self.recomputes else None
 
-    def say_why_plain(self, reasons: tuple[str, ...]) -> None:
+    def _warn_of_plain_loop(self, reasons: tuple[str, ...]) -> None:
         if self.backend != "plain" and self.training:
             warn_of_plain_loop(reasons)
 
@@ -283,7 +267,11 @@ class Decoder(nn.Module):
     def infer(
         self, memory: Tensor, text_lengths: Tensor, limits: DecodeLimits, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor, StopTracker]:
-        """Free-running: feeds its own frames back until every text has stopped. Shapes as `forward`."""
+        """Free-running: feeds its own frames back until every text has stopped.
+
+        memory [B, T_text, E], text_lengths [B] -> mel [B, n_mels, T_mel], stop probabilities [B, T_dec], alignments [B,
+        T_dec, T_text], and where each text stopped.
+        """
         attended, tracker = self.attend(memory, text_lengths), StopTracker(text_lengths, limits, self.r)
         if self.backend == "plain":
             decoded = inference_loop(self, attended, tracker, generator)
@@ -390,10 +378,10 @@ class Tacotron2(nn.Module):
         refined = decoded + at_least_float32(self.postnet(decoded))
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
-            behind_gate = padding_mask(steps, gate_logits.size(1))
-            behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
-            decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
-            gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
+            is_padded_step = padding_mask(steps, gate_logits.size(1))
+            is_padded_frame = is_padded_step.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
+            decoded, refined = decoded.masked_fill(is_padded_frame, 0.0), refined.masked_fill(is_padded_frame, 0.0)
+            gate_logits = gate_logits.masked_fill(is_padded_step, GATE_OF_PADDING)
         coarse = self.coarse_outputs(memory, teacher, text_lengths, p_teacher)
         ctc_log_probs = None if self.mmi is None else self.mmi(features)
         return Outputs(decoded, refined, gate_logits, alignments, styled, coarse, ctc_log_probs)
@@ -401,7 +389,9 @@ class Tacotron2(nn.Module):
     def coarse_outputs(
         self, memory: Tensor, mel: Tensor, text_lengths: Tensor, p_teacher: float
     ) -> CoarseOutputs | None:
-        """The coarse decoder beside the fine one, on the same text; the encoder learns nothing from it."""
+        """The coarse decoder on the same text, memory [B, T_text, E], mel [B, n_mels, T_mel], text_lengths [B]; no
+        gradient of it reaches the encoder. None without it.
+        """
         if self.coarse_decoder is None:
             return None
         assert mel.size(2) % self.coarse_decoder.r == 0, f"T_mel={mel.size(2)} is no multiple of ddc_reduction_factor"
@@ -447,20 +437,11 @@ def without_training_parts(hp: HParams) -> HParams:
 
 
 def decoder_steps(mel_lengths: Tensor, r: int) -> Tensor:
-    """Steps that cover so many frames: ceil(length / r)."""
+    """Decoder steps that cover so many frames: mel_lengths [B] -> ceil(length / r), [B]."""
     return (mel_lengths + r - 1) // r
 
 
 def pad_texts(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Ids of several texts -> text [B, T_text] padded with 0, text_lengths [B]."""
-    lengths = torch.tensor([len(s) for s in sequences])
-    text = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
-    for row, sequence in zip(text, sequences, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return text, lengths
-
-
-__all__ = [
-    "CoarseOutputs", "DecodeLimits", "Decoded", "Outputs", "Tacotron2", "decoder_steps", "pad_texts",
-    "without_training_parts",
-]  # fmt: skip
+    texts = [torch.tensor(sequence) for sequence in sequences]
+    return pad_sequence(texts, batch_first=True), torch.tensor([len(text) for text in texts])

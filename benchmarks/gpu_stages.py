@@ -137,7 +137,7 @@ def correctness(setup: Setup) -> None:
 
 
 def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss, and the gradients that are not zero by definition, as a bias in front of a normalisation has."""
+    """Loss [], and by name the gradients [...] that are not zero by definition, as before a normalisation."""
     system.model.zero_grad(set_to_none=True)
     loss = loss_of(system, batch, bf16=bf16)
     loss.backward()
@@ -146,7 +146,7 @@ def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tens
 
 
 def relative_error(found: Iterable[Tensor], expected: Iterable[Tensor]) -> float:
-    """Length of the difference over that of what is expected."""
+    """Length of the difference of all tensors [...] over that of what is expected."""
     pairs = list(zip(found, expected, strict=True))
     difference = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
     return (difference / sum(float(b.double().square().sum()) for _, b in pairs)) ** 0.5
@@ -326,6 +326,7 @@ def tell_speech(setup: Setup, B: int, us: dict[str, float]) -> None:
 
 
 def hundred_symbols(B: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """B texts: ids [B, 100], lengths [B]."""
     return (torch.arange(100 * B, device=device) % 147 + 1).view(B, 100), torch.full((B,), 100, device=device)
 
 

@@ -195,6 +195,7 @@ def is_inside(lengths: Tensor) -> Tensor:
 
 
 def hundred_symbols() -> tuple[Tensor, Tensor]:
+    """One text: ids [1, 100], lengths [1]."""
     return torch.arange(100)[None] % (N_SYMBOLS - 1) + 1, torch.tensor([100])
 
 
@@ -216,7 +217,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
 
     def step(self, batch: TrainingBatch, *, bf16: bool) -> Tensor:
-        """Forward, backward, clip, update. -> loss"""
+        """Forward, backward, clip, update. -> loss []"""
         self.optimizer.zero_grad(set_to_none=True)
         loss = loss_of(self.system, batch, bf16=bf16)
         loss.backward()
@@ -226,6 +227,7 @@ class Training:
 
 
 def loss_of(system: System, batch: TrainingBatch, *, bf16: bool) -> Tensor:
+    """Of one batch, the same for all systems: []"""
     with torch.autocast(batch.mel.device.type, torch.bfloat16, enabled=bf16):
         mel, mel_post, gate = (x.to(batch.mel.dtype) for x in system.predict(batch))
     frames = torch.arange(mel.size(2), device=mel.device)[None]

@@ -49,7 +49,7 @@ class Steps:
         return min(len(tensor) for _, tensor in self.tensors(*SEQUENCES))
 
     def tensors(self, *roles: Role) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of the fields in these roles."""
+        """Name and tensor [...] of the fields in these roles."""
         for each in fields(self):
             tensor = getattr(self, each.name)
             if tensor is not None and each.metadata.get("role", "constant") in roles:
@@ -66,7 +66,7 @@ def run_steps(steps: Steps, *, chunk: int | None) -> None:
 
 
 def pad_to_multiple(x: Tensor, dim: int, multiple: int) -> Tensor:
-    """With zeros behind it, so that its size there is a multiple."""
+    """x [...] with zeros at the end of `dim`, so that its size there is a multiple."""
     behind = [0, 0] * (x.dim() - dim - 1) + [0, -x.size(dim) % multiple]
     return F.pad(x, behind)
 
@@ -99,7 +99,7 @@ fixed_buffers: WeakValueDictionary[Spec, Tensor] = WeakValueDictionary()
 
 
 def shared_buffer(spec: Spec) -> Tensor:
-    """The one buffer of that name and shape, zeros at first, as long as anybody has it."""
+    """The one buffer [spec.shape] of that name, shape and strides, zeros at first, as long as anybody has it."""
     buffer = fixed_buffers.get(spec)
     if buffer is None:
         buffer = torch.empty_strided(spec.shape, spec.strides, dtype=spec.dtype, device=spec.device).zero_()

@@ -46,7 +46,7 @@ def weights_of(lstm: nn.LSTM, suffix: str) -> LstmWeights:
 
 
 def library_lstm(x: Tensor, weights: LstmWeights) -> Tensor:
-    """PyTorch's LSTM: on a GPU that of cuDNN, all steps in one call."""
+    """x [T_text, B, in] -> [T_text, B, D] by PyTorch's LSTM: on a GPU that of cuDNN, all steps in one call."""
     # cuDNN wants the weights in one piece of memory and in this order; else it warns, and copies them once more
     flat = torch.cat([weight.flatten() for weight in weights])
     pieces = flat.split([weight.numel() for weight in weights])

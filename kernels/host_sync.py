@@ -39,7 +39,9 @@ def is_gpu(device: torch.device) -> bool:
 
 
 def read_async(tensor: Tensor) -> Callable[[], Any]:
-    """The values on their way to the host. Calling what is returned waits for them alone, not for later work."""
+    """Starts copying values [...] to the host. Calling what is returned waits for them alone, not for later work, and
+    gives them as (nested lists of) numbers.
+    """
     if tensor.device.type != "cuda":
         return tensor.tolist
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels.chunked_steps import TEXT_MULTIPLE, pad_to_multiple
 from kernels.cuda_graphs import record_graph
@@ -27,36 +27,19 @@ from kernels.host_sync import is_gpu, read_async
 from kernels.lstm_cell import CellStep, advance
 from kernels.matmul import PACKING_PAYS_FROM
 from kernels.packed_weights import Matrix, SparseColumns
+from layers import Attention, Memory, Prenet
+from modules.decoder_loops import DecoderParts
 from modules.stopping import DecodedSteps, StopTracker
-
-if TYPE_CHECKING:
-    from layers import Attention, LinearNorm, Memory, Prenet
 
 # Steps between two looks at who has stopped; steps too many are thrown away. A GPU does the next ones meanwhile, so
 # that it never waits for the host.
 STEPS_ON_CPU, STEPS_ON_DEVICE = 4, 32
 
 
-class InferenceParts(Protocol):
-    """What of a decoder the loop needs."""
-
-    n_mels: int
-    r: int
-    prenet: "Prenet"
-    attention_rnn: nn.LSTMCell
-    attention_layer: "Attention"
-    decoder_rnn: nn.LSTMCell
-    linear_projection: "LinearNorm"
-    gate_layer: "LinearNorm"
-
-    @property
-    def backend(self) -> str: ...  # "fast": nothing is recorded
-
-
 def fast_inference_loop(
-    decoder: InferenceParts,
+    decoder: DecoderParts,
     weights: "InferenceWeights",
-    memory: "Memory",
+    memory: Memory,
     tracker: StopTracker,
     generator: torch.Generator | None,
 ) -> DecodedSteps:
@@ -96,7 +79,7 @@ class InferenceWeights(Protocol):
         """Whether so many texts at once, with r frames a step, can be spoken with them."""
         ...
 
-    def begin(self, decoder: InferenceParts, memory: "Memory") -> InferenceLoop: ...
+    def begin(self, decoder: DecoderParts, memory: Memory) -> InferenceLoop: ...
 
 
 def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) -> None:
@@ -114,7 +97,7 @@ def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) ->
 class TorchWeights:
     """The weights of a decoder as the steps read them. They follow later changes of the decoder only in part."""
 
-    def __init__(self, decoder: InferenceParts, *, n_rows: int, is_persistent: bool = False) -> None:
+    def __init__(self, decoder: DecoderParts, *, n_rows: int, is_persistent: bool = False) -> None:
         """n_rows: texts at once. is_persistent: for many texts, so what is recorded is kept."""
         attention, decoder_rnn, prenet_dim = decoder.attention_rnn, decoder.decoder_rnn, _width(decoder.prenet)
         D, n_out = attention.hidden_size, decoder.r * decoder.n_mels
@@ -142,7 +125,7 @@ class TorchWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return (self.n_rows, self.r) == (n_rows, r)
 
-    def begin(self, decoder: InferenceParts, memory: "Memory") -> "TorchLoop":
+    def begin(self, decoder: DecoderParts, memory: Memory) -> "TorchLoop":
         """On a GPU, recording takes longer than a sentence: one loop serves all texts of about the same length."""
         if not is_gpu(memory.values.device):
             return TorchLoop(decoder, self, memory, n_steps=STEPS_ON_CPU)
@@ -162,7 +145,7 @@ class TorchWeights:
         return loop
 
 
-def _width(prenet: "Prenet") -> int:
+def _width(prenet: Prenet) -> int:
     return prenet.weights[-1].size(0)
 
 
@@ -172,7 +155,7 @@ class TorchLoop:
     `begin` makes it ready for another text of the same shape.
     """
 
-    def __init__(self, decoder: InferenceParts, weights: TorchWeights, memory: "Memory", *, n_steps: int) -> None:
+    def __init__(self, decoder: DecoderParts, weights: TorchWeights, memory: Memory, *, n_steps: int) -> None:
         self.weights, self.n_mels = weights, decoder.n_mels
         self.attention = AttentionBuffers(decoder.attention_layer, memory)
         like, n, B = memory.values.detach(), n_steps, memory.values.size(0)
@@ -203,7 +186,7 @@ class TorchLoop:
         """From now on a run is one launch. What has been decoded is lost: `begin` anew."""
         self.recording = record_graph(self.run, self.outputs.device)
 
-    def begin(self, memory: "Memory") -> None:
+    def begin(self, memory: Memory) -> None:
         """Nothing decoded or attended to yet."""
         self.attention.begin(memory)
         for state in (self.outputs, self.features, self.attention_cell.cell, self.decoder_cell.cell):
@@ -272,7 +255,7 @@ def cell_buffers(hidden: Tensor) -> CellStep:
 class AttentionBuffers:
     """Location-sensitive attention, step by step; any normalisation."""
 
-    def __init__(self, layer: "Attention", memory: "Memory") -> None:
+    def __init__(self, layer: Attention, memory: Memory) -> None:
         keys, (B, T_text, A) = memory.keys.detach(), memory.keys.shape
         self.keys2, self.values = torch.empty_like(keys), torch.empty_like(memory.values).contiguous()
         self.padding = torch.zeros_like(memory.padding)
@@ -294,7 +277,7 @@ class AttentionBuffers:
         self.features, self.energies = torch.empty_like(self.keys2), keys.new_empty(B, T_text)
         self.query, self.no_query = keys.new_zeros(B, A), keys.new_zeros(B, A)
 
-    def begin(self, memory: "Memory") -> None:
+    def begin(self, memory: Memory) -> None:
         torch.mul(memory.keys.detach(), 2.0, out=self.keys2)
         self.values.copy_(memory.values.detach())
         self.padding.copy_(memory.padding)

@@ -46,7 +46,9 @@ class Arguments(ctypes.Structure):
 
 
 def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
-    """Tensors must be contiguous, of the types that the struct's twin in C++ tells, and outlive the call."""
+    """Sets fields of the struct. Tensors [...] must be contiguous, of the types that its twin in C++ tells, and outlive
+    the call.
+    """
     for name, value in values.items():
         if isinstance(value, Tensor):
             assert value.is_contiguous() and value.device.type == "cpu", name
@@ -54,7 +56,9 @@ def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
 
 
 def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
-    """Calls one of the loops of training."""
+    """Calls one of the loops of training; values as `fill` takes them, tensors [...] by the names of the struct's
+    fields.
+    """
     arguments = Arguments(n_threads=torch.get_num_threads())
     fill(arguments, **values)
     call(f"run_{loop}", arguments, int(is_half))

@@ -3,20 +3,18 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.inference import InferenceParts, draw_masks
+from kernels.inference import draw_masks
 from kernels.native import PANEL, call, fields_of, fill, loaded, pack, processor_flags
 from kernels.native_loops import are_sizes_supported, folded
 from kernels.packed_weights import InferencePrecision, in_int8
+from layers import Memory
+from modules.decoder_loops import DecoderParts
 from modules.stopping import DecodedSteps
-
-if TYPE_CHECKING:
-    from layers import Memory
 
 STEPS_AT_ONCE = 8  # between two looks at who has stopped
 BYTES: dict[InferencePrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
@@ -38,7 +36,7 @@ class InferenceArguments(ctypes.Structure):
     _fields_ = fields_of(_SIZES, _BUFFERS)
 
 
-def is_supported(decoder: InferenceParts) -> bool:
+def is_supported(decoder: DecoderParts) -> bool:
     """Whether the compiled loop knows this attention, these widths and this machine."""
     attention, layer = decoder.attention_rnn, decoder.attention_layer
     keys = layer.memory_layer.linear_layer
@@ -49,7 +47,7 @@ def is_supported(decoder: InferenceParts) -> bool:
     )  # fmt: skip
 
 
-def why_unsupported(decoder: InferenceParts, precision: InferencePrecision) -> str | None:
+def why_unsupported(decoder: DecoderParts, precision: InferencePrecision) -> str | None:
     """Why the compiled loop can't take this decoder with LSTM weights of that precision here; None if it can."""
     if loaded() is None:
         return "only the compiled loop has it, which needs a processor with AVX-512 and a C++ compiler"
@@ -60,14 +58,14 @@ def why_unsupported(decoder: InferenceParts, precision: InferencePrecision) -> s
     return None
 
 
-def _kernel_size(decoder: InferenceParts) -> int:
+def _kernel_size(decoder: DecoderParts) -> int:
     return decoder.attention_layer.location_layer.location_conv.conv.kernel_size[0]
 
 
 class CompiledWeights:
     """The weights of a decoder as the compiled loop reads them. They don't follow later changes of the decoder."""
 
-    def __init__(self, decoder: InferenceParts, *, precision: InferencePrecision = "fp32") -> None:
+    def __init__(self, decoder: DecoderParts, *, precision: InferencePrecision = "fp32") -> None:
         """precision: of the two LSTMs, which are nearly all; the rest stays fp32."""
         attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
@@ -107,6 +105,7 @@ class CompiledWeights:
 
     @cached_property
     def by_context(self) -> list[Tensor]:
+        """The products with the context: packed tables of [4D, E], [4D_dec, E] and [n_out, E]."""
         return [self.packed(weight, units) for weight, units in self.of_context]
 
     def by_symbol(self, values: Tensor) -> list[Tensor]:
@@ -119,7 +118,7 @@ class CompiledWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return n_rows == 1 and self.r == r
 
-    def begin(self, decoder: InferenceParts, memory: "Memory") -> "CompiledLoop":
+    def begin(self, decoder: DecoderParts, memory: Memory) -> "CompiledLoop":
         return CompiledLoop(decoder, self, memory)
 
 
@@ -141,7 +140,7 @@ class CompiledLoop:
     What is dropped repeats its last steps.
     """
 
-    def __init__(self, decoder: InferenceParts, weights: CompiledWeights, memory: "Memory") -> None:
+    def __init__(self, decoder: DecoderParts, weights: CompiledWeights, memory: Memory) -> None:
         values = memory.values.detach().float().contiguous()
         (B, N, E), n, sizes = values.shape, STEPS_AT_ONCE, weights.sizes
         uses_symbols = 2 * B * N < E  # to make them takes as long as a tenth of a step for each symbol

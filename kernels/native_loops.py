@@ -168,6 +168,7 @@ class GateGradients:
 
 
 def part(mask: Tensor | None, start: int, stop: int) -> Tensor | None:
+    """Steps start..stop-1 of a mask [T_dec, B, D], if there is one."""
     return None if mask is None else mask[start:stop]
 
 
@@ -175,7 +176,7 @@ READ = ("kernel", "kernel_back", "values", "v", "keys", "lengths")  # by both di
 
 
 def as_bytes(mask: Tensor | None) -> tuple[Tensor | None, float]:
-    """A dropout mask of 0 and one other value -> where it is not 0, and that value."""
+    """A dropout mask [T_dec, B, D] of 0 and one other value -> bool [T_dec, B, D] where it is not 0, and that value."""
     return (None, 1.0) if mask is None else (mask.ne(0).contiguous(), mask.max().item())
 
 
@@ -184,6 +185,7 @@ def up_to_32(n: int) -> int:
 
 
 def zeros(*shape: int) -> Tensor:
+    """float32 [*shape]."""
     return torch.zeros(shape, dtype=torch.float32)
 
 

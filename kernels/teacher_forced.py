@@ -23,29 +23,15 @@ steps at once as fit the cache, and de is all the loop adds. Gradients of weight
 over many steps after the loop over them.
 """
 
-from typing import TYPE_CHECKING, Protocol
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels.chunked_steps import TEXT_MULTIPLE, pad_to_multiple
 from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
 from kernels.matmul import linear_in
 from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, are_sizes_supported
 from layers import Memory
-
-if TYPE_CHECKING:
-    from layers import Attention
-
-Masks = tuple[Tensor | None, Tensor | None]
-
-
-class DecoderParts(Protocol):
-    """What of a decoder the loops need."""
-
-    attention_rnn: nn.LSTMCell
-    attention_layer: "Attention"
-    decoder_rnn: nn.LSTMCell
+from modules.decoder_loops import DecoderParts, Masks
 
 
 def fast_teacher_forced(

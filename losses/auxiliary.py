@@ -18,7 +18,7 @@ from parallel.process_group import mean_over_processes
 
 
 def auxiliary_parts(outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int) -> dict[str, Tensor]:
-    """The losses that are on, by name, unweighted."""
+    """The losses that are on, by name, unweighted, [] each. r: frames a decoder step of the fine decoder."""
     parts: dict[str, Tensor] = {}
     steps = decoder_steps(batch.mel_lengths, r)
     if outputs.coarse is not None:
@@ -50,8 +50,10 @@ class AuxiliaryLosses:
     ) -> LossTerms:
         """The terms with all that is on.
 
-        step: optimiser steps taken before this one. The caller weighs everything by `share` of a micro-batch;
-        by_utterances: its share of the step's utterances.
+        step: optimiser steps taken before this one. The caller multiplies the whole loss of a micro-batch by `share`,
+        its part of the step's valid decoder steps, [] or a number. MMI is a mean over utterances and must count by
+        `by_utterances`, the micro-batch's part of the step's utterances: so it is divided by the one and multiplied by
+        the other.
         """
         hp = self.hp
         parts = auxiliary_parts(outputs, batch, hp, r=self.model.r)

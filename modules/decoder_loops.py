@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.log import LOG
 from hparams import ModelParams
-from layers import Memory, Prenet
+from layers import Attention, LinearNorm, Memory, Prenet
 from modules.activation_checkpointing import states_of
 from modules.stopping import DecodedSteps, StopTracker
 
@@ -37,13 +37,20 @@ class LoopState(NamedTuple):
     own: Tensor  # [B, n_mels] the last frame decoded
 
 
-class Steps(Protocol):
-    """What of a decoder the loops need."""
+class DecoderParts(Protocol):
+    """What of a decoder its loops read: those here, and their fast equals in `kernels`."""
 
     n_mels: int
+    r: int
     prenet: Prenet
+    attention_rnn: nn.LSTMCell
+    attention_layer: Attention
     decoder_rnn: nn.LSTMCell
+    linear_projection: LinearNorm
+    gate_layer: LinearNorm
 
+    @property
+    def backend(self) -> str: ...
     def first_state(self, memory: Tensor) -> AttentionState: ...
     def attention_step(
         self, prenet_out: Tensor, state: AttentionState, memory: Memory, hidden_mask: Tensor | None
@@ -52,7 +59,7 @@ class Steps(Protocol):
 
 
 def plain_loop(
-    decoder: Steps, prenet_out: Tensor, memory: Memory, masks: Masks, *, chunk: int | None
+    decoder: DecoderParts, prenet_out: Tensor, memory: Memory, masks: Masks, *, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
     """prenet_out [T_dec, B, prenet_dim] -> features [T_dec, B, D + E], alignments [T_dec, B, T_text].
 
@@ -84,7 +91,7 @@ def plain_loop(
 
 
 def scheduled_sampling_loop(
-    decoder: Steps, frames: Tensor, memory: Memory, masks: Masks, is_teacher_forced: Tensor, *, chunk: int | None
+    decoder: DecoderParts, frames: Tensor, memory: Memory, masks: Masks, is_teacher_forced: Tensor, *, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
     """Scheduled sampling (arXiv 1506.03099): where `is_teacher_forced` is False, a step reads the last frame decoded.
 
@@ -115,7 +122,7 @@ def scheduled_sampling_loop(
 
 
 def inference_loop(
-    decoder: Steps, memory: Memory, tracker: StopTracker, generator: torch.Generator | None
+    decoder: DecoderParts, memory: Memory, tracker: StopTracker, generator: torch.Generator | None
 ) -> DecodedSteps:
     """Feeds its own frames back until every text has stopped."""
     state, B = decoder.first_state(memory.values), memory.values.size(0)

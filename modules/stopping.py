@@ -41,6 +41,7 @@ class StopTracker:
     """
 
     def __init__(self, text_lengths: Tensor, limits: DecodeLimits, r: int) -> None:
+        """text_lengths [B], in symbols; r: frames a decoder step."""
         self.limits, self.r, self.step = limits, r, 0
         self.last_symbol = text_lengths - 1
         # counted on the host: some numbers a text, while each operation on a device costs as much as a thousand of them
@@ -55,19 +56,18 @@ class StopTracker:
 
     @property
     def n_steps(self) -> Tensor:
-        """[B] steps each utterance took; 0 while it speaks."""
+        """Steps that each utterance took, 0 while it speaks: [B]"""
         return torch.tensor(self.stopped_at)
 
     def observe(self, gate: Tensor, weights: Tensor) -> None:
         """gate [B] stop probability, weights [B, T_text] of the step just taken."""
-        self.observe_steps(gate.unsqueeze(0), weights.unsqueeze(0))
-
-    def observe_steps(self, gates: Tensor, weights: Tensor) -> None:
-        """gates [n, B], weights [n, B, T_text] of the n steps just taken. Waits for the device once."""
-        self.update(self.stop_signals(gates, weights).tolist())
+        self.update(self.stop_signals(gate.unsqueeze(0), weights.unsqueeze(0)).tolist())
 
     def stop_signals(self, gates: Tensor, weights: Tensor) -> Tensor:
-        """Of each step, whether the gate says stop and whether attention is on the last symbol: [n, B, 2]"""
+        """Of n steps, whether the gate says stop and whether attention is on the last symbol.
+
+        gates [n, B], weights [n, B, T_text] -> [n, B, 2]
+        """
         return torch.stack((gates > self.limits.gate_threshold, weights.argmax(2) == self.last_symbol), 2)
 
     def update(self, signals: list[list[tuple[bool, bool]]]) -> None:

@@ -31,7 +31,7 @@ class StepStatistics:
         return len(self.losses) + self.skipped
 
     def add(self, done: StepOutcome, losses: Mapping[str, Tensor]) -> None:
-        """A step; one that was not taken counts, but its losses don't."""
+        """One step and its losses [] by name; one that was not taken counts, but its losses don't."""
         if done.is_taken:
             self.losses.append(losses)
             self.norms.append(done.norm)

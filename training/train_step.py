@@ -185,7 +185,8 @@ class TrainStep:
         return next((name for name, tensor in lasting.items() if not torch.isfinite(tensor).all()), None)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one.
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one. ->
+        losses [] by name
 
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """

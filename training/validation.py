@@ -162,7 +162,7 @@ def references_of(corpus: Corpus) -> list[Reference]:
 def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor) -> float:
     """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
 
-    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
+    log_probs [T_dec, B, n_symbols + 1] and the rest as `mmi_loss`. A recogniser that reads nothing has 1.
     """
     blank = log_probs.size(2) - 1
     targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, blank))
