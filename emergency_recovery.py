@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from common.cli import with_dashes
+from common.cli import Parser, run_command
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from recovery.diagnosis import Diagnosis
@@ -28,10 +28,8 @@ EXAMPLES = """examples:
 exit codes: 0 done; 2 wrong usage; 5 nothing to recover; with --restart, the training's own"""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def parser() -> Parser:
+    p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="the run directory (default: the newest under output/)")
     add("--checkpoint", type=Path, metavar="PT", help="go on from, strip or export this one instead of the newest")
@@ -55,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{format_diagnosis(diagnosis)}\n{table(findings)}")
     if args.notify and not args.dry_run:
         notify(format_diagnosis(diagnosis))
-    with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
+    with explain_write_errors(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
         done, command = act(args, diagnosis, findings)
     if args.json:
         print(repair.as_json(diagnosis, findings, [*done, shlex.join(command)]))
@@ -151,11 +149,7 @@ def start(command: Sequence[str], diagnosis: "Diagnosis") -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        return run(parser().parse_args(with_dashes(sys.argv[1:] if argv is None else argv)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from tools import (
     Check,
     FieldSpec,
     Layer,
+    canonical_names,
     failed_checks,
     field_specs,
     merge_layers,
@@ -95,7 +96,7 @@ class Section(BaseModel):
     def _obeys_the_checks(self) -> Self:
         problems = failed_checks(type(self), dict(self))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(map(str, problems)))
         return self
 
 
@@ -229,7 +230,7 @@ def _is_pair(pair: tuple[int, ...]) -> bool:
     return len(pair) == 2
 
 
-class StyleParams(ModelParams):
+class NetworkParams(ModelParams):
     """Global style tokens, and the width of a speaker's vector. Pairs are (along time, along the mel bands)."""
 
     use_gst: bool = hp_field(False, affects="arch")
@@ -433,14 +434,14 @@ class HParams(
     AuxiliaryParams,
     LossParams,
     TeacherForcingParams,
-    StyleParams,
+    NetworkParams,
     DataParams,
     TextParams,
     AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 
-    wrong_names: ClassVar[Mapping[str, str]] = {
+    renamed: ClassVar[Mapping[str, str]] = {
         "attention_dropout": "p_attention_dropout",
         "prenet_dropout": "dropout_rate",
         "postnet_dropout": "postnet_dropout_rate",
@@ -479,6 +480,12 @@ def field_names() -> tuple[str, ...]:
     return tuple(_specs())
 
 
+@cache
+def spellings() -> Mapping[str, str]:
+    """Every name and alias of every field, with the name that counts."""
+    return canonical_names(_specs())
+
+
 def read_help() -> dict[str, dict[str, str]]:
     """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
     return yaml.safe_load(HELP_FILE.read_text(encoding="utf-8"))
@@ -500,10 +507,9 @@ def preset_names() -> list[str]:
 
 
 def _preset_layer(name: str) -> Layer:
-    label = f"preset {name}"
     if name not in preset_names():  # also keeps paths out
-        return Layer(label, problems=(f"--preset {name}: no such preset; there are {', '.join(preset_names())}",))
-    return read_yaml_layer(PRESETS / f"{name}.yaml", label=label)
+        return Layer.unusable(f"--preset {name}", f"no such preset; there are {', '.join(preset_names())}")
+    return read_yaml_layer(PRESETS / f"{name}.yaml", label=f"preset {name}")
 
 
 def resolve_hparams(

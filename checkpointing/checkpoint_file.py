@@ -64,6 +64,7 @@ def write_content(content: Mapping[str, Any], file: IO[bytes]) -> None:
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether no floating-point tensor [...] holds NaN or infinity."""
     # a sum is finite only if its terms are, and needs no memory; a sum that overflows is looked into
     floating = [t for t in tensors.values() if t.is_floating_point()]
     return all(bool(torch.isfinite(t.sum()) or torch.isfinite(t).all()) for t in floating)

@@ -18,7 +18,9 @@ SPEAKERS = "speaker_embedding.table.weight"  # its rows have names of their own,
 
 
 def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint of ours or NVIDIA's (also its DeepLearningExamples), or a bare one."""
+    """The state dict, tensors [...] by name, of a checkpoint of ours or NVIDIA's (also its DeepLearningExamples), or a
+    bare one.
+    """
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]

@@ -68,10 +68,10 @@ def says_no_memory(text: str) -> bool:
     return NO_MEMORY.search(text.lower()) is not None
 
 
-def report(problems: Sequence[str], *, headline: str) -> str:
+def format_problems(problems: Sequence[str], *, headline: str) -> str:
     """One message for many problems: the headline with the count, then the first ten.
 
-    >>> print(report(["a.txt:1: empty"], headline="1 bad line"))
+    >>> print(format_problems(["a.txt:1: empty"], headline="1 bad line"))
     1 bad line
       a.txt:1: empty
     """

@@ -36,7 +36,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def refusals_explained(what: str, *, next_step: str) -> Iterator[None]:
+def explain_write_errors(what: str, *, next_step: str) -> Iterator[None]:
     """Any OSError inside (disk full, no such place, not allowed) becomes a UserError that says what to do next."""
     try:
         yield

@@ -13,7 +13,7 @@ REQUESTS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def ending_at_once() -> Iterator[None]:
+def end_on_signal() -> Iterator[None]:
     """Until training begins and after it, a signal ends the process: exit code 143 or 130, no traceback.
 
     Not by an exception: that would wait for the threads that read a large corpus, and be caught in foreign code.

@@ -1,14 +1,9 @@
 """Who computes with how many threads: training with all, whatever runs beside it with one."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
-# Set where a thread may be in foreign code when this process ends (gloo, an observer that nobody waits for any more):
-# the interpreter's orderly end would tear it out of there, which aborts the process.
-must_end_at_once = threading.Event()
 
-
-def keep_for_this_thread() -> None:
+def one_thread_for_others() -> None:
     """The calling thread keeps its number of threads, and every one that begins to compute later has itself alone.
 
     A second pool of OpenMP, even an idle one, makes libgomp count more threads than processors: from then on threads

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import DataError, report
+from common.errors import DataError, format_problems
 from corpus.doctor import Examination
 from corpus.findings import Finding, counts_by_kind, errors_of
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
@@ -74,7 +74,7 @@ def _filelist(checked: CheckedList, utterances: Sequence[Utterance], findings: S
 def data_error(problems: Sequence[Finding]) -> DataError:
     """One error for all problems of all lists, with counts by kind."""
     return DataError(
-        report(
+        format_problems(
             [problem.message for problem in problems],
             headline=f"{len(problems)} unusable lines in the filelists ({counts_by_kind(problems)}); correct them, or "
             "pass --skip-bad-data to train without them:",

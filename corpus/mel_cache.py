@@ -23,7 +23,7 @@ from audio.recordings import probe_audio, read_audio
 from common.cache_dir import cache_directory, cache_file
 from common.errors import DataError
 from common.log import LOG
-from common.threads import keep_for_this_thread
+from common.threads import one_thread_for_others
 from corpus.filelists import Utterance
 from corpus.findings import Finding, error
 from corpus.hash_index import HashIndex
@@ -93,7 +93,7 @@ def build_features(
     folder = cache_directory() / "features" / MelFingerprint.of(audio).digest
     n_threads = n_workers or min(MAX_WORKERS, os.cpu_count() or 1)
     outcomes: list[_Outcome] = []
-    keep_for_this_thread()
+    one_thread_for_others()
     with ThreadPoolExecutor(n_threads) as pool:
         for outcome in pool.map(partial(_outcome, audio=audio, folder=folder, index=index), utterances):
             outcomes.append(outcome)

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from kernels.host_sync import waiting
+from kernels.host_sync import allow_host_sync
 
 
-def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph | None:
+def record_graph(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph | None:
     """A graph that does `work`; None where there is no CUDA.
 
     `work` may allocate and free, but leaves nothing behind that it allocated. Here it runs once, for libraries set
@@ -23,7 +23,7 @@ def recorded(work: Callable[[], None], device: torch.device) -> torch.cuda.CUDAG
     if device.type != "cuda":
         return None
     stream, graph = side_stream(device), torch.cuda.CUDAGraph()
-    with waiting(device), torch.cuda.device(device):
+    with allow_host_sync(device), torch.cuda.device(device):
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             work()

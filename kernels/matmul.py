@@ -52,7 +52,8 @@ class RecurrentProduct:
             torch.addmm(base, x, self.weight.t(), out=out)
 
 
-def rounded(factor: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
+def cast(factor: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
+    """factor [...] in the type that products are computed in; as it is for None."""
     return factor if compute_dtype is None else factor.to(compute_dtype)
 
 
@@ -134,8 +135,10 @@ class DeferredLinear(torch.autograd.Function):
 
 
 def linear_in(x: Tensor, weight: Tensor, bias: Tensor, compute_dtype: torch.dtype | None) -> Tensor:
-    """x times weight, both rounded to `compute_dtype`, plus bias in the type of x; differentiable once."""
-    return DeferredLinear.apply(rounded(x, compute_dtype), weight).to(x.dtype) + bias
+    """x [..., in] times weight [out, in], both cast to `compute_dtype`, plus bias [out] in the type of x -> [..., out];
+    differentiable once.
+    """
+    return DeferredLinear.apply(cast(x, compute_dtype), weight).to(x.dtype) + bias
 
 
 def chunks_from_the_end(n_steps: int, size: int) -> Iterator[tuple[int, int]]:

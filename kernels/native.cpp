@@ -1,4 +1,4 @@
-// The decoder's two step loops, forward and backward, as `kernels.loops` defines them; compiled and called by `kernels.native`.
+// The decoder's two step loops, forward and backward, as `kernels.decoder_autograd` defines them; compiled and called by `kernels.native`.
 //
 // S is the type that is stored: float, or bf16 with sums in fp32. Threads share the units of an LSTM in products with
 // its weight, and the utterances of a batch in attention; each number is summed by one thread in one order, so results

@@ -46,7 +46,9 @@ class Arguments(ctypes.Structure):
 
 
 def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
-    """Tensors must be contiguous, of the types that the struct's twin in C++ tells, and outlive the call."""
+    """Sets fields of the struct. Tensors [...] must be contiguous, of the types that its twin in C++ tells, and outlive
+    the call.
+    """
     for name, value in values.items():
         if isinstance(value, Tensor):
             assert value.is_contiguous() and value.device.type == "cpu", name
@@ -54,7 +56,9 @@ def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
 
 
 def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
-    """Calls one of the loops of training."""
+    """Calls one of the loops of training; values as `fill` takes them, tensors [...] by the names of the struct's
+    fields.
+    """
     arguments = Arguments(n_threads=torch.get_num_threads())
     fill(arguments, **values)
     call(f"run_{loop}", arguments, int(is_half))
@@ -84,7 +88,7 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 
 @cache
 def loaded() -> ctypes.CDLL | None:
-    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is said."""
+    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is logged."""
     if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in processor_flags():
         LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
         return None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.cli import expect_foreign_threads
 from common.errors import NO_ROOM
 from common.log import LOG
-from common.threads import must_end_at_once
 from run_directory.metrics_log import RunLog
 from run_directory.records import Record
 
@@ -87,9 +87,9 @@ class BackgroundObserver:
         self.finish_soon()
         self._thread.join(self.patience_s if timeout_s is None else timeout_s)
         if self._thread.is_alive():
-            must_end_at_once.set()
             text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
             LOG.warning(text, self.name, self.patience_s)
+            expect_foreign_threads()
         if self.dropped:
             LOG.warning("%s missed %d records: it was too slow", self.name, self.dropped)
 

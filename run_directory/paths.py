@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError, report
-from common.files import refusals_explained
+from common.errors import UserError, format_problems
+from common.files import explain_write_errors
 from common.log import LOG
 from hparams import HParams, hparams_hash
 from run_directory.reader import read_mapping
@@ -45,7 +45,7 @@ def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
     paths = RunPaths(output or Path("output") / name, logs or Path("logs") / name, output is not None)
     problems = [*_no_place("-o", paths.directory), *_no_place("-l", paths.log_directory)]
     if problems:
-        raise UserError(report(problems, headline="the run has no place to write to; name another one"))
+        raise UserError(format_problems(problems, headline="the run has no place to write to; name another one"))
     if output is None or logs is None:
         LOG.warning(
             "no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory
@@ -68,7 +68,7 @@ def exclusive_lock(directory: Path, *, what_next: str) -> Iterator[None]:
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
     """
     is_made_here = not directory.exists()
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+    with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
     try:

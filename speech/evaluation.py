@@ -13,8 +13,8 @@ import torch
 from audio.griffin_lim import griffin_lim
 from audio.mel import mel_spectrogram
 from audio.recordings import read_audio, write_wav
-from common.errors import DataError, report
-from common.files import refusals_explained
+from common.errors import DataError, format_problems
+from common.files import explain_write_errors
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.filelists import Utterance, data_error, read_filelist
 from corpus.readings import with_readings
@@ -94,7 +94,7 @@ def judge(
 
 def writing_to(output: Path) -> AbstractContextManager[None]:
     """A disk that refuses is the user's to mend: UserError."""
-    return refusals_explained(f"-o {output}", next_step="free space there, or name another place")
+    return explain_write_errors(f"-o {output}", next_step="free space there, or name another place")
 
 
 def read_utterances(speaker: Speaker, filelist: Path | None, dataset_path: Path | None) -> Sequence[Utterance]:
@@ -138,7 +138,7 @@ def speakers_of(speaker: Speaker, utterances: Sequence[Utterance]) -> list[str |
         if u.speaker not in speaker.names and (u.speaker is not None or len(speaker.names) > 1)
     ]
     if problems:
-        raise DataError(report(problems, headline=f"the voice has the speakers {', '.join(speaker.names)}:"))
+        raise DataError(format_problems(problems, headline=f"the voice has the speakers {', '.join(speaker.names)}:"))
     return [u.speaker for u in utterances]
 
 

@@ -12,7 +12,7 @@ from common.errors import first_line, is_out_of_memory
 from config.hparams_diff import differences
 from corpus.batch import Batch
 from hparams import HParams
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.advice import RULES
 from recovery.ladder import Decision, Fault, Position, RecoveryPolicy, RecoveryState
 from run_directory.records import Event
@@ -42,7 +42,7 @@ class FaultRecovery:
         rollback: Rollback,
         *,
         emit: Callable[[Event], None],
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.hp, self.train_step, self.rollback, self.emit, self.group = hp, train_step, rollback, emit, group
         self.policy = RecoveryPolicy(hp)
@@ -145,7 +145,7 @@ class FaultRecovery:
         self._follow(step, decision)
 
     def _of_all(self, names: list[str]) -> list[str]:
-        return [name for part in self.group.gathered(names) for name in part]
+        return [name for part in self.group.all_gather(names) for name in part]
 
     def after_validation(self, progress: Progress, alignment: float | None, loss: float) -> None:
         """alignment: of free-running speech, where that is measured. Diverged if the run must go back."""
@@ -163,7 +163,7 @@ class FaultRecovery:
 
     def check(self, step: int) -> None:
         """Diverged if weights, statistics or optimiser are not finite: skipping steps does not help them."""
-        damage = next(filter(None, self.group.gathered(self.train_step.find_non_finite_state())), None)
+        damage = next(filter(None, self.group.all_gather(self.train_step.find_non_finite_state())), None)
         if damage is not None:
             raise Diverged(Fault("damaged", f"{damage} holds values that are not finite", onset=step))
 

@@ -12,7 +12,7 @@ from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import NothingToRecover, UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 from common.log import LOG
 from config.hparams_diff import differences
 from data_utils import Corpus
@@ -83,7 +83,7 @@ class RunStart:
 
 def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunStart:
     """Before anything takes its time: whether to start anew, on which data. UserError if -c can't be used."""
-    with refusals_explained(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
+    with explain_write_errors(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
     directory = paths.directory
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
@@ -130,7 +130,7 @@ def prepare_run(
     saved = None if start.is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
         saved = load_initial_weights(chosen_checkpoint(options.checkpoint), model, hp, corpus, options)
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+    with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         if start.is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
         attempt = write_run_info(directory, hp, data=start.data)

@@ -19,7 +19,7 @@ from common.errors import GaveUp
 from common.files import write_atomic
 from common.log import LOG
 from hparams import HParams, hparams_hash
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.advice import causes_and_advice
 from recovery.diagnosis import diagnosis_of_end, format_diagnosis
 from recovery.ladder import ROLLBACK_RATE, Fault, Position
@@ -85,7 +85,7 @@ class Rollback:
         corpus: str,
         is_half: bool,
         emit: Callable[[Event], None],
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """corpus: the fingerprint of the data; is_half: whether the run computes in half precision."""
         self.hp, self.directory, self.is_half, self.emit, self.group = hp, directory, is_half, emit, group
@@ -100,7 +100,7 @@ class Rollback:
 
     def begin(self, progress: Progress, state: Callable[[], Checkpoint]) -> None:
         """Before the first step of a launch. GaveUp where this run gave up with the very same settings and data."""
-        is_new, self.journal.content = self.group.from_first(lambda: (self._begin(progress), self.journal.content))
+        is_new, self.journal.content = self.group.run_on_rank0(lambda: (self._begin(progress), self.journal.content))
         self.journal.apply_new(progress)
         if is_new:
             beginning = state()
@@ -120,7 +120,7 @@ class Rollback:
 
     def restore(self, progress: Progress) -> None:
         """progress: a checkpoint's, which learns of later rollbacks here."""
-        self.journal.content = self.group.same(self.journal.content)
+        self.journal.content = self.group.broadcast(self.journal.content)
         self.journal.apply_new(progress)
 
     def suspect(self, utterances: Sequence[str]) -> None:
@@ -139,7 +139,7 @@ class Rollback:
 
     def roll_back(self, fault: Fault, progress: Progress) -> Checkpoint:
         """The checkpoint to go on from, after all is written down. GaveUp where there is none, or none will help."""
-        target, self.journal.content = self.group.from_first(
+        target, self.journal.content = self.group.run_on_rank0(
             lambda: (self._roll_back(fault, progress), self.journal.content)
         )
         return target

@@ -11,14 +11,14 @@ import torch
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import without_secrets
-from common.threads import keep_for_this_thread
+from common.threads import one_thread_for_others
 from data_utils import Corpus
 from hparams import HParams, Resolved
 from model import Tacotron2
 from monitoring.logging_setup import configure_logging
 from monitoring.observer import Recorder, RunInfo
 from monitoring.setup import observers
-from parallel.process_group import ALONE, Group, joined, place_of
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup, process_group, resolve_rank
 from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
@@ -36,15 +36,17 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
-    keep_for_this_thread()
+    one_thread_for_others()
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
-    with joined(place_of(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as lock:
+    with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as lock:
         paths = run_paths(options.output, options.logs, hp)
-        group.from_first(lambda: lock.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
-        start = group.from_first(lambda: inspect_run(paths, settings, options))
+        group.run_on_rank0(lambda: lock.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
+        start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
         front_end = kept_front_end(start, hp, options)
-        corpus = group.in_turn(lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end))
-        check_same_data(group.gathered(corpus.fingerprint))
+        corpus = group.run_one_at_a_time(
+            lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end)
+        )
+        check_same_data(group.all_gather(corpus.fingerprint))
         hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
         return fit(trainer, paths)
@@ -56,7 +58,7 @@ def build_trainer(
     start: RunStart,
     options: Options,
     *,
-    group: Group = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     make_trainer: MakeTrainer = Trainer,
 ) -> Trainer:
     """The trainer, restored where the directory or -c holds something to go on from. Refuses before it writes.
@@ -65,12 +67,12 @@ def build_trainer(
     """
     torch.manual_seed(hp.seed)
     model = Tacotron2(hp, n_speakers=len(corpus.speakers))
-    saved, attempt = group.from_first(lambda: prepare_run(start, model, hp, corpus, options))
+    saved, attempt = group.run_on_rank0(lambda: prepare_run(start, model, hp, corpus, options))
     model.to(group.device)
-    group.copy_from_first([*model.parameters(), *model.buffers()])
-    group.seed_apart(hp.seed)
+    group.broadcast_tensors([*model.parameters(), *model.buffers()])
+    group.seed_by_rank(hp.seed)
     recorder = Recorder(RunLog(start.directory, attempt=attempt), observers(hp)) if group.is_first else Recorder()
-    trainer = group.in_turn(
+    trainer = group.run_one_at_a_time(
         lambda: make_trainer(
             hp,
             model,
@@ -119,7 +121,7 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         recorder.emit(Event(trainer.progress.step, "crashed", message, {"cause": cause_of(error)}))
         raise
     finally:
-        trainer.group.rest()
+        trainer.group.long_operation()
         recorder.close()
     if trainer.group.is_first:
         LOG.info("%s", closing_summary(outcome, paths, trainer, first_step=first_step))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from corpus.mel_statistics import MelStats, to_log_mel_units
-from parallel.process_group import Group
+from parallel.process_group import ProcessGroup
 from run_directory.records import StepRecord
 from training.batches import StepData
 from training.train_step import StepOutcome
@@ -41,7 +41,7 @@ class StepStatistics:
             self.began += time.perf_counter() - stopped
 
     def add(self, done: StepOutcome, losses: Mapping[str, Tensor]) -> None:
-        """A step; one that was not taken counts, but its losses don't."""
+        """One step and its losses [] by name; one that was not taken counts, but its losses don't."""
         if done.is_taken:
             self.losses.append(losses)
             self.norms.append(done.norm)
@@ -62,15 +62,15 @@ class StepStatistics:
         epoch: float,
         learning_rate: float,
         stats: MelStats,
-        group: Group,
+        group: ProcessGroup,
         modules: Mapping[str, Mapping[str, float]],
     ) -> StepRecord:
         """Means over the steps, of all processes of the group, which call this together; waits for the device."""
         elapsed = time.perf_counter() - self.began
         names = sorted({name for losses in self.losses for name in losses})
         means = {m: torch.stack([x[m] for x in self.losses if m in x]).mean().item() for m in names}
-        means = group.added(means)  # each process has its part of every loss
-        frames, padded_frames = group.added({"n": self.frames, "padded": self.padded_frames}).values()
+        means = group.all_reduce_sum(means)  # each process has its part of every loss
+        frames, padded_frames = group.all_reduce_sum({"n": self.frames, "padded": self.padded_frames}).values()
         return StepRecord(
             step=step,
             epoch=epoch,

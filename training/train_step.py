@@ -12,12 +12,12 @@ from torch import Tensor
 from corpus.batch import Batch
 from data_utils import Corpus, spoken_symbols
 from hparams import HParams
-from kernels.chunked_steps import chunk_of
-from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
+from kernels.chunked_steps import chunk_for
+from kernels.host_sync import allow_host_sync, are_waits_forbidden, forbid_host_sync, is_gpu
 from loss_function import LossTerms, tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.ladder import Fault, StepLimits
 from run_directory.records import Event
 from training.frame_dropping import FrameDropper
@@ -67,7 +67,7 @@ class TrainStep:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
     def __init__(
-        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
+        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         self.hp, self.model, self.device, self.group = hp, model, device, group
         self.auxiliary = AuxiliaryLosses(hp, model, spoken_symbols(corpus), device)
@@ -101,7 +101,7 @@ class TrainStep:
         """
         rate = rate_factor * learning_rate(step, self.hp, scale=rate_scale, peak=self.peak_rate)
         clip = clip_factor * self.hp.grad_clip_thresh
-        with no_waits(self.device) if self.forbids_waits else nullcontext():
+        with forbid_host_sync(self.device) if self.forbids_waits else nullcontext():
             return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
 
     def _run(
@@ -116,7 +116,7 @@ class TrainStep:
         self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
-        loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
+        loss = torch.as_tensor(self.group.all_reduce_sum_on_device(losses["total"].float())[0]).double()
         is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.gradient_norm)
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
@@ -136,8 +136,8 @@ class TrainStep:
 
     def sync_gradients(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
-        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
-        self.group.average(self.model.buffers())
+        self.group.all_reduce_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
+        self.group.all_reduce_mean(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""
@@ -156,7 +156,7 @@ class TrainStep:
         self.precision.forget_step()
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self._before.cuda_rng)
-            chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
+            chunk_for.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
     def _snapshot(self) -> StepSnapshot:
@@ -185,15 +185,16 @@ class TrainStep:
         return next((name for name, tensor in lasting.items() if not torch.isfinite(tensor).all()), None)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one.
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one. ->
+        losses [] by name
 
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """
         guide = guide_weight(step, self.hp)
-        with waiting(self.device):  # not for the device: batches come from the host
+        with allow_host_sync(self.device):  # not for the device: batches come from the host
             steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
-        all_steps, n_utterances = self.group.totals(
+        all_steps, n_utterances = self.group.all_reduce_sum_on_device(
             sum(steps[i] for i in counting), sum(len(micro_batches[i]) for i in counting)
         )
         sums: dict[str, Tensor] = {}

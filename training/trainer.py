@@ -17,7 +17,7 @@ from data_utils import Corpus
 from hparams import HParams
 from model import Tacotron2
 from monitoring.observer import Recorder
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from run_directory.records import EvalRecord, Event
 from training.batches import StepData, TrainingBatches
 from training.fault_handling import Diverged, FaultRecovery
@@ -72,7 +72,7 @@ class Trainer:
         recorder: Recorder,
         device: torch.device,
         limits: Limits | None = None,
-        group: Group = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         train_step: TrainStep | None = None,
         faults: FaultRecovery | None = None,
         validator: Validator | None = None,
@@ -172,7 +172,7 @@ class Trainer:
     def _reason_to_stop(self, stop: StopRequest, deadline: float | None) -> str | None:
         progress = self.progress
         is_late = deadline is not None and time.monotonic() >= deadline
-        got_signal, is_late_anywhere = self.group.greatest(stop.signal or 0, is_late)
+        got_signal, is_late_anywhere = self.group.all_reduce_max(stop.signal or 0, is_late)
         if got_signal:
             self._stopped_by = got_signal
             return "signal"
@@ -263,19 +263,19 @@ class Trainer:
         is_unjudged = not interrupted and self._validated_at != self.progress.step
         if is_unjudged:
             self.validate()
-        is_unsaved = self.group.same(not self.saving.holds(self.progress.step))  # the first process knows
+        is_unsaved = self.group.broadcast(not self.saving.holds(self.progress.step))  # the first process knows
         if is_unjudged or is_unsaved:  # the checkpoint holds what the validation changed
             self.save()
 
     def _record_statistics(self) -> None:
         """One record for the steps since the last one."""
         self._read_pending_steps()
-        gathered, self.statistics = self.statistics, StepStatistics()
-        if gathered.n_steps == 0:
+        all_gather, self.statistics = self.statistics, StepStatistics()
+        if all_gather.n_steps == 0:
             return
         step, hp = self.progress.step, self.hp
         is_report_due = hp.debug_reporting and step % hp.debug_report_interval < LOG_EVERY
-        record = gathered.record(
+        record = all_gather.record(
             step=step,
             epoch=self.epoch_now,
             learning_rate=self.train_step.rate,
@@ -306,9 +306,9 @@ class Trainer:
         found = None
         if self.group.is_first:
             found = self.faults.skip_if_out_of_memory(
-                lambda: self.validator.run(with_heartbeat=self.group.beating), step=self.progress.step
+                lambda: self.validator.run(with_heartbeat=self.group.with_heartbeat), step=self.progress.step
             )
-        shared = self.group.same(None if found is None else replace(found, samples=()))
+        shared = self.group.broadcast(None if found is None else replace(found, samples=()))
         return found if self.group.is_first else shared
 
     def _take_in(self, result: Validated) -> EvalRecord:
@@ -370,7 +370,7 @@ class Trainer:
 
     def _state_of_all(self) -> Checkpoint:
         """`state` with the random states of all processes, which call this together."""
-        return self.state(self.group.gathered(self.group.random_state())[1:])
+        return self.state(self.group.all_gather(self.group.random_state())[1:])
 
     def state(self, other_random_states: Sequence[Mapping[str, Any]] = ()) -> Checkpoint:
         training = {

@@ -60,10 +60,10 @@ def teacher_forced_losses(
         if hp.mask_padding:
             parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
         of_utterances = taught_alignments(outputs, batch, steps, is_spoken)
-        if outputs.recognised is not None:
+        if outputs.ctc_log_probs is not None:
             of_utterances["mmi"] = float(parts.pop("mmi"))  # a mean over utterances, not over steps
             of_utterances["mmi_error"] = reading_error(
-                outputs.recognised, batch.text, batch.text_lengths, steps, is_spoken
+                outputs.ctc_log_probs, batch.text, batch.text_lengths, steps, is_spoken
             )
         by_utterances.add(of_utterances, weight=len(batch))
         by_steps.add(
@@ -181,7 +181,7 @@ def references_of(corpus: Corpus) -> list[Reference]:
 def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor, is_spoken: Tensor) -> float:
     """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
 
-    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
+    log_probs [T_dec, B, n_symbols + 1] and the rest as `mmi_loss`. A recogniser that reads nothing has 1.
     """
     blank = log_probs.size(2) - 1
     targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, is_spoken))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.signals import ending_at_once
+from common.signals import end_on_signal
 from hparams import HParams, create_hparams, resolve_hparams
 from support.corpora import tiny_settings
 from training.options import Options
@@ -43,7 +43,7 @@ class Place:
         options = Options(output=run, logs=self.folder / "logs" / run.name, max_steps=last_step)
         resolved = resolve_hparams(overrides=tiny_settings(self.corpus, settings))
         try:
-            with ending_at_once():
+            with end_on_signal():
                 return train(resolved, options, make_trainer=make_trainer)
         except UserError as error:
             return error.exit_code

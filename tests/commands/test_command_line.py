@@ -248,7 +248,7 @@ def test_a_training_leaves_its_report(trained: Path, tmp_path: Path, cache: Path
     [
         (("--n-trials", "5"), "--n-trials needs --optimize-hyperparams"),
         (("--new_study", "--train-best"), "--new-study and --train-best needs --optimize-hyperparams"),
-        (("--optimize-hyperparams", "--n-trials", "0"), "0 is not 1 or more"),
+        (("--optimize-hyperparams", "--n-trials", "0"), "0 is not a whole number of at least 1"),
         (("--optimize-hyperparams", "--optimization-timeout", "nan"), "not a positive number of seconds"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Recogniser and coarse decoder are training's own: files may lack them, and synthesis is built without them."""
+"""Recognizer and coarse decoder are training's own: files may lack them, and synthesis is built without them."""
 
 from collections.abc import Callable
 from pathlib import Path

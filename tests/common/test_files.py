@@ -16,7 +16,7 @@ import synthesize
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import UserError
-from common.files import atomic_file, refusals_explained, write_atomic
+from common.files import atomic_file, explain_write_errors, write_atomic
 from data_utils import load_corpus
 from hparams import HParams
 from model import Tacotron2
@@ -85,7 +85,7 @@ def test_the_old_content_is_read_until_the_end(tmp_path: Path) -> None:
 )
 def test_a_refusal_says_what_why_and_what_next(error: OSError, reason: str) -> None:
     message = rf"cannot write -o x \({reason}.*\); free space"
-    with pytest.raises(UserError, match=message), refusals_explained("-o x", next_step="free space"):
+    with pytest.raises(UserError, match=message), explain_write_errors("-o x", next_step="free space"):
         raise error
 
 

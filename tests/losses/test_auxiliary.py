@@ -18,7 +18,7 @@ from layers import padding_mask
 from losses.auxiliary import auxiliary_parts
 from losses.ddc import alignment_distance, coarse_losses
 from losses.monotonicity import monotonicity_loss
-from model import Coarse, Outputs, Tacotron2
+from model import CoarseOutputs, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
 from text.symbol_sets import named_table
@@ -79,7 +79,7 @@ def test_each_part_is_the_mean_over_what_is_valid_for_the_fine_decoder(r: int, k
             said = torch.sigmoid(logits[b, c])
             entropy.append(-float(torch.log(said if c >= last else 1 - said)))
             distance.append(sum(abs(float(fine[b, t, n] - coarse[b, c, n])) for n in range(T_TEXT)))
-    parts = coarse_losses(Coarse(predicted, logits, coarse), fine, mel, MEL_LENGTHS, r)
+    parts = coarse_losses(CoarseOutputs(predicted, logits, coarse), fine, mel, MEL_LENGTHS, r)
     for name, values in (("mel_coarse", squared), ("gate_coarse", entropy), ("ddc", distance)):
         assert float(parts[name]) == pytest.approx(sum(values) / len(values), rel=1e-12), name
 
@@ -317,7 +317,7 @@ def test_the_scores_of_both_decoders_are_those_of_their_valid_parts() -> None:
     text, lengths = torch.full((2, 6), 20), torch.tensor([6, 3])
     batch = Batch(text, lengths, torch.zeros(2, 1, 12), torch.tensor([12, 5]), torch.zeros(2, 12), ("a", "b"))
     nothing = torch.zeros(())
-    outputs = Outputs(nothing, nothing, nothing, fine, coarse=Coarse(nothing, nothing, coarse))
+    outputs = Outputs(nothing, nothing, nothing, fine, coarse=CoarseOutputs(nothing, nothing, coarse))
     scores = taught_alignments(outputs, batch, torch.tensor([12, 5]), SPOKEN)
     assert scores["alignment_fine"] == 1.0
     assert scores["alignment_coarse"] == pytest.approx((1.0 + 1 / 3) / 2)
@@ -329,7 +329,8 @@ def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignore
     trainer: Watched = trained(hp, tmp_path, 1)
     path = checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1)
     model = Tacotron2(hp)
-    prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
+    args = train.parser().parse_args(["--warm-start", *["--ignore-mmi-layers"] * ignored])
+    prefixes = train.ignored_prefixes(args, hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
     assert load_initial_weights(path, model, hp, trainer.corpus, options) is None
     theirs, ours = trainer.model.state_dict(), model.state_dict()

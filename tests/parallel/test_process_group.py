@@ -19,7 +19,14 @@ from corpus.batch_plan import BatchPlan
 from corpus.loader import make_loader
 from data_utils import Corpus, load_corpus
 from hparams import HParams
-from parallel.process_group import ALONE, Group, Place, chosen_backend, joined, place_of
+from parallel.process_group import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    ProcessRank,
+    chosen_backend,
+    process_group,
+    resolve_rank,
+)
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead
@@ -37,7 +44,7 @@ EVERYTHING = f"{PLAIN},{ALL},drop_frame_rate=0,use_gaf=False"
 def in_group(
     hp: HParams,
     directory: Path,
-    group: Group,
+    group: ProcessGroup,
     corpus: Corpus,
     *,
     steps: int = STEPS,
@@ -45,7 +52,7 @@ def in_group(
 ) -> Watched:
     """A trainer as training/session.py builds it."""
     model = model_of(hp)
-    group.seed_apart(hp.seed)
+    group.seed_by_rank(hp.seed)
     return Watched(
         hp,
         model,
@@ -75,13 +82,13 @@ def gradients(trainer: Watched) -> list[dict[str, Any]]:
         train_step.optimizer.zero_grad()
         losses = train_step.accumulate(batches[i : i + k], step=1)
         train_step.sync_gradients()
-        added = group.added({name: float(value) for name, value in losses.items()})
+        added = group.all_reduce_sum({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})
     return found
 
 
-def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str, Any]:
+def cut_and_resumed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> dict[str, Any]:
     """A straight run, and one that a signal to one process alone ended, and that then went on."""
     straight = in_group(hp, folder / "straight", group, corpus)
     straight.fit()
@@ -91,8 +98,8 @@ def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> 
     assert first.progress.step == CUT
     second = in_group(hp, folder / "cut", group, corpus)
     torch.manual_seed(999)  # whatever the new process has drawn meanwhile
-    second.restore(group.same(checkpoint_file.load(checkpoint_dir.checkpoint_path(folder / "cut" / "checkpoints", CUT))
-                              if group.is_first else None))  # fmt: skip
+    path = checkpoint_dir.checkpoint_path(folder / "cut" / "checkpoints", CUT)
+    second.restore(group.broadcast(checkpoint_file.load(path) if group.is_first else None))
     second.fit()
     return {
         "signal": outcome.signal,
@@ -103,7 +110,7 @@ def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> 
     }
 
 
-def healed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str, Any]:
+def healed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> dict[str, Any]:
     """A run in which a weight of one process alone becomes NaN after the fifth step."""
     trainer = in_group(hp, folder / "healed", group, corpus)
 
@@ -128,16 +135,16 @@ def refused(call: Callable[[], object]) -> str:
     return f"{type(error.value).__name__}: {error.value}"
 
 
-def agreed(group: Group) -> dict[str, Any]:
+def agreed(group: ProcessGroup) -> dict[str, Any]:
     def fail() -> None:
         raise DataError(f"process {group.rank} has no data")
 
     return {
-        "greatest": group.greatest(15 * group.rank, group.rank == 0),
-        "same": group.same(("first", "second")[group.rank]),
-        "gathered": group.gathered(group.rank),
-        "from_first": refused(lambda: group.from_first(fail)),
-        "in_turn": refused(lambda: group.in_turn(fail if group.rank == 1 else lambda: None)),
+        "greatest": group.all_reduce_max(15 * group.rank, group.rank == 0),
+        "same": group.broadcast(("first", "second")[group.rank]),
+        "gathered": group.all_gather(group.rank),
+        "from_first": refused(lambda: group.run_on_rank0(fail)),
+        "in_turn": refused(lambda: group.run_one_at_a_time(fail if group.rank == 1 else lambda: None)),
     }
 
 
@@ -145,9 +152,9 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
     """What one of the two processes does; its findings are for the parent to judge."""
     torch.set_num_threads(1)
     os.environ["TACOTRON2_CACHE"] = str(folder / "cache")
-    place = Place(rank, 2, rank, f"file://{folder}/meeting")
-    with joined(place, hps["plain"]) as group:
-        corpus = group.in_turn(lambda: load_corpus(hps["plain"]))
+    place = ProcessRank(rank, 2, rank, f"file://{folder}/meeting")
+    with process_group(place, hps["plain"]) as group:
+        corpus = group.run_one_at_a_time(lambda: load_corpus(hps["plain"]))
         found: dict[str, Any] = {"agreed": agreed(group)}
         for name in ("plain", "stepped", "everything", "bf16"):
             found[name] = gradients(
@@ -155,7 +162,7 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
             )
         found["resume"] = cut_and_resumed(hps["resume"], folder, group, corpus)
         found["healed"] = healed(hps["resume"], folder, group, corpus)
-        spoilt = group.in_turn(lambda: poisoned(hps["plain"], 0))
+        spoilt = group.run_one_at_a_time(lambda: poisoned(hps["plain"], 0))
         skipping = in_group(hps["plain"], folder / "skip", group, spoilt, steps=2)
         skipping.fit()
         found["skipped"] = [e.data["utterances"] for e in skipping.events("skipped")]
@@ -271,7 +278,7 @@ def test_a_checkpoint_of_two_goes_on_in_one_process(
 ) -> None:
     state = Checkpoint(**pair[0]["resume"]["straight"])
     assert state.training is not None
-    state.training["other_processes"] = [ALONE.random_state()]
+    state.training["other_processes"] = [SINGLE_PROCESS.random_state()]
     state.training["progress"]["batch_in_epoch"] = 1
     alone = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=STEPS + 1))
     alone.restore(state)
@@ -315,12 +322,12 @@ def test_four_processes_go_through_the_batches_of_one_with_four_times_the_batch_
 LAUNCHED = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
 
 
-def place(tiny: Tiny, settings: str = "", **more: Any) -> Place | None:
-    return place_of(tiny(settings), **{"rank": None, "n_gpus": None, "environment": {}, **more})
+def place(tiny: Tiny, settings: str = "", **more: Any) -> ProcessRank | None:
+    return resolve_rank(tiny(settings), **{"rank": None, "n_gpus": None, "environment": {}, **more})
 
 
 def test_a_launcher_says_it_in_the_environment(tiny: Tiny) -> None:
-    assert place(tiny, environment=LAUNCHED) == Place(3, 4, 1, "env://")
+    assert place(tiny, environment=LAUNCHED) == ProcessRank(3, 4, 1, "env://")
     assert place(tiny, environment=LAUNCHED | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) is None
 
 
@@ -360,9 +367,9 @@ def test_a_group_of_one_changes_nothing() -> None:
     gradient = torch.tensor([1.0 + 2**-20])
     parameter: Tensor = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = gradient.clone()
-    ALONE.add_gradients([parameter], compression="bf16")
-    ALONE.average([gradient])
-    assert torch.equal(parameter.grad, gradient) and ALONE.totals(3, 4) == (3, 4)
+    SINGLE_PROCESS.all_reduce_gradients([parameter], compression="bf16")
+    SINGLE_PROCESS.all_reduce_mean([gradient])
+    assert torch.equal(parameter.grad, gradient) and SINGLE_PROCESS.all_reduce_sum_on_device(3, 4) == (3, 4)
     before = torch.get_rng_state()
-    ALONE.seed_apart(1)
+    SINGLE_PROCESS.seed_by_rank(1)
     assert torch.equal(torch.get_rng_state(), before)

@@ -77,7 +77,7 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
     voice: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     exact = Speaker.load(voice).speak(["hi"])[0].sample.mel
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: f"no {precision} here")
+    monkeypatch.setattr("speech.voice.why_unsupported", lambda decoder, precision: f"no {precision} here")
     for wanted, why in (("int8", "no int8 here"), ("auto", "no bf16 here")):
         spoken = Speaker.load(voice, precision=wanted).speak(["hi"])[0].sample.mel
         assert np.array_equal(spoken, exact)
@@ -87,9 +87,11 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
 def test_auto_takes_the_fastest_precision_there_is(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, plain = Decoder(tiny()), Decoder(tiny("decoder_backend=plain"))
     assert usable("int8", plain) == "fp32"
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: "missing" if precision == "int8" else None)
+    monkeypatch.setattr(
+        "speech.voice.why_unsupported", lambda decoder, precision: "missing" if precision == "int8" else None
+    )
     assert [usable(wanted, decoder) for wanted in ("fp32", "bf16", "int8", "auto")] == ["fp32", "bf16", "fp32", "bf16"]
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: None)
+    monkeypatch.setattr("speech.voice.why_unsupported", lambda decoder, precision: None)
     assert usable("auto", decoder) == "int8"
 
 

@@ -48,7 +48,7 @@ class Inputs:
     masks: tuple[Tensor | None, Tensor | None]
 
     def plain(self) -> Result:
-        return self.decoder.plain_teacher_forced(self.prenet_out, self.memory, self.masks)
+        return self.decoder.reference_teacher_forced(self.prenet_out, self.memory, self.masks)
 
     def fast(self, compute_dtype: torch.dtype | None = None) -> Result:
         return fast_teacher_forced(self.decoder, self.prenet_out, self.memory, self.masks, compute_dtype=compute_dtype)

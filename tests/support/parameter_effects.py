@@ -205,7 +205,7 @@ def launches(hp: HParams, folder: Path) -> Observed:
 
 
 SCHEDULED = "use_scheduled_teacher_forcing=True"
-ALONE = "tensorboard_logging=False,save_attention_plots=False"
+SINGLE_PROCESS = "tensorboard_logging=False,save_attention_plots=False"
 EFFECTS: dict[str, Seen | Elsewhere] = {
     # audio
     "n_mel_channels": Seen(mels, "n_mel_channels=9"),
@@ -351,12 +351,12 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "keep_checkpoints": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "seed": Seen(batches, "seed=2"),
     "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
-    "force_model_reinit": Seen(launches, "force_model_reinit=True", ALONE),
+    "force_model_reinit": Seen(launches, "force_model_reinit=True", SINGLE_PROCESS),
     "early_stopping": Seen(patience, "early_stopping=True"),
     "early_stopping_patience": Seen(patience, "early_stopping_patience=3", "early_stopping=True"),
     "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
-    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", ALONE),
-    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
+    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", SINGLE_PROCESS),
+    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", SINGLE_PROCESS),
     # recovery
     "emergency_restart_enabled": Elsewhere(
         "training/test_fault_handling.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"
