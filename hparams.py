@@ -130,6 +130,11 @@ class AudioParams(MelShape):
             lambda window, fft: window <= fft,
             "win_length must be at most filter_length",
         ),
+        Check(
+            ("hop_length", "win_length"),
+            lambda hop, window: hop < window,  # otherwise windows leave gaps, and no signal can be made of the mel
+            "hop_length must be below win_length",
+        ),
     )
 
 

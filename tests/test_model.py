@@ -12,12 +12,12 @@ from model import (
     GATE_OF_PADDING,
     Decoded,
     DecodeLimits,
-    StopReason,
     StopTracker,
     Tacotron2,
     decoder_steps,
     pad_texts,
 )
+from modules.stopping import StopReason
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach, texts
 
 
