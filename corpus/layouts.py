@@ -266,6 +266,8 @@ def _roles(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> tuple[t
     for i in range(len(columns)):
         if i not in (names, text):
             roles[i] = _other_role(columns[i], roles, agrees=_agree(cells[i], cells[text]) > AGREEING)
+    if roles == ["id", "speaker", "text"] and 2 * columns[1].different > columns[1].lines:
+        roles = ["id", "text", "normalised text"]  # names of speakers repeat: this is LJSpeech's abbreviated text
     return tuple(roles), _why(columns, roles)
 
 
