@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 def text_to_sequence(text: str, cleaner_names: Sequence[str] | None = None) -> list[int]:
     """Symbol ids [T_text] of an English text, with ARPAbet in braces. DataError with all problems of the text.
 
-    cleaner_names: None for the English normaliser, which refuses other scripts; `english_cleaners` writes them in Latin.
+    cleaner_names: None for the English normaliser, which refuses other scripts; `english_cleaners` makes Latin of them.
     """
     from text.front_end import FrontEnd  # here, as submodules of this package load without it
 

@@ -289,5 +289,5 @@ def test_notebooks_have_text_to_sequence_and_back() -> None:
     ids = text_to_sequence("Turn left on {HH AW1 S} 3rd.", ["english_cleaners"])
     assert ids == ENGLISH.symbol_ids("Turn left on {HH AW1 S} 3rd.")
     assert sequence_to_text(ids) == "turn left on {HH AW1 S} third."
-    with pytest.raises(DataError, match="Cyrillic"):
+    with pytest.raises(DataError, match="cyrillic letters where language=en"):
         text_to_sequence("\u0441\u044d\u0440")
