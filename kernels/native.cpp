@@ -170,8 +170,8 @@ inline void ask_for_huge_pages(void* start, size_t bytes) {
 }
 
 // Two rows of 16 columns -> their place in a panel; floats take one row at a time.
-inline void lay(float* p, V row, V) { store(p, row); }
-inline void lay(bf16* p, V row, V next) { store_pairs(p, row, next); }
+INLINED void lay(float* p, V row, V) { store(p, row); }
+INLINED void lay(bf16* p, V row, V next) { store_pairs(p, row, next); }
 template <typename S> const I ROWS_LAID = sizeof(S) == 2 ? 2 : 1;
 
 // matrix [K, N] with any strides -> panels of 64 columns, zeros behind its end. With D the columns of panel u are the

@@ -27,13 +27,15 @@ template <> inline I place<bf16>(I k, I c) {
 template <int M, int LINES>
 void rows_fp32(I K, const float* A, I lda, const float* B, I ldb, float* C, I ldc, bool add, const float* next) {
     const int N = vectors_of(M), FETCHED = LINES * N / 4;
-    static_assert(FETCHED * 4 == LINES * N, "whole lines for each pass");
-    for (I c = 0; c < WIDE; c += 16 * N, next += K * FETCHED * 16) {
+    const bool IS_HALF = LINES * N == 2;  // a line every other row
+    static_assert(IS_HALF || FETCHED * 4 == LINES * N, "lines are shared among passes");
+    for (I c = 0; c < WIDE; c += 16 * N, next += K * LINES * N / 4 * 16) {
         V sum[M][N];
         for (int m = 0; m < M; m++)
             for (int n = 0; n < N; n++) sum[m][n] = add ? load(C + m * ldc + c + 16 * n) : zero();
         for (I k = 0; k < K; k++) {
             for (int i = 0; i < FETCHED; i++) fetch(next + (k * FETCHED + i) * 16);
+            if (IS_HALF && k % 2 == 0) fetch(next + k * 8);
             V b[N];
             for (int n = 0; n < N; n++) b[n] = load(B + k * ldb + c + 16 * n);
             for (int m = 0; m < M; m++) {
@@ -46,11 +48,12 @@ void rows_fp32(I K, const float* A, I lda, const float* B, I ldb, float* C, I ld
     }
 }
 
-// C [M, 64] (+)= A [M, K] B, whose rows lie ldb apart, in runs of K whose part of the panel stays in the first-level cache. The first rows fetch the
-// next run meanwhile: without that a weight larger than the second-level cache is multiplied at a third of the speed.
+// C [M, 64] (+)= A [M, K] B, whose rows lie ldb apart, in runs of K whose part of the panel stays in the first-level cache.
+// The first rows fetch the next run meanwhile: without that a weight larger than the second-level cache is multiplied at a
+// third of the speed.
 void product_with_rows(I M, I K, const float* A, I lda, const float* B, I ldb, float* C, I ldc, bool add) {
     const I RUN = 48;
-    const int SHARED = vectors_of(6) == 4 ? 2 : 1;  // blocks of rows that fetch it, where one pass would fetch too often
+    const int SHARED = 2;  // blocks of rows that fetch it: one would ask for more than memory gives meanwhile
     for (I k = 0; k < K; k += RUN, add = true) {
         const I n = std::min(RUN, K - k);
         const float *b = B + k * ldb, *a = A + k, *next = b + n * ldb;
@@ -140,7 +143,7 @@ void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, boo
             for (I i = 0; i < rows; i++) memcpy(C + (m + i) * ldc, rest + i * WIDE, WIDE * 4);
     }
 }
-#else
+#elif defined(__AVX512F__)
 struct Tiles {};
 
 template <int M> void rows_bf16(I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add) {
@@ -166,6 +169,40 @@ void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, boo
     I m = 0;
     for (; m + 4 <= M; m += 4) rows_bf16<4>(K, A + m * lda, lda, B, C + m * ldc, ldc, add);
     for (; m < M; m++) rows_bf16<1>(K, A + m * lda, lda, B, C + m * ldc, ldc, add);
+}
+#else
+struct Tiles {};
+
+// While it multiplies, it fetches what comes next if FETCHES. At most 128 of K: so much of A, widened once for all columns,
+// and of the panel stays in the first-level cache.
+template <int M, bool FETCHES> void rows_bf16(I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add) {
+    float a[M][128];
+    for (int m = 0; m < M; m++)
+        for (I k = 0; k < K; k += 16) store(a[m] + k, load(A + m * lda + k));
+    const bf16* next = B + K * WIDE;
+    for (I c = 0; c < WIDE; c += 16) {
+        V sum[M];
+        for (int m = 0; m < M; m++) sum[m] = add ? load(C + m * ldc + c) : zero();
+        for (I k = 0; k < K; k += 2) {
+            if (FETCHES) fetch(next), next += 32;
+            const Pairs b = load_pairs(B + k / 32 * 2048 + k % 32 * 16 + c * 32);
+            const V even = even_of(b), odd = odd_of(b);
+#pragma GCC unroll 4  // else sums of several registers stay in memory
+            for (int m = 0; m < M; m++) sum[m] = fmadd(set(a[m][k]), even, fmadd(set(a[m][k + 1]), odd, sum[m]));
+        }
+        for (int m = 0; m < M; m++) store(C + m * ldc + c, sum[m]);
+    }
+}
+
+void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add = false) {
+    for (I k = 0; k < up(K, 32); k += 128, add = true) {
+        const I n = std::min<I>(128, up(K, 32) - k);
+        const bf16 *b = B + k * WIDE, *a = A + k;
+        I m = 0;
+        if (M >= 4) rows_bf16<4, true>(n, a, lda, b, C, ldc, add), m = 4;
+        for (; m + 4 <= M; m += 4) rows_bf16<4, false>(n, a + m * lda, lda, b, C + m * ldc, ldc, add);
+        for (; m < M; m++) rows_bf16<1, false>(n, a + m * lda, lda, b, C + m * ldc, ldc, add);
+    }
 }
 #endif
 

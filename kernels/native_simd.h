@@ -2,8 +2,9 @@
 //
 // Both files say: set, load, store of float and of bf16 (rounded to nearest even); `*_first`, the first n of 16, where the
 // others are zero, or left alone; fmadd x y + z, fnmadd z - x y, minimum and maximum (the second where one is NaN); what
-// `exp` is made of; how many vectors are best for the sums of so many rows of a product; sum_of 16; shift_down, one place, of 32; choose, those that are not zero and their places -> how many;
-// pairs of bf16 that lie side by side in memory, 32 at a time.
+// `exp` is made of; how many vectors are best for the sums of so many rows of a product; sum_of 16; shift_down, one place,
+// of 32; choose, those that are not zero and their places -> how many; pairs of bf16 that lie side by side in memory, 32
+// at a time.
 
 #pragma once
 
@@ -13,6 +14,9 @@
 #include <cstring>
 
 namespace {
+
+// A vector of several registers would be handed over in memory, so whoever takes one is inlined.
+#define INLINED inline __attribute__((always_inline))
 
 typedef uint16_t bf16;
 typedef int64_t I;
@@ -42,7 +46,7 @@ inline void put(bf16* p, float x) {
 }
 
 // Polynomial of Cephes' expf, 2 ulp. The constant stands first in minimum and maximum, so NaN goes through.
-inline V exp(V x) {
+INLINED V exp(V x) {
     x = maximum(set(-87.0f), minimum(set(87.0f), x));
     const V n = to_whole(x * set(1.44269504088896341f));
     V r = fnmadd(n, set(0.693359375f), x);
@@ -52,9 +56,9 @@ inline V exp(V x) {
         p = fmadd(p, r, set(c));
     return times_power_of_two(fmadd(r * r, p, r + set(1.0f)), n);
 }
-inline V sigmoid(V x) { return reciprocal(set(1.0f) + exp(zero() - x)); }
-inline V tanh(V x) { return fnmadd(set(2.0f), reciprocal(exp(x + x) + set(1.0f)), set(1.0f)); }
-inline V one_minus_square(V x) { return fnmadd(x, x, set(1.0f)); }
+INLINED V sigmoid(V x) { return reciprocal(set(1.0f) + exp(zero() - x)); }
+INLINED V tanh(V x) { return fnmadd(set(2.0f), reciprocal(exp(x + x) + set(1.0f)), set(1.0f)); }
+INLINED V one_minus_square(V x) { return fnmadd(x, x, set(1.0f)); }
 
 inline void fetch(const void* p, I bytes = 0) { __builtin_prefetch((const char*)p + bytes); }
 inline void pause() {

@@ -11,12 +11,12 @@ namespace {
 // ---- LSTM cell -------------------------------------------------------------------------------------------------
 
 // x times scale where the mask is 1, else 0
-inline V kept(V x, const uint8_t* mask, float scale) {
+INLINED V kept(V x, const uint8_t* mask, float scale) {
     return x * (from_bytes(mask) * set(scale));
 }
 
 // Sums of 16 units' four gates become their activations, and the cell moves on. -> the hidden state
-inline V advance(V gates[4], float* cell) {
+INLINED V advance(V gates[4], float* cell) {
     gates[0] = sigmoid(gates[0]), gates[1] = sigmoid(gates[1]), gates[2] = tanh(gates[2]), gates[3] = sigmoid(gates[3]);
     const V c = fmadd(gates[1], load(cell), gates[0] * gates[2]);
     store(cell, c);
@@ -36,7 +36,7 @@ inline void cell_forward(const float* sums, const float* bias, S* gates, I D, co
 }
 
 template <typename S>
-inline void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
+INLINED void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
     const V i = load(gates), f = load(gates + D), g = load(gates + 2 * D), o = load(gates + 3 * D);
     const V t = tanh(load(cell)), one = set(1.0f);
     if (mask) dh = kept(dh, mask, scale);
@@ -177,11 +177,11 @@ template <typename S> struct Backward {
           pairs(up(a.N, 32) * a.A) {}
 };
 
-inline void lay_out(float* rows, float*, I, I A, I n, I c, V x, V y, bool is_pair) {
+INLINED void lay_out(float* rows, float*, I, I A, I n, I c, V x, V y, bool is_pair) {
     store(rows + n * A + c, x);
     if (is_pair) store(rows + (n + 1) * A + c, y);
 }
-inline void lay_out(bf16* rows, bf16* pairs, I N, I A, I n, I c, V x, V y, bool is_pair) {
+INLINED void lay_out(bf16* rows, bf16* pairs, I N, I A, I n, I c, V x, V y, bool is_pair) {
     store(rows + n * A + c, x);
     if (is_pair) store(rows + (n + 1) * A + c, y);
     store_pairs(pairs + c / WIDE * up(N, 32) * WIDE + place<bf16>(n, c % WIDE), x, is_pair ? y : zero());
