@@ -20,7 +20,7 @@ from common.log import LOG
 
 HERE = Path(__file__).parent
 SOURCES = (HERE / "native.cpp", HERE / "native_inference.cpp")
-HEADERS = tuple(HERE / name for name in ("native_products.h", "native_vectors.h", "native_steps.h"))
+HEADERS = tuple(sorted(HERE.glob("native*.h")))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread
 PANEL = 64  # columns of a packed weight
@@ -88,9 +88,9 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 
 @cache
 def loaded() -> ctypes.CDLL | None:
-    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is logged."""
-    if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in processor_flags():
-        LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
+    """The library, compiled if need be; None where there is no compiler or no AVX2, which is logged."""
+    if platform.machine() not in ("x86_64", "AMD64") or not vectors():
+        LOG.info("this processor has neither AVX2 nor AVX-512: the decoder's loops run in PyTorch")
         return None
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
@@ -126,6 +126,14 @@ def _digest(compiler: str) -> str:
     sources = (path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS))
     parts = (*sources, *FLAGS, version, processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def vectors() -> str | None:
+    """The processor's instructions that the loops are compiled for; None where they can't be."""
+    flags = processor_flags().split()
+    if "avx512f" in flags:
+        return "AVX-512"
+    return "AVX2" if {"avx2", "fma"} <= set(flags) else None
 
 
 @cache

@@ -47,7 +47,7 @@ class Phase {
             for (I i = first; i < last; i++) work(i);
             done.fetch_add(last - first);
         }
-        for (I waited = 0; done.load() < total; waited++) waited < PAUSES ? _mm_pause() : (void)sched_yield();
+        for (I waited = 0; done.load() < total; waited++) waited < PAUSES ? pause() : (void)sched_yield();
     }
     template <typename Work> void share(I total, Work work) {
         share(total, 1, [] {}, work);
@@ -126,8 +126,8 @@ template <typename W> class InferenceRun {
         std::fill(out, out + P, 0.0f);
         for (I p = 0; p < P; p += WIDE) in.add(weight + p * rows, out + p);
         for (I c = 0; c < x.n_prenet; c += 16) {
-            const V kept = _mm512_maskz_loadu_ps((1u << std::min<I>(16, x.n_prenet - c)) - 1, mask + c);
-            store(out + c, _mm512_mul_ps(_mm512_max_ps(_mm512_setzero_ps(), load(out + c)), kept));
+            const V kept = load_first(mask + c, x.n_prenet - c);
+            store(out + c, maximum(zero(), load(out + c)) * kept);
         }
     }
 
@@ -179,14 +179,13 @@ template <typename W> class InferenceRun {
     // 16 columns of frames and gate.
     void output_columns(I t, I g) {
         const I panels = up(x.n_out, WIDE) / WIDE;
-        const __mmask16 inside = (1u << std::min<I>(16, x.n_out - 16 * g)) - 1;
         for (I slot = 0; slot < x.B; slot++) {
             const I b = x.rows[slot];
             const float* to_out = x.to_out + (x.by_symbol ? b * panels * panel_size<float>(x.U) : 0);
-            V sum = _mm512_maskz_loadu_ps(inside, x.out_bias + 16 * g);
-            sum = _mm512_add_ps(sum, columns(x.D_dec, decoder_hidden(t + 1) + slot * x.S, group_of(x.out, x.D_dec, g)));
-            sum = _mm512_add_ps(sum, columns(x.U, attended(t + 1) + slot * x.S, group_of(to_out, x.U, g)));
-            _mm512_mask_storeu_ps(x.outputs + (t * x.n_texts + b) * x.n_out + 16 * g, inside, sum);
+            V sum = load_first(x.out_bias + 16 * g, x.n_out - 16 * g);
+            sum = sum + columns(x.D_dec, decoder_hidden(t + 1) + slot * x.S, group_of(x.out, x.D_dec, g));
+            sum = sum + columns(x.U, attended(t + 1) + slot * x.S, group_of(to_out, x.U, g));
+            store_first(x.outputs + (t * x.n_texts + b) * x.n_out + 16 * g, x.n_out - 16 * g, sum);
         }
     }
 
@@ -200,7 +199,7 @@ template <typename W> class InferenceRun {
     // sums [64] of 16 units' gates; gates of the bias D apart
     static void step_unit(const float* sums, const float* bias, I D, float* cell, float* hidden) {
         V gates[4];
-        for (int g = 0; g < 4; g++) gates[g] = _mm512_add_ps(load(sums + 16 * g), load(bias + g * D));
+        for (int g = 0; g < 4; g++) gates[g] = load(sums + 16 * g) + load(bias + g * D);
         store(hidden, advance(gates, cell));
     }
 };

@@ -107,7 +107,7 @@ PACKED = Case(
 )
 
 
-needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX-512")
+needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX2 or AVX-512")
 
 
 def inputs_of(case: Case) -> Inputs:
