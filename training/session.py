@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from audio.mel import MelFingerprint
 from checkpointing import directory as checkpoint_dir
 from common.errors import GaveUp
 from common.files import refusals_explained
@@ -26,6 +27,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, alone_in, run_paths
 from run_directory.records import Event
 from run_directory.run_info import without_password
+from speech.vocoders.vocoder import sample_vocoder
 from training.corpus_setup import check_same_data, read_corpus, with_demo_files
 from training.options import Options
 from training.resume import is_demo_wanted, is_fresh_start, kept_front_end, open_run, set_aside
@@ -66,6 +68,7 @@ def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, b
     """What the run directory says before anything takes its time: whether to start anew, and on the demo corpus."""
     with refusals_explained(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
+    sample_vocoder(settings.hparams.sample_vocoder, MelFingerprint.of(settings.hparams), torch.device("cpu"))
     directory = paths.directory
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
     goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")

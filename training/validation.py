@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audio.mel import MelFingerprint
 from corpus.batch import Batch
 from corpus.mel_statistics import to_log_mel_units
 from data_utils import Corpus, spoken_symbols
@@ -22,6 +23,7 @@ from run_directory.records import Sample
 from speech import metrics
 from speech.decoding import Reference, assess, sample_of, speak
 from speech.metrics import edit_distance
+from speech.vocoders.vocoder import sample_vocoder
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
 VOCODED_TEXTS = 3  # as many as a person listens to
@@ -137,6 +139,7 @@ def validate(
     if hp.validation_attention_analysis:
         spoken = speak(model, references, limits, seed=hp.seed, device=device)
         enhanced = hp.use_audio_quality_enhancement
+        vocoder = sample_vocoder(hp.sample_vocoder, MelFingerprint.of(hp), device)
         samples = [
             sample_of(
                 decoded,
@@ -145,6 +148,7 @@ def validate(
                 stats,
                 n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0,
                 enhanced=enhanced,
+                vocoder=vocoder,
             )
             for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True))
         ]
