@@ -4,12 +4,14 @@
     voice.synthesize("Hello there. And more.").save("hello.wav")
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from audio.enhancement import Enhanced, enhanced
@@ -102,7 +104,7 @@ class Voice:
     @classmethod
     def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Voice":
         voice = saved.voice
-        hp = HParams.model_validate(dict(voice.hparams))
+        hp = hparams_of(voice.hparams, path)
         r = voice.frames_per_step or hp.n_frames_per_step
         limits = DecodeLimits(
             max_frames=hp.max_decoder_steps * r,
@@ -311,6 +313,15 @@ class Voice:
         if self.model.gst is None:
             raise UserError(f"{switch}: this voice has no style tokens; train one with use_gst=True")
         return self.model.gst
+
+
+def hparams_of(kept: Mapping[str, Any], path: Path) -> HParams:
+    """Those a voice was trained with. UserError where this version doesn't know one of them."""
+    try:
+        return HParams.model_validate(dict(kept))
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise UserError(f"{path} was made by another version of this program ({found}); use that one") from error
 
 
 def usable(wanted: PrecisionChoice, decoder: Decoder) -> SpeakingPrecision:

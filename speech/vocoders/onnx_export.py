@@ -48,7 +48,7 @@ def export_vocoder(vocoder: NeuralVocoder, path: Path) -> OnnxVocoder:
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(
             f"{path} not written: onnxruntime's sound differs from torch's by {difference:.1e}, more than "
-            f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-vocoder.txt"
+            f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-export.txt"
         )
     write_atomic(path, content)
     return OnnxVocoder(path, len(content), difference)
