@@ -17,7 +17,7 @@ from torch import Tensor
 from audio.enhancement import Enhanced, enhanced
 from audio.mel import MelFingerprint, mel_spectrogram
 from audio.recordings import read_audio
-from checkpointing import checkpoint_file
+from checkpointing import checkpoint_file, exported_voice
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
@@ -83,15 +83,18 @@ class Voice:
         vocoder: str | Path = GRIFFIN_LIM,
         max_seconds: float | None = None,
     ) -> "Voice":
-        """From a run directory (its best checkpoint), a checkpoint, or NVIDIA's weights. UserError if it can't be.
+        """From a run directory (its best checkpoint), a checkpoint, an exported voice, or NVIDIA's weights.
+
+        UserError if it can't be.
 
         precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
         vocoder: griffin-lim, universal, lj, or a generator's file. max_seconds: in place of max_decoder_steps.
         """
         _check_threshold(gate_threshold)
         path = checkpoint_dir.resolve(Path(run_or_checkpoint))
-        content = checkpoint_file.read(path)
-        if content.get("format") == checkpoint_file.FORMAT:
+        if exported_voice.is_exported(path):
+            voice = cls._of_ours(exported_voice.read_voice(path), path, gate_threshold)
+        elif (content := checkpoint_file.read(path)).get("format") == checkpoint_file.FORMAT:
             voice = cls._of_ours(checkpoint_file.load(path), path, gate_threshold)
         else:
             voice = cls._of_nvidias(content, path, gate_threshold)

@@ -24,10 +24,10 @@ ROWS = (
     ("corpus", "kernels", "recovery"),
     ("model", "data_utils", "monitoring"),
     ("loss_function", "speech"),
-    ("losses", "serving"),
-    ("training",),
+    ("losses", "serving", "player"),
+    ("training", "exporting"),
     ("smart_tuner",),
-    ("train", "multiproc", "synthesize", "evaluate", "serve", "emergency_recovery",
+    ("train", "multiproc", "synthesize", "evaluate", "export", "serve", "emergency_recovery",
      "test_hparams_compatibility", "benchmarks"),
 )
 RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
@@ -38,7 +38,7 @@ MAY_PRINT = COMMANDS | {"hparams", "corpus.demo.espeak"}
 NETWORK_AND_TRAINING = frozenset(
     {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
 )
-WITHOUT_TORCH = ("recovery.ladder", "recovery.advice", "speech.metrics", "training.schedules", "run_directory")
+WITHOUT_TORCH = ("recovery.ladder", "recovery.advice", "speech.metrics", "training.schedules", "run_directory", "player")
 WITHOUT_NUMPY = ("common",)
 
 
