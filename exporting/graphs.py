@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from common.errors import UserError
+from exporting.recurrent import OPSET, OnnxRecurrent
 from layers import Memory
 from model import Encoder, Tacotron2
 from modules.decoder_loops import AttentionState
@@ -34,8 +35,8 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: Tacotron2) -> None:
         super().__init__()
-        self.model = copy.copy(model)
-        self.model._modules = {**model._modules, "encoder": _WholeEncoder(model.encoder)}
+        self.model = copy.deepcopy(model)
+        self.model.encoder = _WholeEncoder(self.model.encoder)  # type: ignore[assignment]
 
     def forward(self, text: Tensor, speaker: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """text [1, T_text], speaker [1] -> memory [1, T_text, E], keys [1, T_text, A]"""
@@ -57,6 +58,16 @@ class _WholeEncoder(nn.Module):
         for convolution in self.encoder.convolutions:
             x = torch.relu(convolution(x))
         return self.encoder.lstm(x.transpose(1, 2))[0]
+
+
+def traceable(graph: EncoderGraph) -> EncoderGraph:
+    """The same with ONNX's recurrent operators, which torch can trace and not run."""
+    graph = copy.deepcopy(graph)
+    encoder: Any = graph.model.encoder
+    encoder.encoder.lstm = OnnxRecurrent(encoder.encoder.lstm)
+    if graph.model.tpgst is not None:
+        graph.model.tpgst.gru = OnnxRecurrent(graph.model.tpgst.gru)  # type: ignore[assignment]
+    return graph
 
 
 class DecoderStepGraph(nn.Module):
@@ -112,21 +123,22 @@ def graphs_of(model: Tacotron2) -> dict[str, Graph]:
         "encoder": _graph(
             encoder,
             "encoder",
-            [_text_inputs(model, n) for n in (TRACED_SYMBOLS, COMPARED_SYMBOLS)],
+            traced=traceable(encoder),
+            inputs=[_text_inputs(model, n) for n in (TRACED_SYMBOLS, COMPARED_SYMBOLS)],
             outputs=["memory", "keys"],
             axes={"text": text_axis, "speaker": None},
         ),
         "decoder_step": _graph(
             DecoderStepGraph(model).eval(),
             "decoder step",
-            [_step_inputs(model, encoder, n) for n in (TRACED_SYMBOLS, COMPARED_SYMBOLS)],
+            inputs=[_step_inputs(model, encoder, n) for n in (TRACED_SYMBOLS, COMPARED_SYMBOLS)],
             outputs=["frames", "gate", *(f"next_{name}" for name in STATE[1:])],
             axes={"memory": text_axis, "keys": text_axis, "masks": None, **state_axes},
         ),
         "postnet": _graph(
             PostnetGraph(model).eval(),
             "postnet",
-            [{"mel": _noise(1, model.decoder.n_mels, n)} for n in (TRACED_FRAMES, COMPARED_FRAMES)],
+            inputs=[{"mel": _noise(1, model.decoder.n_mels, n)} for n in (TRACED_FRAMES, COMPARED_FRAMES)],
             outputs=["refined"],
             axes={"mel": {2: Dim("T_mel", min=2, max=1_000_000)}},
         ),
@@ -159,26 +171,22 @@ def _step_inputs(model: Tacotron2, encoder: EncoderGraph, n: int) -> dict[str, T
 def _graph(
     module: nn.Module,
     name: str,
-    inputs: Sequence[dict[str, Tensor]],
     *,
+    inputs: Sequence[dict[str, Tensor]],
     outputs: list[str],
     axes: dict[str, dict[int, Dim] | None],
+    traced: nn.Module | None = None,
 ) -> Graph:
-    """inputs: to trace with, and to compare on."""
-    traced, compared = inputs
+    """inputs: to trace with, and to compare on. traced: what is traced in the place of the module."""
+    example, compared = inputs
+    # first without the exporter, which would take a graph with frozen lengths for better than none
+    program = torch.export.export(traced or module, (), example, dynamic_shapes={key: axes[key] for key in example})
     with quiet_exporter():
-        program = torch.onnx.export(
-            module,
-            (),
-            kwargs=traced,
-            input_names=list(traced),
-            output_names=outputs,
-            dynamic_shapes={key: axes[key] for key in traced},
-            dynamo=True,
-            verbose=False,
+        written = torch.onnx.export(
+            program, input_names=list(example), output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
         )
-    assert program is not None
-    content = _with_free_outputs(program.model_proto).SerializeToString()
+    assert written is not None
+    content = written.model_proto.SerializeToString()
     difference = largest_difference(module, content, compared)
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(
@@ -186,14 +194,6 @@ def _graph(
             f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-export.txt"
         )
     return Graph(content, difference)
-
-
-def _with_free_outputs(model: Any) -> Any:
-    """The exporter notes a bidirectional LSTM's output as of the traced length; a note is all it is, and wrong."""
-    del model.graph.value_info[:]
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return model
 
 
 def largest_difference(module: nn.Module, content: bytes, inputs: dict[str, Tensor]) -> float:

@@ -46,7 +46,9 @@ class OnnxVoice:
         archive = read_archive(Path(path))
         try:
             return cls.of(archive, n_threads=n_threads)
-        except (RuntimeError, ValueError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no base but this
             raise UserError(f"{path}: a graph of it can't be run ({str(error)[:200]}); export it again") from None
 
     @classmethod

@@ -38,7 +38,9 @@ MAY_PRINT = COMMANDS | {"hparams", "corpus.demo.espeak"}
 NETWORK_AND_TRAINING = frozenset(
     {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
 )
-WITHOUT_TORCH = ("recovery.ladder", "recovery.advice", "speech.metrics", "training.schedules", "run_directory", "player")
+WITHOUT_TORCH = (
+    "recovery.ladder", "recovery.advice", "speech.metrics", "training.schedules", "run_directory", "player",
+)  # fmt: skip
 WITHOUT_NUMPY = ("common",)
 
 
