@@ -13,6 +13,10 @@ GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 class OnnxRecurrent(nn.Module):
     """Stands for a batch-first nn.LSTM or nn.GRU of one layer while a graph is made. Run by torch, it gives zeros."""
 
+    W: Tensor
+    R: Tensor
+    B: Tensor
+
     def __init__(self, layer: nn.LSTM | nn.GRU) -> None:
         super().__init__()
         assert layer.num_layers == 1 and layer.batch_first and layer.bias

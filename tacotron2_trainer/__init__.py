@@ -1,5 +1,8 @@
-"""The trainer as an installed package: `from tacotron2_trainer import Voice`. It owns nothing but the way to the modules,
-which have the flat names of a checkout (`hparams`, `model`, ...); its commands are in `tacotron2_trainer.commands`."""
+"""The trainer as an installed package: `from tacotron2_trainer import Voice`.
+
+It owns nothing but the way to the modules, which have the flat names of a checkout (`hparams`, `model`, ...); its
+console commands are in `tacotron2_trainer.commands`.
+"""
 
 import importlib
 import sys
@@ -8,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.errors import DataError, UserError
+    from corpus.loader import PlannedBatches
     from data_utils import Corpus, load_corpus, plan_batches
     from hparams import HParams, create_hparams
-    from loss_function import Tacotron2Loss
+    from loss_function import tacotron2_loss
     from model import Tacotron2
     from player.voice import OnnxVoice
     from speech.voice import Manner, Voice
@@ -22,17 +26,18 @@ HOMES = {
     "HParams": "hparams",
     "Manner": "speech.voice",
     "OnnxVoice": "player.voice",
+    "PlannedBatches": "corpus.loader",
     "Tacotron2": "model",
-    "Tacotron2Loss": "loss_function",
     "UserError": "common.errors",
     "Voice": "speech.voice",
     "create_hparams": "hparams",
     "load_corpus": "data_utils",
     "plan_batches": "data_utils",
+    "tacotron2_loss": "loss_function",
 }
 __all__ = [
-    "Corpus", "DataError", "HParams", "Manner", "OnnxVoice", "Tacotron2", "Tacotron2Loss", "UserError", "Voice",
-    "create_hparams", "load_corpus", "plan_batches",
+    "Corpus", "DataError", "HParams", "Manner", "OnnxVoice", "PlannedBatches", "Tacotron2", "UserError",
+    "Voice", "create_hparams", "load_corpus", "plan_batches", "tacotron2_loss",
 ]  # fmt: skip
 
 

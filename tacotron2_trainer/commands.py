@@ -1,4 +1,4 @@
-"""Console commands of the installed package, each one a script of a checkout: `tacotron2-train` is `python train.py`."""
+"""Console commands of the installed package, each a script of a checkout: `tacotron2-train` is `python train.py`."""
 
 import runpy
 import sys
