@@ -196,6 +196,25 @@ def test_a_bad_archive_is_refused_in_one_message(
         OnnxVoice.load(path)
 
 
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_graph_that_would_read_another_file_is_refused(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_absolute: bool
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    location = str(tmp_path / "secret.bin") if is_absolute else "secret.bin"
+    weights.external_data.add(key="location", value=location)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights])
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with pytest.raises(UserError, match="a graph of it can't be run"):
+        OnnxVoice.load(changed(exported, tmp_path / "bad.zip", postnet__onnx=model.SerializeToString()))
+
+
 def test_a_file_that_is_no_zip_or_was_cut_is_refused(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(exported.read_bytes()[:5000])
     (tmp_path / "text.zip").write_text("hello")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -143,18 +144,23 @@ def test_foreign_pages_can_neither_send_forms_nor_borrow_the_name(client: Client
     assert client.send("DELETE", "/api/speech", b"", {}).status == 405
 
 
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
 def test_a_body_that_never_ends_is_cut_off(client: Client) -> None:
     with client.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n") as endless:
         for _ in range(8):
             endless.sendall(b"400\r\n" + b"a" * 1024 + b"\r\n")
-        answer = b"".join(iter(lambda: endless.recv(4096), b""))  # until the server closes it
+        answer = everything(endless)
     assert answer.startswith(b"HTTP/1.1 413") and b"larger than 7696 bytes" in answer
 
 
 def test_a_slow_client_is_told_so_and_stops_nobody(client: Client) -> None:
     with client.raw(HEAD + b"Content-Length: 50\r\n\r\n" + b'{"text"') as slow:
         assert client.speak(text="hi").status == 200
-        answer = slow.recv(4096)
+        answer = everything(slow)
     assert answer.startswith(b"HTTP/1.1 408") and b"did not arrive within 1 s" in answer
 
 
