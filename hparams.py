@@ -36,7 +36,7 @@ HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
 # Younger than the first runs, whose directories are named by all older values.
-UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations"))
+UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations", "ema_decay"))
 
 Affects = Literal["arch", "features", "run"]
 _TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -327,6 +327,7 @@ class OptimisationParams(Section):
     anneal_steps: int = hp_field(0, unit="steps", ge=0)
     use_saved_learning_rate: bool = hp_field(False, mutable=True)
     weight_decay: float = hp_field(1e-6, ge=0)
+    ema_decay: float = hp_field(0.0, ge=0, lt=1)
     fp16_run: bool = hp_field(False)
     amp_dtype: Literal["auto", "bf16", "fp16"] = hp_field("auto")
     dynamic_loss_scaling: bool = hp_field(True)

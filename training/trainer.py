@@ -339,12 +339,13 @@ class Trainer:
         self._validated_at = progress.step
         loader = make_loader(self.corpus.validation, self.validation_plan, epoch=0, r=self.model.r)
         limits = replace(self.decode_limits, max_frames=self.hp.max_decoder_steps * self.model.r)
-        result = self.healing.spared(
-            lambda: validate(
-                self.model, self.group.beating(loader), self.references, self.hp, self.corpus, limits, self.device
-            ),
-            step=progress.step,
-        )
+        with self.stepper.with_speaking_weights():
+            result = self.healing.spared(
+                lambda: validate(
+                    self.model, self.group.beating(loader), self.references, self.hp, self.corpus, limits, self.device
+                ),
+                step=progress.step,
+            )
         if result is None:
             return None
         alignment = result.free_running.get("alignment", 0.0)
@@ -446,14 +447,13 @@ class Trainer:
             "other_processes": [dict(state) for state in other_random_states],
             "corpus": self.corpus.fingerprint,
         }
-        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        weights = {name: t.detach().cpu() for name, t in self.stepper.speaking_weights().items()}
         return Checkpoint(self.progress.step, weights, voice_of(self.hp, self.corpus, r=self.model.r), training)
 
     def restore(self, saved: Checkpoint) -> None:
         """Goes on exactly where the checkpoint was taken."""
-        assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
-        self.model.load_state_dict(saved.model)
-        self.stepper.restore(saved.training)
+        self.stepper.restore(saved)
+        assert saved.training is not None
         self.progress = Progress(**saved.training["progress"])
         self.model.r = self.reduction.at(self.progress.step)
         by_rank = [saved.training, *saved.training.get("other_processes", ())]
