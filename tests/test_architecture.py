@@ -18,14 +18,14 @@ LONGER = {"hparams.py": "declarations may take the length they need"}
 # Wings from the bottom up: a file imports its own wing and lower rows. A new file in a wing needs no entry.
 ROWS = (
     ("common", "layers"),
-    ("text", "tools", "checkpointing"),
+    ("text", "tools", "checkpointing", "listeners"),
     ("hparams",),
     ("audio", "run_directory", "config", "parallel", "modules"),
     ("corpus", "kernels", "recovery"),
     ("model", "data_utils", "monitoring"),
     ("loss_function", "speech"),
     ("losses",),
-    ("training",),
+    ("training", "evaluation"),
     ("smart_tuner",),
     ("train", "multiproc", "synthesize", "evaluate", "emergency_recovery", "test_hparams_compatibility", "benchmarks"),
 )

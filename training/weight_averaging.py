@@ -26,7 +26,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def after_step(self, is_taken: Tensor) -> None:
-        """is_taken [] truth on the device: a step that was not taken leaves average and count alone. Waits for nothing."""
+        """is_taken [] truth on the device: without it average and count stay. Waits for nothing."""
         self.n_steps += is_taken
         decay = torch.clamp((1 + self.n_steps) / (WARMUP + self.n_steps), max=self.decay)
         share = ((1 - decay) * is_taken).float()
