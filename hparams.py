@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from common.step_schedule import Reduction, is_schedule
-from text.front_end import is_language, language_defaults
+from text.language_settings import is_language, language_defaults
 from text.symbols import symbols
 from tools import (
     Assignment,

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +17,9 @@ from corpus.batch import Batch, MelDataset, collate
 from corpus.batch_plan import BatchPlan, item_seed
 
 MAX_AUTO_WORKERS = 8
+SHARED_MEMORY = Path("/dev/shm")  # where batches of other processes lie; containers often give it 64 MB
+LOADED_AHEAD = 2  # batches by each process
+SILENCE_S = 300.0  # after which a process that loads a batch counts as dead
 FEW_CORES = 4
 DEATHS_IN_VAIN = 3  # in a row, without a batch in between
 
@@ -52,6 +57,7 @@ def make_loader(
     """
     assert plan.frame_multiple % r == 0, f"frame_multiple={plan.frame_multiple} is no multiple of r={r}"
     batches = plan.epoch(epoch)[first_batch:]
+    num_workers = workers_that_fit(num_workers, dataset, plan)
 
     def loader(n_done: int) -> Iterable[Batch]:
         return DataLoader(
@@ -60,6 +66,8 @@ def make_loader(
             sampler=islice(_and_later_epochs(batches, plan, epoch), n_done, None) if is_endless else batches[n_done:],
             num_workers=num_workers,
             pin_memory=pin_memory,
+            prefetch_factor=LOADED_AHEAD if num_workers else None,
+            timeout=SILENCE_S if num_workers else 0,
             multiprocessing_context=_worker_context() if num_workers else None,
             generator=torch.Generator().manual_seed(item_seed(plan.seed, epoch, 0)),
         )
@@ -91,7 +99,47 @@ def _whoever_dies(loader: Callable[[int], Iterable[Batch]], tell: Callable[[str]
 def _is_death(error: Exception) -> bool:
     """Of a loader process, and no error that it raised: those begin with `Caught`."""
     is_connection = isinstance(error, OSError | EOFError)  # how a death may show first: its socket is gone
-    return "exited unexpectedly" in str(error) or (is_connection and not str(error).startswith("Caught"))
+    is_told = any(words in str(error) for words in ("exited unexpectedly", "is killed by signal", "timed out after"))
+    return is_told or (is_connection and not str(error).startswith("Caught"))
+
+
+def workers_that_fit(
+    num_workers: int,
+    dataset: MelDataset,
+    plan: BatchPlan,
+    *,
+    memory: Path = SHARED_MEMORY,
+    tell: Callable[[str], None] = LOG.warning,
+) -> int:
+    """As many processes as asked for, or none where their batches have no room in shared memory, which is told once."""
+    if not num_workers or not memory.is_dir():
+        return num_workers
+    needed = (num_workers * LOADED_AHEAD + 1) * largest_batch_bytes(dataset, plan)
+    free = shutil.disk_usage(memory).free
+    if needed <= free:
+        return num_workers
+    _tell_once(
+        tell,
+        f"{memory} has {free / 1e6:.0f} MB free, and the batches of num_workers={num_workers} may need "
+        f"{needed / 1e6:.0f} MB: batches are loaded without processes (docker run --shm-size=1g gives more)",
+    )
+    return 0
+
+
+def largest_batch_bytes(dataset: MelDataset, plan: BatchPlan) -> int:
+    """Of text (int64), mel and gate (float32), padded as the largest batch of an epoch is."""
+    n_mels = dataset[0].mel.shape[0]
+    shapes = [(len(batch), *plan.shape(batch)) for batch in plan.epoch(0)]
+    return max(n * (8 * n_tokens + 4 * (n_mels + 1) * n_frames) for n, n_tokens, n_frames in shapes)
+
+
+_told: set[str] = set()
+
+
+def _tell_once(tell: Callable[[str], None], message: str) -> None:
+    if message not in _told:
+        _told.add(message)
+        tell(message)
 
 
 def _and_later_epochs(batches: Sequence[Sequence[int]], plan: BatchPlan, epoch: int) -> Iterator[Sequence[int]]:

@@ -14,6 +14,7 @@ from common.log import LOG
 from corpus.filelists import Filelist, Problem, ProblemKind, Utterance
 from hparams import TextParams
 from text.front_end import FrontEnd, Reading, excerpt
+from text.language_settings import own_or_named
 from text.ledger import Ledger
 from text.notes import NoteKind, TextProblem
 
@@ -27,7 +28,7 @@ def front_end_of(hp: TextParams, texts: Sequence[str]) -> FrontEnd:
     return FrontEnd.create(
         language=hp.language,
         text_input=hp.text_input,
-        cleaners=hp.text_cleaners or None,
+        cleaners=own_or_named(hp.language, hp.text_cleaners),
         symbol_set=hp.symbol_set or None,
         pronunciations=Path(hp.pronunciations) if hp.pronunciations else None,
         corpus=texts,

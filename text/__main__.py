@@ -88,13 +88,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _front_end(options: argparse.Namespace, texts: Sequence[str]) -> FrontEnd:
     """From the switches and --hparams, as training would make it."""
     from corpus.readings import front_end_of  # here, because --help does not need it
-    from hparams import create_hparams
-    from tools import format_overrides
+    from hparams import resolve_hparams
 
     switches = {name: getattr(options, name) for name in SETTINGS if getattr(options, name)}
     if "text_cleaners" in switches:
         switches["text_cleaners"] = tuple(name.strip() for name in switches["text_cleaners"].split(","))
-    return front_end_of(create_hparams(",".join(filter(None, [options.hparams, format_overrides(switches)]))), texts)
+    return front_end_of(resolve_hparams(overrides=options.hparams, trial=switches).hparams, texts)
 
 
 def shown(reading: Reading, front_end: FrontEnd) -> str:

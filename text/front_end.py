@@ -25,13 +25,14 @@ from text.arpabet import ipa_of
 from text.child import version_of
 from text.cleaners import named_cleaners
 from text.inspection import Inspected, described_counts, inspect, long_words
+from text.language_settings import TRANSLITERATING, default_symbol_set, own_or_named
 from text.languages import Language, language_of
 from text.notes import Note, TextProblem
 from text.phoneme_readers import EnglishPhonemes, EspeakPhonemes
 from text.pronunciations import Pronunciation, Pronunciations, parsed, read_pronunciations
-from text.readers import TRANSLITERATING, Letters, LettersByCleaners, Reader, Spelling
+from text.readers import Letters, LettersByCleaners, Reader, Spelling
 from text.russian_reader import Russian
-from text.symbol_sets import NAMED_SETS, SymbolTable, corpus_table, is_silent, named_table, table_from
+from text.symbol_sets import SymbolTable, corpus_table, is_silent, named_table, table_from
 from text.symbols import ARPABET, PHONEME_PREFIX
 
 TextInput = Literal["characters", "phonemes"]
@@ -331,9 +332,8 @@ def front_end_of_voice(kept: Mapping[str, Any] | None, *, symbols: Sequence[str]
     """Of a checkpoint: what it keeps. Checkpoints of version 0.1.0 keep symbols and the names of cleaners only."""
     if kept is not None:
         return FrontEnd.from_dict(kept)
-    own = None if list(cleaners) == ["english_cleaners"] else tuple(cleaners)
     name = "nvidia" if tuple(symbols) == named_table("nvidia").symbols else "custom"
-    return FrontEnd(language_of("en"), "characters", own, SymbolTable(tuple(symbols), name))
+    return FrontEnd(language_of("en"), "characters", own_or_named("en", cleaners), SymbolTable(tuple(symbols), name))
 
 
 @dataclass(frozen=True)
@@ -372,39 +372,6 @@ class _Prepared:
     pieces: tuple[str | _Phonemes, ...]
     notes: tuple[Note, ...]
     problems: tuple[TextProblem, ...]
-
-
-def is_language(code: str) -> bool:
-    try:
-        language_of(code)
-    except UserError:
-        return False
-    return True
-
-
-def language_defaults(
-    language: str, text_input: str, symbol_set: str, cleaners: tuple[str, ...] | None
-) -> dict[str, Any]:
-    """The settings that follow from others: `text_cleaners`, and `n_symbols` where it is known before the texts.
-
-    cleaners: None where the user names none. The symbols of a corpus or a file are counted when they are read.
-    """
-    chosen = language_of(language)
-    settings: dict[str, Any] = {}
-    if cleaners is None and not (chosen.is_english and text_input == "characters"):
-        settings["text_cleaners"] = ()
-    wanted = symbol_set or default_symbol_set(chosen, text_input, cleaners)
-    if wanted in NAMED_SETS and wanted != "corpus":
-        settings["n_symbols"] = len(table_from(wanted))
-    return settings
-
-
-def default_symbol_set(language: Language, text_input: str, cleaners: Sequence[str] | None) -> str:
-    if text_input == "phonemes":
-        return "nvidia" if language.code == "en" else "ipa"
-    if language.is_english or (cleaners is not None and not TRANSLITERATING.isdisjoint(cleaners)):
-        return "nvidia"
-    return "russian" if language.code == "ru" else "corpus"
 
 
 def excerpt(text: str) -> str:

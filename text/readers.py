@@ -12,11 +12,11 @@ from typing import Protocol
 
 from text.changes import differences, single_spaced, transliterations, with_plain_quotes
 from text.cleaners import clean, named_cleaners, transliteration_cleaners
+from text.language_settings import TRANSLITERATING
 from text.languages import Language
 from text.notes import Note
 from text.numbers_in_words import numbers_of
 
-TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))
 _DOTLESS = str.maketrans({"I": "\u0131", "\u0130": "i"})  # Turkish has two letters i
 _DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d+")
 

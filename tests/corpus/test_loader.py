@@ -1,10 +1,14 @@
 """Loading: the batches of the plan, from any point, by any number of processes, whatever happens to these."""
 
 import os
+import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from itertools import islice
 from multiprocessing import active_children
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +16,11 @@ import torch
 from common.errors import UserError
 from corpus.batch import Batch, MelDataset
 from corpus.batch_plan import BatchPlan, round_up
-from corpus.loader import _whoever_dies, loader_workers, make_loader
+from corpus.loader import _whoever_dies, largest_batch_bytes, loader_workers, make_loader, workers_that_fit
 from data_utils import plan_batches
 from hparams import create_hparams
-from support.corpora import assert_same_batch, dataset
+from support.commands import command, environment
+from support.corpora import assert_same_batch, dataset, tiny_settings
 
 __all__ = ["dataset"]
 
@@ -132,3 +137,41 @@ def test_processes_that_die_again_and_again_before_a_batch_comes_are_not_replace
 def test_an_error_that_a_loading_process_raised_is_no_death(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         list(_whoever_dies(lambda n_done: failing(2, error), lambda message: None))
+
+
+# ---- shared memory
+
+
+def test_processes_whose_batches_have_no_room_in_shared_memory_are_not_begun(
+    dataset: MelDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, told = plan_batches(dataset, create_hparams("batch_size=4")), list[str]()
+    needed = 5 * largest_batch_bytes(dataset, plan)  # two processes, two batches each, and the one in use
+    for free, expected in ((needed, 2), (needed - 1, 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        assert workers_that_fit(2, dataset, plan, tell=told.append, memory=tmp_path) == expected
+    assert workers_that_fit(2, dataset, plan, tell=told.append, memory=tmp_path) == 0
+    (message,) = told  # once, not every epoch
+    assert "num_workers=2" in message and "--shm-size" in message and str(tmp_path) in message
+
+
+def test_a_batch_of_a_process_is_as_large_as_foreseen(dataset: MelDataset) -> None:
+    plan = plan_batches(dataset, create_hparams("batch_size=4"))
+    sizes = [b.text.nbytes + b.mel.nbytes + b.gate.nbytes for b in load(dataset, plan, epoch=0)]
+    assert largest_batch_bytes(dataset, plan) == max(sizes)
+
+
+@pytest.mark.spec
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small /dev/shm needs root")
+def test_training_goes_on_where_shared_memory_is_small(corpus_folder: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(corpus_folder, "num_workers=2,batch_size=2")
+    train = command("train.py", "-o", "o", "-l", "l", "--max-steps", "2", "--hparams", settings)
+    mount = f"mount -t tmpfs -o size=4k tmpfs /dev/shm && exec {shlex.join(train)}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount], cwd=tmp_path, env=environment(tmp_path / "cache"),
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip(f"no private mount here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("batches are loaded without processes") == 1

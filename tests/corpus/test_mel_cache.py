@@ -299,3 +299,12 @@ def test_cache_folder_is_named_by_the_fingerprint(tmp_path: Path, own_cache: Pat
     feature = build(write_tone(tmp_path / "a.wav")).features[0]
     digest = MelFingerprint.of(create_hparams()).digest
     assert feature.mel_path == own_cache / "features" / digest / feature.sha256[:2] / f"{feature.sha256}.npy"
+
+
+def test_a_recording_changed_under_its_old_size_and_date_gets_a_new_mel(tmp_path: Path) -> None:
+    path = write_tone(tmp_path / "a.wav", hz=220.0)
+    before, status = build(path).features[0].sha256, path.stat()
+    write_tone(path, hz=330.0)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert build(path).features[0].sha256 != before

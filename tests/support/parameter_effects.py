@@ -218,7 +218,11 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "mel_fmin": Seen(mels, "mel_fmin=100"),
     "mel_fmax": Seen(mels, "mel_fmax=3000"),
     # text and data
+    "language": Seen(ids, "language=de"),
+    "text_input": Seen(ids, "text_input=phonemes"),
     "text_cleaners": Seen(ids, "text_cleaners=[basic_cleaners]"),
+    "symbol_set": Seen(ids, "symbol_set=corpus"),
+    "pronunciations": Elsewhere("speech/test_voice.py::test_a_voice_reads_with_its_own_symbols_and_pronunciations"),
     "dataset_path": Seen(named_from_the_root, "dataset_path=/"),
     "training_files": Elsewhere(
         "corpus/test_mel_cache.py::test_missing_filelists_are_named_with_where_the_paths_came_from"
