@@ -77,7 +77,8 @@ class Saver:
         began, removed = time.perf_counter(), list[Path]()
         try:
             path = self._save(checkpoint, removed)
-            if best_score is not None:
+            # once a listener has chosen a best, no score does
+            if best_score is not None and checkpoint_dir.pointed(self.directory, checkpoint_dir.CLEAREST) is None:
                 checkpoint_dir.point(self.directory, "best", path, score=best_score)
             checkpoint_dir.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
         except (OSError, RuntimeError, MemoryError) as error:

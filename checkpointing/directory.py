@@ -17,6 +17,7 @@ from common.files import write_atomic
 from common.log import LOG
 
 NAME = re.compile(r"step_(\d{8})\.pt")
+CLEAREST, LISTENING = "clearest", "listening"  # pointers of the listener: whom it understood best, whom it hears
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -154,7 +155,8 @@ def prune(directory: Path, *, keep_last: int, milestone_every: int) -> list[Path
     for half in directory.glob(".step_*.tmp"):
         half.unlink()
     paths = all_checkpoints(directory)
-    kept = set(paths[: max(keep_last, 2)]) | {pointed(directory, "best"), pointed(directory, "last")}
+    pointers = ("best", "last", CLEAREST, LISTENING)
+    kept = {*paths[: max(keep_last, 2)], *(pointed(directory, pointer) for pointer in pointers)}
     doomed = [p for p in paths if p not in kept and not _is_milestone(p, milestone_every)]
     for path in doomed:
         path.unlink()

@@ -32,8 +32,8 @@ ROWS = (
 RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
 COMMANDS = frozenset(ROWS[-1])
 ROOT_FILES = (COMMANDS - {"benchmarks"}) | {"hparams", "tools", "data_utils", "model", "layers", "loss_function"}
-# create_hparams(verbose=True) prints, as NVIDIA's does; corpus.demo.espeak is a child process
-MAY_PRINT = COMMANDS | {"hparams", "corpus.demo.espeak"}
+# create_hparams(verbose=True) prints, as NVIDIA's does; the others are child processes
+MAY_PRINT = COMMANDS | {"hparams", "corpus.demo.espeak", "training.listening_child"}
 NETWORK_AND_TRAINING = frozenset(
     {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
 )

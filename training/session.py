@@ -27,6 +27,7 @@ from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, alone_in, run_paths
 from run_directory.records import Event
 from run_directory.run_info import without_password
 from training.corpus_setup import check_same_data, read_corpus, with_demo_files
+from training.listening import listening_of
 from training.options import Options
 from training.resume import is_demo_wanted, is_fresh_start, kept_front_end, open_run, set_aside
 from training.trainer import Limits, Outcome, Trainer
@@ -122,12 +123,19 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         trainer.progress.step,
         without_password(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])),
     )
+    listening = None
+    if trainer.group.is_first:
+        listening = listening_of(trainer.hp, trainer.corpus, directory=paths.directory, emit=trainer.emit)
+    if listening is not None:
+        trainer.observers = [*trainer.observers, listening]
     for observer in trainer.observers:
         observer.on_start(info)
     facts = facts_of(trainer)
     trainer.emit(Event(trainer.progress.step, "started", describe(facts), facts))
     try:
         outcome = trainer.fit()
+        if listening is not None and outcome.signal is None:
+            listening.finish()
         trainer.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
     except GaveUp:  # told already
         raise
