@@ -51,7 +51,7 @@ MEASURES = (
 
 def shown(estimate: Estimate, measure: Measure) -> str:
     """Such as `12.0 % (8.1 to 16.2)`."""
-    scale, digits = (100, 1) if measure.is_share else (1, 3 if estimate.value < 10 else 0)
+    scale, digits = (100, 1) if measure.is_share else (1, 3 if estimate.value < 10 else 1)
     value = f"{scale * estimate.value:.{digits}f}{' %' if measure.is_share else ''}"
     if estimate.low is None or estimate.high is None:
         return value
