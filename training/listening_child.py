@@ -18,7 +18,7 @@ from speech.voice import Speaker
 
 SEED = 1234  # the same readings of every checkpoint
 VOCODER_ITERATIONS = 30  # of Griffin-Lim; 60 change no words
-NICENESS = 10  # training comes first
+NICENESS = 19  # training comes first
 
 
 def main() -> int:
