@@ -235,8 +235,8 @@ def measures_of(folder: Path) -> dict[str, float]:
 
 def pace_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds a step, and the step and minutes at which free-running texts first aligned; those absent if never."""
-    trained_s, step, found = 0.0, 0, {}
-    step_s = []
+    trained_s, step, step_s = 0.0, 0, list[float]()
+    found: dict[str, float] = {}
     for line in lines:
         if line.get("type") == "step":
             trained_s += line["step_s"] * (line["step"] - step)

@@ -157,7 +157,9 @@ def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, option
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = checkpoint_file.read(path)
     if options.warm_start:
-        ignore = [*hp.ignore_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
+        # a base voice reads the same symbols: its embedding is what it has learnt
+        ignored_layers = hp.ignore_layers if options.base_steps is None else ()
+        ignore = [*ignored_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
         done = checkpoint_weights.warm_start(
             model,
             content,

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, alone_in, run_paths
 from run_directory.records import Event
 from run_directory.run_info import without_password
+from training.base_voice import base_voice
 from training.corpus_setup import check_same_data, read_corpus, with_demo_files
 from training.listening import listening_of
 from training.options import Options
@@ -50,6 +52,7 @@ def train_in(group: Group, paths: RunPaths, settings: Resolved, options: Options
     hp = settings.hparams
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
     is_fresh, is_demo = group.from_first(lambda: look(paths, settings, options))
+    options = group.from_first(lambda: with_base_voice(hp, paths.directory, options, is_fresh=is_fresh))
     kept = kept_front_end(paths.directory, hp, options, is_fresh=is_fresh)
     corpus = group.in_turn(lambda: read_corpus(with_demo_files(hp) if is_demo else hp, settings, options, kept))
     hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
@@ -61,6 +64,13 @@ def train_in(group: Group, paths: RunPaths, settings: Resolved, options: Options
     finally:
         if attempt_log is not None:
             attempt_log.close()
+
+
+def with_base_voice(hp: HParams, directory: Path, options: Options, *, is_fresh: bool) -> Options:
+    """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning."""
+    if options.base_steps is None or (not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")):
+        return options
+    return replace(options, checkpoint=base_voice(hp, steps=options.base_steps), warm_start=True)
 
 
 def look(paths: RunPaths, settings: Resolved, options: Options) -> tuple[bool, bool]:
