@@ -35,6 +35,16 @@ WHISPERS_CODES = {"cmn": "zh", "nb": "no"}  # where Whisper names a language oth
 
 
 @dataclass(frozen=True)
+class TimedWord:
+    """Where a word was heard, in seconds from the beginning; probability: the recogniser's own."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Recogniser:
     """Hears one language. The same sound gives the same words each time.
 
@@ -99,6 +109,28 @@ class Recogniser:
                 raise DataError(f"{path} cannot be read as a recording: {error}") from error
             texts += self.transcribe([wav.mean(axis=1)], sampling_rate=rate)
         return texts
+
+    def timed_words(
+        self, wav: np.ndarray, *, sampling_rate: int, progress: Callable[[float], None] | None = None
+    ) -> list[TimedWord]:
+        """Words and where they are in wav, float32 [L] in [-1, 1]. progress(seconds heard). UserError as in `check`."""
+        import soxr
+
+        segments, _ = self._model.transcribe(
+            soxr.resample(np.asarray(wav, np.float32), sampling_rate, RATE),
+            language=self.code,
+            beam_size=BEAM_SIZE,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            word_timestamps=True,
+        )
+        found = []
+        for segment in segments:
+            for word in segment.words or ():
+                found.append(TimedWord(word.start, word.end, word.word.strip(), word.probability))
+            if progress is not None:
+                progress(segment.end)
+        return found
 
     def _text(self, model: "WhisperModel", wav: np.ndarray) -> str:
         # One temperature and no memory of the last sentence: the fallback ladder samples at random.

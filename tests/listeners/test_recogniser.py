@@ -35,6 +35,19 @@ def test_clear_speech_is_understood_and_the_same_way_twice(english: Recogniser, 
     assert english.transcribe_files(recordings) == heard
 
 
+def test_words_are_found_where_they_are_said(english: Recogniser, recordings: list[Path]) -> None:
+    import soundfile
+
+    wav, rate = soundfile.read(recordings[1], dtype="float32")  # the horse is in the kitchen
+    both = np.concatenate([wav, np.zeros(rate, np.float32), wav])
+    seconds: list[float] = []
+    found = english.timed_words(both, sampling_rate=rate, progress=seconds.append)
+    assert len(found) >= 10 and all(word.start_s <= word.end_s <= len(both) / rate + 0.1 for word in found)
+    assert [word.start_s for word in found] == sorted(word.start_s for word in found)
+    times = {word.text.strip(".,").lower(): word.start_s for word in found}  # the last of each
+    assert times["kitchen"] > len(wav) / rate + 1 and seconds[-1] > len(wav) / rate
+
+
 def test_noise_is_not_taken_for_the_sentence(english: Recogniser) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 22050).astype(np.float32)
     assert words.wer(EASY.all[:1], english.transcribe([noise], sampling_rate=22050)) > 0.5
