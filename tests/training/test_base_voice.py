@@ -1,5 +1,10 @@
 """A base voice says the words of the user's texts, is made once, and a run begins with what it has learnt."""
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from checkpointing import checkpoint_file
 from common.errors import UserError
 from hparams import HParams
 from support.corpora import tiny_settings, write_corpus
+from support.paths import REPOSITORY
 from training import base_voice
 from training.base_voice import HELD_OUT, LONGEST, SHORTEST, base_settings, recombined, synthetic_corpus
 
@@ -71,3 +77,21 @@ def test_a_run_begins_from_a_base_that_is_made_once(
     assert base.step == 2
     for name in ("embedding.weight", "decoder.attention_rnn.weight_ih"):
         assert torch.allclose(base.model[name], begun.model[name], atol=1e-6)
+
+
+@pytest.mark.spec
+def test_a_signal_reaches_the_base_voice_which_saves_and_ends(tmp_path: Path, isolated_cache: Path) -> None:
+    corpus = write_corpus(tmp_path / "data")
+    command = [sys.executable, "train.py", "-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--from-base",
+               "--base-steps", "1000000", "--hparams", tiny_settings(corpus, "tensorboard_logging=False")]  # fmt: skip
+    parent = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (records := [*isolated_cache.glob("base-*/metrics.jsonl")]) or '"step"' not in records[0].read_text():
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    pid = json.loads(records[0].with_name("run.json").read_text())["pid"]
+    parent.terminate()
+    assert parent.wait(60) == 143
+    assert [*isolated_cache.glob("base-*/checkpoints/step_*.pt")]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

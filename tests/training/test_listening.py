@@ -17,7 +17,7 @@ from hparams import HParams
 from listeners import packages
 from listeners.recogniser import lacks
 from run_directory.records import Event
-from support.runs import assert_same, trained, trainer_of, weights_of
+from support.runs import assert_same, logs_are_closed, trained, trainer_of, weights_of  # noqa: F401 - a fixture
 from support.voices import save_voice
 from training import listening
 from training.listening import Child, Heard, Listening, Text, best_heard, listening_of
