@@ -145,6 +145,7 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
     try:
         outcome = trainer.fit()
         if listening is not None and outcome.signal is None:
+            trainer.group.rest()
             listening.finish()
         trainer.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
     except GaveUp:  # told already

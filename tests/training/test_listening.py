@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train
 from checkpointing import directory as checkpoint_dir
 from checkpointing.background_writer import Saver
 from checkpointing.checkpoint_file import Checkpoint
@@ -17,6 +18,7 @@ from hparams import HParams
 from listeners import packages
 from listeners.recogniser import lacks
 from run_directory.records import Event
+from support.corpora import tiny_settings
 from support.runs import assert_same, logs_are_closed, trained, trainer_of, weights_of  # noqa: F401 - a fixture
 from support.voices import save_voice
 from training import listening
@@ -171,3 +173,16 @@ def test_without_its_packages_it_is_off_and_says_so(
         assert listening_of(hp, load_corpus(hp), directory=tmp_path, emit=lambda event: None) is None
     assert "nobody listens, `best` goes by the score: counting word errors needs jiwer" in caplog.text
     assert listening_of(tiny(), load_corpus(hp), directory=tmp_path, emit=lambda event: None) is None
+
+
+@pytest.mark.spec
+@needs_recogniser
+def test_a_run_ends_when_its_last_checkpoint_was_heard(corpus_folder: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(corpus_folder, "listen_every=1,tensorboard_logging=False,validate_interval=2")
+    command = ["-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--max-steps", "4", "--hparams", settings]
+    assert train.main(command) == 0
+    events = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    heard = [event for event in events if event.get("kind") == "heard"]
+    assert heard[-1]["step"] == 4 and events[-1]["kind"] == "ended"
+    best = min(heard, key=lambda event: (event["data"]["wer"], event["data"]["cer"], -event["step"]))
+    assert checkpoint_dir.resolve(tmp_path / "run").name == f"step_{best['step']:08d}.pt"
