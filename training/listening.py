@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -72,7 +73,7 @@ class Child:
         )  # fmt: skip
         job = Job(str(checkpoint.absolute()), language, texts)
         assert self._process.stdin is not None
-        with self._process.stdin as stdin:
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # dead already: its status tells
             stdin.write(json.dumps(asdict(job)))
 
     @property
@@ -137,7 +138,8 @@ class Listening:
         while self._child is not None or self._unheard is not None:
             if self._child is None and self._unheard is not None:
                 self._hear(step_of(self._unheard), self._unheard)
-            assert self._child is not None
+            if self._child is None:
+                return
             LOG.info("the listener hears %s; Ctrl-C ends without it", self._child.checkpoint.name)
             while not self._child.is_done:
                 time.sleep(POLL_S)
@@ -149,23 +151,35 @@ class Listening:
             self._child = None
 
     def _hear(self, step: int, checkpoint: Path) -> None:
-        checkpoint_dir.point(self.directory, checkpoint_dir.LISTENING, checkpoint)  # keeps it from being pruned
-        self._child, self._heard_step, self._unheard = Child(checkpoint, self.language, self.texts), step, None
+        self._heard_step, self._unheard = step, None
+        try:
+            checkpoint_dir.point(self.directory, checkpoint_dir.LISTENING, checkpoint)  # keeps it from being pruned
+            self._child = Child(checkpoint, self.language, self.texts)
+        except OSError as error:  # a full disk, no room for a process: not training's concern
+            self._tell_failure(checkpoint, str(error))
 
     def _take_in(self, child: Child) -> None:
         self._child, step = None, step_of(child.checkpoint)
         result = child.result()
         if isinstance(result, str):
-            self.emit(Event(step, "not_heard", f"the listener heard nothing of {child.checkpoint.name}: {result}"))
+            self._tell_failure(child.checkpoint, result)
             return
         best = best_heard(self.directory)
         is_best = best is None or (result.wer, result.cer) <= (best[1].wer, best[1].cer)
         if is_best:
-            point_best(self.directory, child.checkpoint, result)
+            try:
+                point_best(self.directory, child.checkpoint, result)
+            except OSError as error:
+                self._tell_failure(child.checkpoint, f"{result}, but `best` can't be moved: {error}")
+                return
         standing = "best so far" if is_best or best is None else f"{best[0].name} stays best with {best[1]}"
         seconds = round(time.monotonic() - child.began, 1)
         data = {**asdict(result), "is_best": is_best, "texts": len(self.texts), "seconds": seconds}
         self.emit(Event(step, "heard", f"step {step}: {result}; {standing}", data))
+
+
+    def _tell_failure(self, checkpoint: Path, reason: str) -> None:
+        self.emit(Event(step_of(checkpoint), "not_heard", f"the listener, on {checkpoint.name}: {reason}"))
 
 
 def step_of(checkpoint: Path) -> int:

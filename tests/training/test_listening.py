@@ -136,6 +136,29 @@ def test_once_heard_no_score_moves_best_and_what_is_heard_is_not_pruned(
     assert left == ["step_00000040.pt", "step_00000030.pt", "step_00000010.pt"]
 
 
+def test_a_disk_that_refuses_is_told_and_does_not_end_training(
+    save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    scripted.heard = {10: Heard(0.5, 0.5), 20: Heard(0.4, 0.4)}
+    events: list[Event] = []
+    ears = listener(tmp_path, events)
+    ears.on_record(save(10))
+    ears.finish()
+    monkeypatch.setattr(listening, "write_atomic", refuse)
+    ears.on_record(save(20))
+    ears.finish()
+    saved = save(30)
+    monkeypatch.setattr(checkpoint_dir, "write_atomic", refuse)
+    ears.on_record(saved)
+    ears.finish()
+    assert [(event.kind, event.step) for event in events] == [("heard", 10), ("not_heard", 20), ("not_heard", 30)]
+    assert all("No space left on device" in event.message for event in events[1:])
+    assert checkpoint_dir.resolve(tmp_path).name == "step_00000010.pt"
+
+
 @needs_recogniser
 def test_the_listener_hears_checkpoints_and_chooses_the_best(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("listen_every=2,iters_per_checkpoint=2")
