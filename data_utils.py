@@ -6,23 +6,29 @@ and `make_loader` turn it into the batches of an epoch.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from common.cache_dir import cache_directory
 from common.errors import DataError
 from common.log import LOG
 from common.step_schedule import Reduction
 from corpus.batch import MelDataset
 from corpus.batch_plan import LEAST_FRAME_MULTIPLE, BatchPlan
-from corpus.filelists import Filelist, Problem, counts_by_kind, data_error, read_filelist
+from corpus.doctor import Examination, examine
+from corpus.filelists import Filelist, data_error, usable_filelists
+from corpus.findings import Finding, counts_by_kind
+from corpus.hash_index import HashIndex
+from corpus.measuring import MeasureIndex
 from corpus.mel_cache import Feature, FeatureSet, Progress, build_features
 from corpus.mel_statistics import IDENTITY, MelStats, training_stats
 from corpus.precomputed_mels import read_mel_files
 from corpus.readings import front_end_of, log_what_was_guessed, with_readings
+from corpus.recording_checks import Wanted
 from corpus.speakers import speaker_names, speaker_rows, with_agreed_speakers
 from hparams import HParams
 from text.front_end import FrontEnd
@@ -42,7 +48,7 @@ class Corpus:
     stats: MelStats
     fingerprint: str
     front_end: FrontEnd
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Finding, ...] = ()
     speakers: tuple[str, ...] = ()
 
 
@@ -50,18 +56,22 @@ def load_corpus(
     hp: HParams,
     *,
     skip_bad: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[str], Progress] | None = None,
     origins: Mapping[str, str] | None = None,
     front_end: FrontEnd | None = None,
 ) -> Corpus:
     """Both sets of `hp`, checked line by line, with every mel in the cache.
 
     skip_bad: leave out what cannot be used and list it in `problems`; otherwise DataError names all of it.
-    progress(done, total) counts recordings of both sets. origins: which layer set each hyperparameter, for messages.
+    progress(label) gives a callback (done, total) for each stage. origins: which layer set each hyperparameter, for
+    messages.
     front_end: of a voice that goes on; without one it is made as `hp` says.
     DataError too if a filelist is missing, or nothing is left of one.
     """
-    listed = with_agreed_speakers(*_read_filelists(hp, origins or {}))
+    examination = _examine(hp, origins or {}, progress)
+    _log_warnings(examination)
+    by_path = {filelist.path: filelist for filelist in usable_filelists(examination)}
+    listed = with_agreed_speakers(by_path[Path(hp.training_files)], by_path[Path(hp.validation_files)])
     front_end = front_end or front_end_of(hp, [u.text for filelist in listed for u in filelist.utterances])
     lists, ledger = with_readings(listed, front_end)
     front_end.close()  # its processes must not be copied into those that load batches
@@ -70,7 +80,7 @@ def load_corpus(
     # one list may serve as both sets: each of its lines counts once
     utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))
     make = read_mel_files if hp.load_mel_from_disk else build_features
-    made = make(utterances, hp, progress=progress)
+    made = make(utterances, hp, progress=progress("mel features") if progress else None)
     problems = list(dict.fromkeys(problem for filelist in lists for problem in filelist.problems))
     problems += made.problems
     if problems and not skip_bad:
@@ -89,8 +99,8 @@ def load_corpus(
     )
 
 
-def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, Filelist]:
-    """The training and the validation list; what is missing of both in one DataError."""
+def _examine(hp: HParams, origins: Mapping[str, str], progress: Callable[[str], Progress] | None) -> Examination:
+    """The training and the validation list with all their recordings; what is missing of both in one DataError."""
     missing = [
         f"{name}={path} is no file (set by: {origins.get(name, 'hyperparameters')}); write the filelist there, or pass "
         f'--hparams "{name}=PATH,dataset_path=FOLDER"'
@@ -99,16 +109,33 @@ def _read_filelists(hp: HParams, origins: Mapping[str, str]) -> tuple[Filelist, 
     ]
     if missing:
         raise DataError("\n".join(missing))
-    training, validation = (
-        read_filelist(
-            Path(path),
-            dataset_path=Path(hp.dataset_path),
-            data_roots=[Path(root) for root in hp.data_roots],
-            names_mels=hp.load_mel_from_disk,
-        )
-        for path in (hp.training_files, hp.validation_files)
+    hashes = HashIndex(cache_directory() / "features" / "index.json")
+    found = examine(
+        [Path(hp.training_files), Path(hp.validation_files)],
+        dataset_path=Path(hp.dataset_path),
+        data_roots=[Path(root) for root in hp.data_roots],
+        wanted=Wanted(hp.sampling_rate, hp.mel_fmax, hp.win_length / hp.sampling_rate),
+        hash_of=hashes.sha256,
+        index=MeasureIndex(cache_directory() / "recordings.json"),
+        names_mels=hp.load_mel_from_disk,
+        progress=progress("recordings") if progress else None,
     )
-    return training, validation
+    hashes.write()
+    return found
+
+
+def _log_warnings(examination: Examination) -> None:
+    """What trains and should be listened to: counts, and the first of each kind."""
+    found = [finding for finding in examination.findings if finding.severity == "warning"]
+    if not found:
+        return
+    first = {finding.kind: finding for finding in reversed(found)}.values()
+    shown = "\n  ".join(finding.message for finding in first)
+    lists = " ".join(str(checked.path) for checked in examination.lists)
+    LOG.warning(
+        "%s; the first of each kind:\n  %s\nsee and hear them all: python prepare_data.py check %s",
+        counts_by_kind(found), shown, lists,
+    )  # fmt: skip
 
 
 def _features_of(filelist: Filelist, made: FeatureSet) -> list[Feature]:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from common.cli import with_dashes
+from common.cli import Parser, run_command
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from recovery.diagnosis import Diagnosis
@@ -28,34 +28,32 @@ EXAMPLES = """examples:
 exit codes: 0 done; 2 wrong usage; 5 nothing to recover; with --restart, the training's own"""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def parser() -> Parser:
+    p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="the run directory (default: the newest under output/)")
     add("--checkpoint", type=Path, metavar="PT", help="go on from, strip or export this one instead of the newest")
     add("--restart", action="store_true", help="go on training now, with the safer settings")
-    add("--strip-optimizer", action="store_true", help="write a copy for speaking only into RUN/recovered/")
+    add("--strip-optimizer", action="store_true", help="write an inference-only copy, no optimizer, to RUN/recovered/")
     add("--export-weights", action="store_true", help="write bare weights, as NVIDIA names them, into RUN/recovered/")
     add("--notify", action="store_true", help="send the diagnosis by Telegram (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID)")
     add("--json", action="store_true", help="one object on stdout, for programs")
-    add("--dry-run", action="store_true", help="write and start nothing, only say")
+    add("--dry-run", action="store_true", help="print what would be done, change nothing")
     return p
 
 
 def run(args: argparse.Namespace) -> int:
     from recovery import repair
-    from recovery.diagnosis import diagnose, newest_run, story
+    from recovery.diagnosis import diagnose, format_diagnosis, newest_run
 
     directory = args.run or newest_run(Path("output"))
     diagnosis = diagnose(directory)
     findings = repair.examine(directory)
     if not args.json:
-        print(f"{story(diagnosis)}\n{table(findings)}")
+        print(f"{format_diagnosis(diagnosis)}\n{table(findings)}")
     if args.notify and not args.dry_run:
-        notify(story(diagnosis))
-    with refusals_explained(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
+        notify(format_diagnosis(diagnosis))
+    with explain_write_errors(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
         done, command = act(args, diagnosis, findings)
     if args.json:
         print(repair.as_json(diagnosis, findings, [*done, shlex.join(command)]))
@@ -105,7 +103,7 @@ def table(findings: "Findings") -> str:
     """One line for each file of checkpoints/."""
     newest = findings.newest
     good = {v.path: "whole, the newest: training goes on from it" if v is newest else "whole" for v in findings.good}
-    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or good[v.path]}" for v in findings.verdicts]
+    rows = [f"  {v.path.name:<24}{v.n_bytes / 2**20:>9.1f} MiB  {v.problem or good[v.path]}" for v in findings.statuses]
     return "\n".join(["checkpoints:", *(rows or ["  none"])])
 
 
@@ -125,20 +123,20 @@ def notify(text: str) -> None:
     from threading import Event
 
     from monitoring.observer import ObserverOff
-    from monitoring.telegram import Courier, Undelivered, account_from
+    from monitoring.telegram import TelegramClient, Undelivered, account_from
 
     account = account_from(os.environ)
     if account is None:
         raise UserError("--notify needs a bot's token in TELEGRAM_BOT_TOKEN and a chat's number in TELEGRAM_CHAT_ID")
-    courier = Courier(account, Event(), pause_s=1.0)
+    client = TelegramClient(account, Event(), pause_s=1.0)
     try:
-        courier.send(text)
-    except ObserverOff as error:  # the courier has closed itself
+        client.send(text)
+    except ObserverOff as error:  # the client has closed itself
         print(f"warning: {error}", file=sys.stderr)
         return
     except Undelivered as error:
         print(f"warning: Telegram was not told: {error}", file=sys.stderr)
-    courier.close()
+    client.close()
 
 
 def start(command: Sequence[str], diagnosis: "Diagnosis") -> NoReturn:
@@ -151,11 +149,7 @@ def start(command: Sequence[str], diagnosis: "Diagnosis") -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        return run(parser().parse_args(with_dashes(sys.argv[1:] if argv is None else argv)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

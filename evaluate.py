@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import positive_int
-from common.errors import UserError
+from common.cli import Parser, int_at_least, run_command
 from common.files import write_atomic
+from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:
     from evaluation.judge import Judgement, Judges
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 GRIFFIN_LIM = "griffin-lim"
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description=__doc__)
     add = p.add_argument
     add(
         "-c", "--checkpoint-path", type=Path, required=True, metavar="RUN_OR_PT", help="a run directory or a checkpoint"
@@ -44,11 +44,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="table, page, pictures and sounds (default evaluation)",
     )
-    add("-n", type=positive_int, default=100, metavar="N", help="at most the first N lines (default 100)")
-    add("--seed", type=int, default=1234, help="of the first reading (default 1234)")
+    add("-n", type=int_at_least(1), default=100, metavar="N", help="at most the first N lines (default 100)")
+    add("--seed", type=like_hparam("seed"), default=1234, help="of the first reading (default 1234)")
     add(
         "--readings",
-        type=positive_int,
+        type=int_at_least(1),
         default=1,
         metavar="N",
         help="times each text is said, each with a new seed (default 1)",
@@ -104,32 +104,31 @@ def write(judgement: "Judgement", output: Path, *, is_blind: bool) -> list[Path]
         return [*pages, write_blind_test(judgement, output)] if is_blind else pages
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        from evaluation.judge import judge
-        from evaluation.table import as_text
+def run(args: argparse.Namespace) -> int:
+    from evaluation.judge import judge
+    from evaluation.table import as_text
 
-        judgement = judge(
-            args.checkpoint_path,
-            filelist=args.filelist,
-            dataset_path=args.dataset_path,
-            output=args.output,
-            n=args.n,
-            seeds=range(args.seed, args.seed + args.readings),
-            judges=judges_of(args),
-            precision=args.precision,
-            against=args.against,
-            vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
-            words=args.words,
-        )
-        print(as_text(judgement))
-        for page in write(judgement, args.output, is_blind=args.blind):
-            print(f"listen: {page}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    judgement = judge(
+        args.checkpoint_path,
+        filelist=args.filelist,
+        dataset_path=args.dataset_path,
+        output=args.output,
+        n=args.n,
+        seeds=range(args.seed, args.seed + args.readings),
+        judges=judges_of(args),
+        precision=args.precision,
+        against=args.against,
+        vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
+        words=args.words,
+    )
+    print(as_text(judgement))
+    for page in write(judgement, args.output, is_blind=args.blind):
+        print(f"listen: {page}")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from tools import (
     Check,
     FieldSpec,
     Layer,
+    canonical_names,
     failed_checks,
     field_specs,
     merge_layers,
@@ -95,7 +96,7 @@ class Section(BaseModel):
     def _obeys_the_checks(self) -> Self:
         problems = failed_checks(type(self), dict(self))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(map(str, problems)))
         return self
 
 
@@ -128,6 +129,11 @@ class AudioParams(MelShape):
             ("win_length", "filter_length"),
             lambda window, fft: window <= fft,
             "win_length must be at most filter_length",
+        ),
+        Check(
+            ("hop_length", "win_length"),
+            lambda hop, window: hop < window,  # otherwise windows leave gaps, and no signal can be made of the mel
+            "hop_length must be below win_length",
         ),
     )
 
@@ -229,7 +235,7 @@ def _is_pair(pair: tuple[int, ...]) -> bool:
     return len(pair) == 2
 
 
-class StyleParams(ModelParams):
+class NetworkParams(ModelParams):
     """Global style tokens, and the width of a speaker's vector. Pairs are (along time, along the mel bands)."""
 
     use_gst: bool = hp_field(False, affects="arch")
@@ -419,8 +425,8 @@ class MonitorParams(Section):
         Check(("mlflow_experiment_name",), lambda name: bool(name.strip()), "mlflow_experiment_name must not be empty"),
         Check(
             ("mlflow_tracking_uri",),
-            lambda uri: "@" not in uri,
-            "mlflow_tracking_uri must hold no user name and password, as hyperparameters are kept in files: set "
+            lambda uri: not set("@?#") & set(uri),
+            "mlflow_tracking_uri must hold no user name, password or key, as hyperparameters are kept in files: set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address in MLFLOW_TRACKING_URI",
         ),
     )
@@ -435,14 +441,14 @@ class HParams(
     AuxiliaryParams,
     LossParams,
     TeacherForcingParams,
-    StyleParams,
+    NetworkParams,
     DataParams,
     TextParams,
     AudioParams,
 ):  # the last base comes first in tables
     """All hyperparameters under flat names."""
 
-    wrong_names: ClassVar[Mapping[str, str]] = {
+    renamed: ClassVar[Mapping[str, str]] = {
         "attention_dropout": "p_attention_dropout",
         "prenet_dropout": "dropout_rate",
         "postnet_dropout": "postnet_dropout_rate",
@@ -481,6 +487,12 @@ def field_names() -> tuple[str, ...]:
     return tuple(_specs())
 
 
+@cache
+def spellings() -> Mapping[str, str]:
+    """Every name and alias of every field, with the name that counts."""
+    return canonical_names(_specs())
+
+
 def read_help() -> dict[str, dict[str, str]]:
     """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
     return yaml.safe_load(HELP_FILE.read_text(encoding="utf-8"))
@@ -502,10 +514,9 @@ def preset_names() -> list[str]:
 
 
 def _preset_layer(name: str) -> Layer:
-    label = f"preset {name}"
     if name not in preset_names():  # also keeps paths out
-        return Layer(label, problems=(f"--preset {name}: no such preset; there are {', '.join(preset_names())}",))
-    return read_yaml_layer(PRESETS / f"{name}.yaml", label=label)
+        return Layer.unusable(f"--preset {name}", f"no such preset; there are {', '.join(preset_names())}")
+    return read_yaml_layer(PRESETS / f"{name}.yaml", label=f"preset {name}")
 
 
 def resolve_hparams(

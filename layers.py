@@ -31,7 +31,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class AlignmentFunction:
     """How energies become weights. The default is softmax."""
 
     smoothing: float = 0.0  # share of the sigmoid normalisation
@@ -56,14 +56,14 @@ class Normalisation:
         if self.is_softmax:
             return torch.softmax(masked, dim=1)
         if self.smoothing == 0.0:
-            return moved_forward(masked, last)
-        weights = smoothed(masked, self.smoothing)
+            return forward_attention(masked, last)
+        weights = smoothed_softmax(masked, self.smoothing)
         if not self.is_forward:
             return weights
-        return moved_forward(weights.clamp(min=SMALLEST).log().masked_fill(padding, float("-inf")), last)
+        return forward_attention(weights.clamp(min=SMALLEST).log().masked_fill(padding, float("-inf")), last)
 
 
-def smoothed(masked: Tensor, share: float) -> Tensor:
+def smoothed_softmax(masked: Tensor, share: float) -> Tensor:
     """(1 - share) * softmax(e) + share * sigmoid(e) / sum of sigmoid(e).
 
     The second term is the smoothing of arXiv 1506.07503, section 2.3: bounded energies spread attention over several
@@ -74,7 +74,7 @@ def smoothed(masked: Tensor, share: float) -> Tensor:
     return torch.softmax(masked, dim=1).lerp(spread, share)
 
 
-def moved_forward(scores: Tensor, last: Tensor) -> Tensor:
+def forward_attention(scores: Tensor, last: Tensor) -> Tensor:
     """Forward attention (arXiv 1807.06736, eq. 9) with u = MOVE: attention stays on a symbol or moves on to the next.
 
     w_t(n) ~ [(1 - u) w_{t-1}(n) + u w_{t-1}(n - 1)] * exp(scores(n)), in the log domain: the energies of symbols that
@@ -99,6 +99,7 @@ class LinearNorm(nn.Module):
             nn.init.xavier_uniform_(self.linear_layer.weight, gain=nn.init.calculate_gain(gain))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., in_dim] -> [..., out_dim]"""
         return self.linear_layer(x)
 
 
@@ -122,6 +123,7 @@ class ConvNorm(nn.Module):
             nn.init.xavier_uniform_(self.conv.weight, gain=nn.init.calculate_gain(gain))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, in_channels, T] -> [B, out_channels, T]"""
         return self.conv(x)
 
 
@@ -135,19 +137,19 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int, *, gain: G
 def dropout_mask(
     shape: tuple[int, ...], rate: float, *, like: Tensor, generator: torch.Generator | None = None
 ) -> Tensor | None:
-    """Scaled keep mask, 0 or 1 / (1 - rate); None where nothing is dropped.
+    """Scaled keep mask [shape], 0 or 1 / (1 - rate); None where nothing is dropped.
 
     Explicit masks let two implementations of a decoder share their randomness, and let synthesis be seeded.
     """
     if rate == 0.0:
         return None
     if generator is None and like.device.type == "cpu":
-        return keep_bits(prod(shape), rate).view(shape).to(like.dtype).mul_(1.0 / (1.0 - rate))
+        return bernoulli_mask(prod(shape), rate).view(shape).to(like.dtype).mul_(1.0 / (1.0 - rate))
     mask = torch.empty(shape, dtype=like.dtype, device=like.device)
     return mask.bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
 
 
-def keep_bits(n: int, rate: float) -> Tensor:
+def bernoulli_mask(n: int, rate: float) -> Tensor:
     """[n] True with chance 1 - rate, which is rounded to a multiple of 2^-16.
 
     One draw of PyTorch's generator decides on four units. `bernoulli_` takes one each, and six times as long.
@@ -191,10 +193,13 @@ class _DroppedTanh(torch.autograd.Function):
         return torch.ops.aten.tanh_backward(grad, y * (1.0 - ctx.rate)), None, None
 
 
-def dropped(
+def activation_dropout(
     x: Tensor, rate: float, *, activation: Literal["relu", "tanh"], generator: torch.Generator | None = None
 ) -> Tensor:
-    """Activation, then dropout. On the CPU, autograd's own way keeps four tensors of this size; this keeps one."""
+    """x [...] -> activation, then dropout, [...].
+
+    On the CPU, autograd's own way keeps four tensors of this size; this keeps one.
+    """
     if x.device.type != "cpu" and generator is None:
         return F.dropout(F.relu(x) if activation == "relu" else torch.tanh(x), rate)
     mask = dropout_mask(tuple(x.shape), rate, like=x, generator=generator)
@@ -219,8 +224,9 @@ class Prenet(nn.Module):
         return [layer.linear_layer.weight for layer in self.layers if isinstance(layer, LinearNorm)]
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x [..., in_dim] -> [..., dim]; `generator` draws the dropout."""
         for layer in self.layers:
-            x = dropped(layer(x), self.dropout, activation="relu", generator=generator)
+            x = activation_dropout(layer(x), self.dropout, activation="relu", generator=generator)
         return x  # [..., prenet_dim]
 
 
@@ -233,6 +239,7 @@ class LocationLayer(nn.Module):
         self.location_dense = LinearNorm(n_filters, attention_dim, bias=False, gain="tanh", xavier=xavier)
 
     def forward(self, weights: Tensor) -> Tensor:
+        """weights [B, 2, T_text], last and summed -> features [B, T_text, A]"""
         features = self.location_conv(weights)  # [B, n_filters, T_text]
         return self.location_dense(features.transpose(1, 2))  # [B, T_text, A]
 
@@ -259,10 +266,10 @@ class Attention(nn.Module):
         *,
         xavier: bool,
         use_location: bool = True,
-        normalise: Normalisation | None = None,
+        normalise: AlignmentFunction | None = None,
     ) -> None:
         super().__init__()
-        self.use_location, self.normalise = use_location, normalise or Normalisation()
+        self.use_location, self.normalise = use_location, normalise or AlignmentFunction()
         self.query_layer = LinearNorm(rnn_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.memory_layer = LinearNorm(memory_dim, attention_dim, bias=False, gain="tanh", xavier=xavier)
         self.v = LinearNorm(attention_dim, 1, bias=False, xavier=xavier)
@@ -288,12 +295,12 @@ class Attention(nn.Module):
 
 def add_to_text(memory: Tensor, vector: Tensor, text_lengths: Tensor) -> Tensor:
     """One vector for each utterance, added wherever it has text: memory [B, T_text, E], vector [B, E]."""
-    behind = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
-    return memory + vector.unsqueeze(1).masked_fill(behind, 0.0)
+    is_padding = padding_mask(text_lengths, memory.size(1)).unsqueeze(2)
+    return memory + vector.unsqueeze(1).masked_fill(is_padding, 0.0)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is too coarse for softmax and losses; double stays double."""
+    """x [...] in float32: half precision is too coarse for softmax and losses; double stays double."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -21,20 +21,20 @@ class LossTerms:
     parts: Mapping[str, Tensor]
 
 
-def masked_mean(values: Tensor, behind: Tensor) -> Tensor:
-    """Mean over the positions in front of the padding. `behind` is True in the padding and broadcasts."""
-    valid = (~behind).expand_as(values)
+def masked_mean(values: Tensor, is_padding: Tensor) -> Tensor:
+    """Mean [] of values [...] over what is not padding. is_padding is True in the padding and broadcasts to [...]."""
+    valid = (~is_padding).expand_as(values)
     return values.masked_fill(~valid, 0.0).sum() / valid.sum()
 
 
-def mel_loss(predicted: Tensor, target: Tensor, behind: Tensor) -> Tensor:
-    """Mean squared error. predicted, target [B, n_mels, T_mel], behind [B, T_mel]."""
-    return masked_mean((predicted - target).square(), behind.unsqueeze(1))
+def mel_loss(predicted: Tensor, target: Tensor, is_padding: Tensor) -> Tensor:
+    """Mean squared error. predicted, target [B, n_mels, T_mel], is_padding [B, T_mel]."""
+    return masked_mean((predicted - target).square(), is_padding.unsqueeze(1))
 
 
-def gate_loss(logits: Tensor, target: Tensor, behind: Tensor) -> Tensor:
+def gate_loss(logits: Tensor, target: Tensor, is_padding: Tensor) -> Tensor:
     """Binary cross-entropy of the stop decision. All [B, T_dec]."""
-    return masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), behind)
+    return masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), is_padding)
 
 
 def guided_attention_weights(text_lengths: Tensor, steps: Tensor, shape: tuple[int, int], sigma: float) -> Tensor:
@@ -73,18 +73,18 @@ def tacotron2_loss(
     mask_padding: bool,
     guide: float,
 ) -> LossTerms:
-    """Mel before and after the postnet, gate, guided attention with the weight `guide`, and the style foreseen.
+    """Mel before and after the postnet, gate, guided attention with the weight `guide`, and the predicted style.
 
     mel [B, n_mels, T_mel] and gate [B, T_dec] are targets; with r frames a step, the silence that fills an
     utterance's last group counts as speech. Without `mask_padding` the means run over the padding too.
     """
     steps = decoder_steps(mel_lengths, r)
-    behind = padding_mask(steps, gate.size(1)) & mask_padding  # [B, T_dec]
-    behind_mel = behind.repeat_interleave(r, 1)  # [B, T_mel]
+    is_padding = padding_mask(steps, gate.size(1)) & mask_padding  # [B, T_dec]
+    is_padded_frame = is_padding.repeat_interleave(r, 1)  # [B, T_mel]
     parts = {
-        "mel": mel_loss(outputs.mel, mel, behind_mel),
-        "mel_post": mel_loss(outputs.mel_post, mel, behind_mel),
-        "gate": gate_loss(outputs.gate_logits, gate, behind),
+        "mel": mel_loss(outputs.mel, mel, is_padded_frame),
+        "mel_post": mel_loss(outputs.mel_post, mel, is_padded_frame),
+        "gate": gate_loss(outputs.gate_logits, gate, is_padding),
     }
     total = parts["mel"] + parts["mel_post"] + parts["gate"]
     if guide > 0.0:
@@ -97,19 +97,19 @@ def tacotron2_loss(
 
 
 def unmasked_nvidia_loss(outputs: Outputs, mel: Tensor, gate: Tensor, std: float) -> Tensor:
-    """The ancestor's loss, for comparison with its published curves: means over the padded tensors, log-mel units.
+    """NVIDIA/tacotron2's loss, for comparison with its published curves: means over the padded tensors, log-mel units.
 
     Its value depends on how much padding a batch has. `outputs` come masked, `mel` [B, n_mels, T_mel] holds
     standardised silence behind each utterance, where the error counts as 0.
     """
-    behind = (outputs.gate_logits > 500.0).repeat_interleave(mel.size(2) // gate.size(1), 1).unsqueeze(1)
-    mel = mel.masked_fill(behind, 0.0)
+    is_padding = (outputs.gate_logits > 500.0).repeat_interleave(mel.size(2) // gate.size(1), 1).unsqueeze(1)
+    mel = mel.masked_fill(is_padding, 0.0)
     squared = F.mse_loss(outputs.mel, mel) + F.mse_loss(outputs.mel_post, mel)
     return squared * std**2 + F.binary_cross_entropy_with_logits(outputs.gate_logits, gate)
 
 
 def style_loss(style: Style, steps: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the predicted weights from those of the mel, mean over heads; 0 = foreseen.
+    """Kullback-Leibler divergence of the predicted weights from those of the mel, mean over heads; 0 = predicted.
 
     Reaches the predictor alone, so it needs no weight of its own. An utterance counts by its decoder steps [B], as it
     does in the other losses: so accumulated micro-batches give the gradient of one large batch.

@@ -5,84 +5,52 @@ The model works on standardised mels; whoever calls it owns mean and deviation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from common.step_schedule import Reduction
-from hparams import HParams, ModelParams, StyleParams
-from kernels.backend import weights_to_speak
+from hparams import HParams, ModelParams, NetworkParams
+from kernels.backend import inference_weights_of
 from kernels.chunked_steps import STEPS_RECORDED
-from kernels.encoder_lstm import bidirectional, by_library, by_loops
+from kernels.encoder_lstm import bidirectional_lstm, library_lstm, loop_lstm
 from kernels.host_sync import is_gpu
-from kernels.inference import Weights, fast_speaking_loop
-from kernels.packed_weights import SpeakingPrecision
+from kernels.inference import InferenceWeights, fast_inference_loop
+from kernels.packed_weights import InferencePrecision
 from kernels.teacher_forced import fast_teacher_forced
 from layers import (
+    AlignmentFunction,
     Attention,
     Gain,
     LinearNorm,
     Memory,
-    Normalisation,
     Prenet,
+    activation_dropout,
     at_least_float32,
     conv_block,
     dropout_mask,
-    dropped,
     padding_mask,
 )  # fmt: skip
-from modules.activation_checkpointing import chunk_of
+from modules.activation_checkpointing import checkpoint_chunk_size
 from modules.decoder_loops import (
     AttentionState,
-    partly_taught_loop,
+    inference_loop,
+    log_fast_loop_recomputes,
     plain_loop,
     plain_reasons,
-    say_fast_loop_recomputes,
-    speaking_loop,
+    scheduled_sampling_loop,
     warn_of_plain_loop,
 )
-from modules.mmi_recognizer import Recogniser
+from modules.mmi_recognizer import Recognizer
+from modules.outputs import CoarseOutputs, Decoded, Outputs
 from modules.speaker_embedding import SpeakerEmbedding
-from modules.stopping import DecodeLimits, StopReason, StopWatch
+from modules.stopping import DecodeLimits, StopTracker
 from modules.style_tokens import Style, StylePredictor, StyleTokens
 
 GATE_OF_PADDING = 1e3  # a logit that says "stop" without doubt; its cross-entropy against 1 is 0
-
-
-@dataclass(frozen=True)
-class Coarse:
-    """What the second decoder of double decoder consistency predicts, in its own, longer steps."""
-
-    mel: Tensor  # [B, n_mels, T_mel]
-    gate_logits: Tensor  # [B, T_mel / ddc_reduction_factor]
-    alignments: Tensor  # [B, T_mel / ddc_reduction_factor, T_text]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What one teacher-forced pass predicts."""
-
-    mel: Tensor  # [B, n_mels, T_mel] before the postnet
-    mel_post: Tensor  # [B, n_mels, T_mel]
-    gate_logits: Tensor  # [B, T_dec]
-    alignments: Tensor  # [B, T_dec, T_text]
-    style: Style | None = None  # with style tokens
-    coarse: Coarse | None = None  # with use_ddc_loss
-    recognised: Tensor | None = None  # with use_mmi: [T_dec, B, n_symbols + 1] log-probabilities, blank last
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One utterance spoken without a teacher."""
-
-    mel: Tensor  # [n_mels, T_mel] standardised, after the postnet
-    gate: Tensor  # [T_dec] stop probability
-    alignment: Tensor  # [T_dec, T_text]
-    stop_reason: StopReason
 
 
 def compute_dtype(device: torch.device) -> torch.dtype | None:
@@ -107,14 +75,22 @@ class Encoder(nn.Module):
         """embedded [B, symbols_embedding_dim, T_text] -> memory [B, T_text, E], zeros behind each text."""
         x = embedded
         for convolution in self.convolutions:
-            x = dropped(convolution(x), self.dropout if self.training else 0.0, activation="relu")  # [B, E, T_text]
-        if self.backend != "plain" and (torch.is_grad_enabled() or is_gpu(x.device)):
-            loops = by_loops(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
-            run = by_library if is_gpu(x.device) else loops
-            return at_least_float32(bidirectional(self.lstm, x.transpose(1, 2), text_lengths, run))
-        packed = pack_padded_sequence(x.transpose(1, 2), text_lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = self.lstm(packed)
-        return pad_packed_sequence(states, batch_first=True, total_length=embedded.size(2))[0]  # [B, T_text, E]
+            rate = self.dropout if self.training else 0.0
+            x = activation_dropout(convolution(x), rate, activation="relu")  # [B, E, T_text]
+        return self._lstm(x.transpose(1, 2), text_lengths)
+
+    def _lstm(self, x: Tensor, text_lengths: Tensor) -> Tensor:
+        """x [B, T_text, E] -> [B, T_text, E]; three equal ways.
+
+        Packed texts are the definition, and quickest on a CPU without gradients. On a GPU packing would wait for the
+        lengths; on a CPU its backward pass is hundreds of small steps, where the own loop has one.
+        """
+        if self.backend == "plain" or not (torch.is_grad_enabled() or is_gpu(x.device)):
+            packed = pack_padded_sequence(x, text_lengths.cpu(), batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.size(1))[0]
+        own_loop = loop_lstm(compute_dtype=compute_dtype(x.device), is_native=self.backend != "fast")
+        run = library_lstm if is_gpu(x.device) else own_loop
+        return at_least_float32(bidirectional_lstm(self.lstm, x, text_lengths, run))
 
 
 class Postnet(nn.Module):
@@ -133,10 +109,11 @@ class Postnet(nn.Module):
         )
 
     def forward(self, mel: Tensor) -> Tensor:
+        """mel [B, n_mels, T_mel] -> what to add to it, [B, n_mels, T_mel]"""
         x, rate = mel, self.dropout if self.training else 0.0
         *inner, last = self.convolutions
         for convolution in inner:
-            x = dropped(convolution(x), rate, activation="tanh")
+            x = activation_dropout(convolution(x), rate, activation="tanh")
         return F.dropout(last(x), rate)  # [B, n_mels, T_mel]
 
 
@@ -160,7 +137,7 @@ class Decoder(nn.Module):
             hp.attention_location_kernel_size,
             xavier=xavier,
             use_location=hp.use_location_sensitive_attention,
-            normalise=Normalisation(
+            normalise=AlignmentFunction(
                 smoothing=hp.attention_smoothing_factor if hp.use_attention_smoothing else 0.0,
                 is_forward=hp.use_forward_attention,
             ),
@@ -171,13 +148,15 @@ class Decoder(nn.Module):
         self.gate_layer = LinearNorm(features, 1, gain="sigmoid", xavier=xavier)
         self.recomputes, self.chunk_size = hp.use_memory_efficient_attention, hp.attention_chunk_size
         self.only_plain = plain_reasons(hp)
-        self.prepared: Weights | None = None
+        self.prepared: InferenceWeights | None = None
 
     def attend(self, memory: Tensor, text_lengths: Tensor) -> Memory:
+        """memory [B, T_text, E], text_lengths [B] -> as attention reads it"""
         keys = self.attention_layer.memory_layer(memory)
         return Memory(values=memory, keys=keys, padding=padding_mask(text_lengths, memory.size(1)))
 
     def first_state(self, memory: Tensor) -> AttentionState:
+        """memory [B, T_text, E] -> the state before the first step: zeros, but for forward attention's weights."""
         B, T_text, E = memory.shape
         D = self.attention_rnn.hidden_size
         weights = self.attention_layer.normalise.first_weights(memory.new_zeros(B, 2, T_text))
@@ -211,7 +190,7 @@ class Decoder(nn.Module):
     def forward(
         self, memory: Tensor, mel: Tensor, text_lengths: Tensor, *, p_teacher: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Teacher-forced; each step of each utterance hears the recording with chance p_teacher, else its own frame.
+        """Teacher-forced; each step of each utterance reads the recording with chance p_teacher, else its own frame.
 
         memory [B, T_text, E], mel [B, n_mels, T_mel], T_mel a multiple of r
         ->  mel [B, n_mels, T_mel], gate logits [B, T_dec], alignments [B, T_dec, T_text],
@@ -219,9 +198,9 @@ class Decoder(nn.Module):
         """
         frames, attended = self.teacher_frames(mel), self.attend(memory, text_lengths)
         if p_teacher < 1.0:
-            features, alignments = self.partly_forced(frames, attended, p_teacher)
+            features, alignments = self.scheduled_sampling(frames, attended, p_teacher)
         else:
-            features, alignments = self.fully_forced(frames, attended)
+            features, alignments = self.teacher_forced(frames, attended)
         projected, gate_logits = self.project(features)
         return self.frames_of(projected), gate_logits.t(), alignments.transpose(0, 1), features
 
@@ -235,7 +214,7 @@ class Decoder(nn.Module):
             dropout_mask((T_dec, B, self.decoder_rnn.hidden_size), p_decoder, like=frames),
         )
 
-    def fully_forced(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def teacher_forced(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """frames [T_dec, B, n_mels] -> features [T_dec, B, D + E] that both projections read, alignments as in loops.
 
         Two loops that agree (tests/kernels/test_teacher_forced.py): the definition below, and a fast one with its own
@@ -244,33 +223,39 @@ class Decoder(nn.Module):
         prenet_out = self.prenet(frames)  # [T_dec, B, prenet_dim]
         masks = self.hidden_masks(prenet_out)
         if self.backend == "plain" or self.only_plain:
-            self.say_why_plain(self.only_plain)
-            return self.plain_teacher_forced(prenet_out, memory, masks)
+            self._warn_of_plain_loop(self.only_plain)
+            return self.reference_teacher_forced(prenet_out, memory, masks)
         if self.recomputes:
-            say_fast_loop_recomputes()
+            log_fast_loop_recomputes()
         device, is_auto = prenet_out.device, self.backend != "fast"
         return fast_teacher_forced(
             self, prenet_out, memory, masks, compute_dtype=compute_dtype(device),
             is_native=is_auto and not is_gpu(device), chunk=STEPS_RECORDED if is_auto and is_gpu(device) else None,
         )  # fmt: skip
 
-    def plain_teacher_forced(
+    def reference_teacher_forced(
         self, prenet_out: Tensor, memory: Memory, masks: tuple[Tensor | None, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """The definition: one step after the other, gradients by autograd."""
-        return plain_loop(self, prenet_out, memory, masks, chunk=self.chunk(prenet_out.size(0)))
+        """By definition: one step after the other, gradients by autograd. Shapes as `plain_loop`.
 
-    def partly_forced(self, frames: Tensor, memory: Memory, p_teacher: float) -> tuple[Tensor, Tensor]:
-        """As `fully_forced`, but each step of each utterance hears its own frame with chance 1 - p_teacher."""
-        self.say_why_plain((*self.only_plain, "p_teacher_forcing under 1"))
+        prenet_out [T_dec, B, prenet_dim], masks [T_dec, B, D] each or None.
+        """
+        return plain_loop(self, prenet_out, memory, masks, chunk=self._chunk(prenet_out.size(0)))
+
+    def scheduled_sampling(self, frames: Tensor, memory: Memory, p_teacher: float) -> tuple[Tensor, Tensor]:
+        """As `teacher_forced`, frames [T_dec, B, n_mels], but each step of each utterance reads its own frame with
+        chance 1 - p_teacher.
+        """
+        self._warn_of_plain_loop((*self.only_plain, "p_teacher_forcing under 1"))
         masks = self.hidden_masks(frames)
-        is_taught = torch.rand(*frames.shape[:2], 1, device=frames.device) < p_teacher
-        return partly_taught_loop(self, frames, memory, masks, is_taught, chunk=self.chunk(frames.size(0)))
+        is_teacher_forced = torch.rand(*frames.shape[:2], 1, device=frames.device) < p_teacher
+        chunk = self._chunk(frames.size(0))
+        return scheduled_sampling_loop(self, frames, memory, masks, is_teacher_forced, chunk=chunk)
 
-    def chunk(self, n_steps: int) -> int | None:
-        return chunk_of(n_steps, self.chunk_size) if self.recomputes else None
+    def _chunk(self, n_steps: int) -> int | None:
+        return checkpoint_chunk_size(n_steps, self.chunk_size) if self.recomputes else None
 
-    def say_why_plain(self, reasons: tuple[str, ...]) -> None:
+    def _warn_of_plain_loop(self, reasons: tuple[str, ...]) -> None:
         if self.backend != "plain" and self.training:
             warn_of_plain_loop(reasons)
 
@@ -281,24 +266,28 @@ class Decoder(nn.Module):
 
     def infer(
         self, memory: Tensor, text_lengths: Tensor, limits: DecodeLimits, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor, StopWatch]:
-        """Feeds its own frames back until every text has stopped. Shapes as `forward`."""
-        attended, watch = self.attend(memory, text_lengths), StopWatch(text_lengths, limits, self.r)
+    ) -> tuple[Tensor, Tensor, Tensor, StopTracker]:
+        """Free-running: feeds its own frames back until every text has stopped.
+
+        memory [B, T_text, E], text_lengths [B] -> mel [B, n_mels, T_mel], stop probabilities [B, T_dec], alignments [B,
+        T_dec, T_text], and where each text stopped.
+        """
+        attended, tracker = self.attend(memory, text_lengths), StopTracker(text_lengths, limits, self.r)
         if self.backend == "plain":
-            said = speaking_loop(self, attended, watch, generator)
+            decoded = inference_loop(self, attended, tracker, generator)
         else:
-            said = fast_speaking_loop(self, self.speaking_weights(len(memory)), attended, watch, generator)
-        gates = torch.sigmoid(said.gate_logits).t()  # [B, T_dec]
-        return self.frames_of(said.projected), gates, said.weights.transpose(0, 1), watch
+            decoded = fast_inference_loop(self, self.inference_weights(len(memory)), attended, tracker, generator)
+        gates = torch.sigmoid(decoded.gate_logits).t()  # [B, T_dec]
+        return self.frames_of(decoded.projected), gates, decoded.weights.transpose(0, 1), tracker
 
-    def prepare_to_speak(self, precision: SpeakingPrecision) -> None:
+    def prepare_for_inference(self, precision: InferencePrecision) -> None:
         """Lays out the weights for texts one by one, once for all of them; they must not change any more."""
-        self.prepared = weights_to_speak(self, n_rows=1, precision=precision, is_lasting=True)
+        self.prepared = inference_weights_of(self, n_rows=1, precision=precision, is_persistent=True)
 
-    def speaking_weights(self, n_rows: int) -> Weights:
+    def inference_weights(self, n_rows: int) -> InferenceWeights:
         if self.prepared is not None and self.prepared.fits(n_rows, self.r):
             return self.prepared
-        return weights_to_speak(self, n_rows=n_rows)
+        return inference_weights_of(self, n_rows=n_rows)
 
 
 class Tacotron2(nn.Module):
@@ -307,7 +296,7 @@ class Tacotron2(nn.Module):
     Speakers and style tokens add tensors under their own prefixes and change no shape.
     """
 
-    def __init__(self, hp: StyleParams, n_speakers: int = 0) -> None:
+    def __init__(self, hp: NetworkParams, n_speakers: int = 0) -> None:
         super().__init__()
         self.mask_padding = hp.mask_padding
         self.embedding = nn.Embedding(hp.n_symbols, hp.symbols_embedding_dim)
@@ -323,7 +312,7 @@ class Tacotron2(nn.Module):
         self.tpgst = StylePredictor(hp) if hp.use_gst else None
         features = self.decoder.linear_projection.linear_layer.in_features
         self.coarse_decoder = Decoder(coarse_settings(hp)) if hp.use_ddc_loss else None
-        self.mmi = Recogniser(features, hp) if hp.use_mmi else None
+        self.mmi = Recognizer(features, hp) if hp.use_mmi else None
 
     @property
     def r(self) -> int:
@@ -343,7 +332,7 @@ class Tacotron2(nn.Module):
         assert speakers is not None, "a model of several speakers must be told whose voice it is"
         return self.speaker_embedding(memory, text_lengths, speakers)
 
-    def in_style(
+    def apply_style(
         self,
         memory: Tensor,
         text_lengths: Tensor,
@@ -382,28 +371,32 @@ class Tacotron2(nn.Module):
         each utterance are 0 (mels) and "stop" (gate).
         """
         memory = self.encode(text, text_lengths, speakers=speakers)
-        memory, styled = self.in_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
+        memory, styled = self.apply_style(memory, text_lengths, style=style, recordings=(mel, mel_lengths))
         teacher = mel if teacher is None else teacher
         decoded, gate_logits, alignments, features = self.decoder(memory, teacher, text_lengths, p_teacher=p_teacher)
         decoded, gate_logits = at_least_float32(decoded), at_least_float32(gate_logits)
         refined = decoded + at_least_float32(self.postnet(decoded))
         if self.mask_padding:
             steps = decoder_steps(mel_lengths, self.r)
-            behind_gate = padding_mask(steps, gate_logits.size(1))
-            behind_mel = behind_gate.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
-            decoded, refined = decoded.masked_fill(behind_mel, 0.0), refined.masked_fill(behind_mel, 0.0)
-            gate_logits = gate_logits.masked_fill(behind_gate, GATE_OF_PADDING)
-        coarse = self.teach_coarse(memory, teacher, text_lengths, p_teacher)
-        recognised = None if self.mmi is None else self.mmi(features)
-        return Outputs(decoded, refined, gate_logits, alignments, styled, coarse, recognised)
+            is_padded_step = padding_mask(steps, gate_logits.size(1))
+            is_padded_frame = is_padded_step.repeat_interleave(self.r, 1).unsqueeze(1)  # [B, 1, T_mel]
+            decoded, refined = decoded.masked_fill(is_padded_frame, 0.0), refined.masked_fill(is_padded_frame, 0.0)
+            gate_logits = gate_logits.masked_fill(is_padded_step, GATE_OF_PADDING)
+        coarse = self.coarse_outputs(memory, teacher, text_lengths, p_teacher)
+        ctc_log_probs = None if self.mmi is None else self.mmi(features)
+        return Outputs(decoded, refined, gate_logits, alignments, styled, coarse, ctc_log_probs)
 
-    def teach_coarse(self, memory: Tensor, mel: Tensor, text_lengths: Tensor, p_teacher: float) -> Coarse | None:
-        """The coarse decoder beside the fine one, on the same text; the encoder learns nothing from it."""
+    def coarse_outputs(
+        self, memory: Tensor, mel: Tensor, text_lengths: Tensor, p_teacher: float
+    ) -> CoarseOutputs | None:
+        """The coarse decoder on the same text, memory [B, T_text, E], mel [B, n_mels, T_mel], text_lengths [B]; no
+        gradient of it reaches the encoder. None without it.
+        """
         if self.coarse_decoder is None:
             return None
         assert mel.size(2) % self.coarse_decoder.r == 0, f"T_mel={mel.size(2)} is no multiple of ddc_reduction_factor"
         taught = self.coarse_decoder(memory.detach(), mel, text_lengths, p_teacher=p_teacher)
-        return Coarse(at_least_float32(taught[0]), at_least_float32(taught[1]), taught[2])
+        return CoarseOutputs(at_least_float32(taught[0]), at_least_float32(taught[1]), taught[2])
 
     @torch.no_grad()
     def infer(
@@ -422,17 +415,17 @@ class Tacotron2(nn.Module):
         `style` [B, heads, tokens], the text decides it.
         """
         memory = self.encode(text, text_lengths, speakers=speakers)
-        memory, _ = self.in_style(memory, text_lengths, style=style)
-        mel, gates, alignments, watch = self.decoder.infer(memory, text_lengths, limits, generator)
+        memory, _ = self.apply_style(memory, text_lengths, style=style)
+        mel, gates, alignments, tracker = self.decoder.infer(memory, text_lengths, limits, generator)
         spoken = []
-        for i, (steps, symbols) in enumerate(zip(watch.n_steps.tolist(), text_lengths.tolist(), strict=True)):
+        for i, (steps, symbols) in enumerate(zip(tracker.n_steps.tolist(), text_lengths.tolist(), strict=True)):
             own = mel[i : i + 1, :, : steps * self.r]
             refined = (own + self.postnet(own))[0]
-            spoken.append(Decoded(refined, gates[i, :steps], alignments[i, :steps, :symbols], watch.reasons[i]))
+            spoken.append(Decoded(refined, gates[i, :steps], alignments[i, :steps, :symbols], tracker.reasons[i]))
         return spoken
 
 
-def coarse_settings(hp: StyleParams) -> StyleParams:
+def coarse_settings(hp: NetworkParams) -> NetworkParams:
     """Of the second decoder: one r throughout. Its steps are too long for forward attention's one symbol a step."""
     r = {"n_frames_per_step": hp.ddc_reduction_factor, "reduction_schedule": ()}
     return hp.model_copy(update={**r, "use_forward_attention": False})
@@ -444,19 +437,11 @@ def without_training_parts(hp: HParams) -> HParams:
 
 
 def decoder_steps(mel_lengths: Tensor, r: int) -> Tensor:
-    """Steps that cover so many frames: ceil(length / r)."""
+    """Decoder steps that cover so many frames: mel_lengths [B] -> ceil(length / r), [B]."""
     return (mel_lengths + r - 1) // r
 
 
 def pad_texts(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Ids of several texts -> text [B, T_text] padded with 0, text_lengths [B]."""
-    lengths = torch.tensor([len(s) for s in sequences])
-    text = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
-    for row, sequence in zip(text, sequences, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return text, lengths
-
-
-__all__ = [
-    "Coarse", "DecodeLimits", "Decoded", "Outputs", "Tacotron2", "decoder_steps", "pad_texts", "without_training_parts",
-]  # fmt: skip
+    texts = [torch.tensor(sequence) for sequence in sequences]
+    return pad_sequence(texts, batch_first=True), torch.tensor([len(text) for text in texts])

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import Parser, int_at_least, run_command
 from common.errors import UserError
-from common.signals import ending_at_once
+from common.log import LOG
+from common.signals import end_on_signal
 
 EXAMPLES = """examples:
   python multiproc.py train.py -o output -l logs --n_gpus 4 --hparams "distributed_run=True,batch_size=16"
@@ -19,34 +21,20 @@ A step then has batch_size utterances of each process. All that is not a flag be
 """
 
 
-def at_least(least: int) -> object:
-    def number(text: str) -> int:
-        if int(text) < least:  # argparse reports the ValueError
-            raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
-        return int(text)
-
-    return number
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        usage="multiproc.py [launcher flags] train.py [train flags] [launcher flags]",
-    )
+def parser() -> Parser:
+    usage = "multiproc.py [launcher flags] train.py [train flags] [launcher flags]"
+    p = Parser(description=__doc__, epilog=EXAMPLES, usage=usage)
 
     def add(name: str, **more: object) -> None:
         p.add_argument(name, name.replace("_", "-"), **more)  # type: ignore[arg-type]
 
-    add("--n_gpus", type=at_least(1), metavar="N", help="processes on this machine, one a GPU; without: all its GPUs")
-    add("--nnodes", type=at_least(1), default=1, metavar="N", help="machines")
-    add("--node_rank", type=at_least(0), metavar="R", help="this one among them, from 0, which writes the run")
+    add("--n_gpus", type=int_at_least(1), metavar="N", help="processes here, one a GPU; without: as many as GPUs")
+    add("--nnodes", type=int_at_least(1), default=1, metavar="N", help="machines")
+    add("--node_rank", type=int_at_least(0), metavar="R", help="this one among them, from 0, which writes the run")
     add("--rdzv_endpoint", default="", metavar="HOST:PORT", help="where they meet: a free port on machine 0")
-    add("--max_restarts", type=at_least(0), default=0, metavar="N", help="go on so many times after a process died")
+    add("--max_restarts", type=int_at_least(0), default=0, metavar="N", help="go on so many times after a process died")
     text = "a process that does nothing for so long, a step and a text's speech included, hangs and is ended; 0: never"
-    add("--hang_timeout", type=at_least(0), default=600, metavar="S", help=text)
+    add("--hang_timeout", type=int_at_least(0), default=600, metavar="S", help=text)
     return p
 
 
@@ -97,12 +85,9 @@ def launch(args: argparse.Namespace, command: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     args, command = parser().parse_known_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    try:
-        with ending_at_once():
-            return launch(args, command)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    LOG.setLevel(logging.INFO)
+    with end_on_signal():
+        return run_command(lambda: launch(args, command))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.cli import Parser, int_at_least, run_command
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
+from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from speech.voice import Utterance
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description=__doc__)
     add = p.add_argument
     add("text", nargs="+", help="what to say; several texts make several files")
     add(
@@ -24,17 +26,19 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="where to (default speech.wav)")
     add(
         "--seed",
-        type=int,
+        type=like_hparam("seed"),
         default=1234,
         help="of the prenet's dropout and the phases; the same seed says it the same way",
     )
     add(
         "--gate-threshold",
-        type=float,
+        type=like_hparam("gate_threshold"),
         metavar="P",
         help="stop probability that ends an utterance (default: the voice's own)",
     )
-    add("--griffin-lim-iterations", type=int, default=60, metavar="N", help="more: slower, a little cleaner")
+    add(
+        "--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help="more: slower, a little cleaner"
+    )
     add(
         "--precision",
         choices=["fp32", "bf16", "int8", "auto"],
@@ -44,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
     style = p.add_mutually_exclusive_group()
     style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
-    style.add_argument("--style-token", type=int, metavar="K", help="speak in the manner of one style token, from 0")
+    style.add_argument(
+        "--style-token", type=int_at_least(0), metavar="K", help="speak in the manner of one style token, from 0"
+    )
     add("--style-weight", type=float, metavar="W", help="of that token (default 1; less is milder, negative opposite)")
     add(
         "--no-enhancement",
@@ -83,7 +89,7 @@ def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: b
 
     for utterance, path in zip(utterances, paths, strict=True):
         sample = utterance.sample
-        with refusals_explained(f"-o {path}", next_step="free space there, or name another place"):
+        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
             write_wav(path, utterance.wav, sample.sampling_rate)
             if pictures:
                 save_png(figure_of(sample), path.with_suffix(".png"))
@@ -91,32 +97,31 @@ def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: b
     return all(u.sample.stop_reason == "gate" for u in utterances)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        paths = output_paths(args.output, len(args.text))
-        weight = style_weight(args)
-        from speech.voice import Speaker
+def run(args: argparse.Namespace) -> int:
+    paths = output_paths(args.output, len(args.text))
+    weight = style_weight(args)
+    from speech.voice import Speaker
 
-        speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
-        style = None
-        if args.style_from is not None:
-            style = speaker.style_from(args.style_from)
-        elif args.style_token is not None:
-            style = speaker.style_token(args.style_token, weight)
-        utterances = speaker.speak(
-            args.text,
-            seed=args.seed,
-            n_iter=args.griffin_lim_iterations,
-            name=args.speaker,
-            style=style,
-            enhanced=speaker.hp.use_audio_quality_enhancement and not args.no_enhancement,
-        )
-        say(utterances, paths, pictures=not args.no_pictures)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
+    style = None
+    if args.style_from is not None:
+        style = speaker.style_from(args.style_from)
+    elif args.style_token is not None:
+        style = speaker.style_token(args.style_token, weight)
+    utterances = speaker.speak(
+        args.text,
+        seed=args.seed,
+        n_iter=args.griffin_lim_iterations,
+        name=args.speaker,
+        style=style,
+        enhanced=speaker.hp.use_audio_quality_enhancement and not args.no_enhancement,
+    )
+    say(utterances, paths, pictures=not args.no_pictures)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -5,24 +5,24 @@ python test_hparams_compatibility.py --show-params      all parameters with valu
 pytest test_hparams_compatibility.py
 """
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import Parser
 from common.translations import Language, language_of, messages
 from config.source_scan import declared_twice, program_files, syntax_problem
 
 ROOT = Path(__file__).resolve().parent
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description="Checks smart_tuner/config.yaml against hparams.py.", allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description="Checks smart_tuner/config.yaml against hparams.py.")
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
     p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
-    p.add_argument("--hparams", metavar="A=B,...", help="check this text for --hparams as well")
+    p.add_argument("--hparams", action="append", metavar="A=B,...", help="check this text for --hparams as well")
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
     p.add_argument("--json", action="store_true", help="for machines: one object")
     return p
@@ -49,15 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return show_broken_source(language, as_json=args.json)
     if args.show_params:
         return show_params(language, as_json=args.json)
-    from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, report
+    from smart_tuner.config_check import CONFIG, Compatibility, Finding, as_json, check, format_findings
 
-    result = check(args.config or CONFIG, overrides=args.hparams)
+    overrides = None if args.hparams is None else ",".join(args.hparams)
+    result = check(args.config or CONFIG, overrides=overrides)
     own = tuple(Finding(kind, str(facts.get("name", "")), facts) for kind, facts in source_findings())
     result = Compatibility(result.names, (*own, *result.findings), result.is_parsed)
     if args.json:
         print(json.dumps(as_json(result, language), indent=2, ensure_ascii=False))
     else:
-        print(report(result, language))
+        print(format_findings(result, language))
     return 0 if result.is_compatible else 1
 
 
@@ -84,10 +85,10 @@ def show_params(language: Language, *, as_json: bool) -> int:
 
 
 def test_the_tuner_searches_only_what_hparams_declares_and_code_reads() -> None:
-    from smart_tuner.config_check import check, report
+    from smart_tuner.config_check import check, format_findings
 
     result = check()
-    assert result.is_compatible, report(result, "en")
+    assert result.is_compatible, format_findings(result, "en")
 
 
 def test_no_hyperparameter_is_declared_twice() -> None:

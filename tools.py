@@ -11,21 +11,69 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from common.errors import UserError, report
+from common.errors import UserError, format_problems
+from common.typed_values import bounds_of, convert, limits_of, type_text
+from common.yaml_file import read_yaml
 
 QUOTES = "\"'"
+QUOTED = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", flags=re.DOTALL)
 SEARCH_SECTION = "search"  # a preset's narrower search ranges; kept apart, the tuner reads them
-TRUE_WORDS = frozenset({"true", "1", "yes"})
-FALSE_WORDS = frozenset({"false", "0", "no"})
-NONE_WORDS = frozenset({"none", "null"})
 SHOWN_CHARACTERS = 60  # of a value in a message
+
+ProblemKind = Literal["malformed", "given_twice", "unknown", "renamed", "not_allowed", "set_twice", "rule"]
+
+
+@dataclass(frozen=True)
+class SettingProblem:
+    """One thing that is wrong with the settings.
+
+    layer: its source, as "--hparams"; "" for a rule over several. name, value: as they were written. allowed: type and
+    range, or what a rule demands. nearest: the name that was meant. detail: the words of kinds without a pattern.
+    """
+
+    layer: str
+    kind: ProblemKind
+    name: str = ""
+    value: str = ""
+    allowed: str = ""
+    nearest: str = ""
+    line: int = 0
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence for a person, without the layer."""
+        shown = f"{self.name}={self.value}" if self.value else self.name
+        match self.kind:
+            case "given_twice":
+                return f"line {self.line}: {self.name} is given twice"
+            case "unknown":
+                hint = f"nearest: {self.nearest}" if self.nearest else "--show-params lists them all"
+                return f"{shown}: no such hyperparameter; {hint}"
+            case "renamed":
+                return f"{shown}: no such hyperparameter; the name is {self.nearest}"
+            case "not_allowed":
+                return f"{shown}: must be {self.allowed}"
+            case "rule":
+                return f"{self.value}: {self.allowed}"
+        return self.detail
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.text}" if self.layer else self.text
+
+
+class SettingsError(UserError):
+    """Everything that is wrong with a set of settings."""
+
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
+        self.problems = tuple(problems)
+        headline = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the hyperparameters"
+        super().__init__(format_problems([str(problem) for problem in problems], headline=headline))
 
 
 @dataclass(frozen=True)
@@ -35,15 +83,22 @@ class Assignment:
     name: str
     value: object
 
+    def __str__(self) -> str:
+        return f"{self.name}={_shortened(self.value)}"
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of values; `problems` are those found while reading it (they name the layer already)."""
+    """One source of values; `problems` are those found while reading it."""
 
     label: str
     assignments: tuple[Assignment, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[SettingProblem, ...] = ()
     search: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def unusable(cls, label: str, reason: str) -> "Layer":
+        return cls(label, problems=(SettingProblem(label, "malformed", detail=reason),))
 
 
 @dataclass(frozen=True)
@@ -84,35 +139,31 @@ class Merged:
     search: dict[str, object]
 
 
-def parse_overrides(text: str) -> list[Assignment]:
-    """`"a=1, b=[x,y]"` -> the assignments; the empty string has none. Raises UserError with every problem."""
-    layer = overrides_layer(text)
-    if layer.problems:
-        raise UserError(report(layer.problems, headline=_headline(len(layer.problems))))
-    return list(layer.assignments)
+# -- the grammar of --hparams -----------------------------------------------------------------------------------------
 
 
 def overrides_layer(text: str, *, label: str = "--hparams") -> Layer:
-    """The assignments of `text`, and what is wrong with the rest of it."""
+    """`"a=1, b=[x,y]"` -> the assignments, and what is wrong with the rest of it; the empty string has none."""
     assignments, problems = [], []
     try:
         pieces = _split_at_commas(text) if text.strip() else []
     except ValueError as error:
-        return Layer(label, problems=(f"{label}: {error}",))
+        return Layer.unusable(label, str(error))
     for piece in pieces:
         name, equals, value = (part.strip() for part in piece.partition("="))
         if not name or not equals:
-            problems.append(f"{label}: {piece.strip()!r} is no assignment; write name=value,name=value")
+            detail = f"{piece.strip()!r} is no assignment; write name=value,name=value"
+            problems.append(SettingProblem(label, "malformed", name, detail=detail))
             continue
         try:
             assignments.append(Assignment(name, _parse_value(value)))
         except ValueError as error:
-            problems.append(f"{label}: {name}={value}: {error}")
+            problems.append(SettingProblem(label, "malformed", name, value, detail=f"{name}={value}: {error}"))
     return Layer(label, tuple(assignments), tuple(problems))
 
 
 def format_overrides(values: Mapping[str, object]) -> str:
-    """The text that `parse_overrides` and the declared types turn into exactly these values."""
+    """The text that `overrides_layer` and the declared types turn into exactly these values."""
     return ",".join(f"{name}={format_value(value)}" for name, value in values.items())
 
 
@@ -132,25 +183,29 @@ def format_value(value: object) -> str:
 
 def _split_at_commas(text: str) -> list[str]:
     """The pieces between commas outside brackets and quotes. A quote opens only where a value starts."""
-    pieces, depth, quote, previous, escaped = [""], 0, "", ",", False
-    for char in text:
-        if char == "," and depth == 0 and not quote:
+    pieces, depth, at, is_start = [""], 0, 0, True
+    while at < len(text):
+        char, length = text[at], 1
+        if char in QUOTES and is_start:
+            quoted = QUOTED.match(text, at)
+            if quoted is None:
+                raise ValueError(f"{char} is never closed in {_shortened(text)}")
+            length = len(quoted[0])
+        elif char == "[":
+            depth += 1
+        elif char == "]":
+            depth -= 1
+            if depth < 0:
+                raise ValueError(f"']' without '[' in {_shortened(text)}")
+        if char == "," and depth == 0:
             pieces.append("")
         else:
-            pieces[-1] += char
-        if quote:
-            if escaped or char != quote:
-                escaped = char == "\\" and not escaped
-                continue
-            quote = ""
-        elif char in QUOTES and previous in ",=[":
-            quote = char
-        depth += (not quote) * ((char == "[") - (char == "]"))
-        if depth < 0:
-            raise ValueError(f"']' without '[' in {_shortened(text)}")
-        previous = previous if char.isspace() else char
-    if quote or depth:
-        raise ValueError(f"{quote or '['} is never closed in {_shortened(text)}")
+            pieces[-1] += text[at : at + length]
+        if not char.isspace():
+            is_start = char in ",=["
+        at += length
+    if depth:
+        raise ValueError(f"[ is never closed in {_shortened(text)}")
     return pieces
 
 
@@ -163,137 +218,40 @@ def _parse_value(text: str) -> str | list:
         return [_parse_value(item) for item in items]
     if text[:1] not in QUOTES or not text:
         return text
-    quote = text[0]
-    whole = re.fullmatch(rf"{quote}((?:\\.|[^{quote}\\])*){quote}", text, flags=re.DOTALL)
-    if whole is None:
-        raise ValueError(f"nothing may follow the closing {quote}")
-    return re.sub(r"\\([\"'\\])", r"\1", whole[1])  # any other backslash stays: Windows paths
+    if QUOTED.fullmatch(text) is None:
+        raise ValueError(f"nothing may follow the closing {text[0]}")
+    return re.sub(r"\\([\"'\\])", r"\1", text[1:-1])  # any other backslash stays: Windows paths
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys in silence; this one notes them."""
-
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self.duplicates: list[tuple[str, int]] = []
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    self.duplicates.append((key.value, key.start_mark.line + 1))
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
-    """YAML 1.1 reads 10000:3 as a number to base 60; here it is a text, as in --hparams."""
-    return node.value if ":" in node.value else loader.construct_yaml_int(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+# -- YAML layers ------------------------------------------------------------------------------------------------------
 
 
 def read_yaml_layer(path: Path, *, label: str) -> Layer:
     """The layer that a YAML file holds: `name: value` lines, and perhaps a `search:` section."""
     try:
-        loader = _Loader(path.read_bytes())
-        try:
-            content = loader.get_single_data()
-        finally:
-            loader.dispose()
+        file = read_yaml(path)
     except OSError as error:
-        return Layer(label, problems=(f"{label}: cannot read {path}: {error.strerror}",))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
-        return Layer(label, problems=(f"{label}: not YAML: {' '.join(str(error).split())}",))
-    content = {} if content is None else content
+        return Layer.unusable(label, f"cannot read {path}: {error.strerror}")
+    except ValueError as error:
+        return Layer.unusable(label, f"not YAML: {error}")
+    content = {} if file.content is None else file.content
     if not isinstance(content, dict):
-        return Layer(label, problems=(f"{label}: must hold `name: value` lines, not {_shortened(content)}",))
-    problems = [f"{label}: line {line}: {name} is given twice" for name, line in loader.duplicates]
+        return Layer.unusable(label, f"must hold `name: value` lines, not {_shortened(content)}")
+    problems = [SettingProblem(label, "given_twice", name, line=line) for name, line in file.duplicates]
     search = content.pop(SEARCH_SECTION, None) or {}
     if not isinstance(search, dict):
-        problems.append(f"{label}: {SEARCH_SECTION}: must hold `name: range` lines, not {_shortened(search)}")
+        reason = f"{SEARCH_SECTION}: must hold `name: range` lines, not {_shortened(search)}"
+        problems.append(SettingProblem(label, "malformed", detail=reason))
         search = {}
-    return _mapping_layer(label, content, search, problems)
-
-
-def _mapping_layer(label: str, content: dict, search: dict, problems: list[str]) -> Layer:
     for name in [name for name in (*content, *search) if not isinstance(name, str)]:
-        problems.append(f"{label}: {name!r} is not a name; put it in quotes if it is meant as one")
+        reason = f"{name!r} is not a name; put it in quotes if it is meant as one"
+        problems.append(SettingProblem(label, "malformed", detail=reason))
     assignments = tuple(Assignment(name, value) for name, value in content.items() if isinstance(name, str))
     named_search = {name: value for name, value in search.items() if isinstance(name, str)}
     return Layer(label, assignments, tuple(problems), named_search)
 
 
-def convert(raw: object, annotation: Any) -> object:
-    """`raw` (text, or a YAML value) as the declared type; raises ValueError where it is none. Ranges come later."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return convert(raw, get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return _convert_to_first(raw, get_args(annotation))
-    if origin is Literal:
-        return _to_choice(raw, get_args(annotation))
-    if origin is tuple:
-        return _to_tuple(raw, get_args(annotation)[0])
-    return {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str, NoneType: _to_none}[annotation](raw)
-
-
-def _convert_to_first(raw: object, annotations: Iterable[Any]) -> object:
-    for annotation in annotations:
-        try:
-            return convert(raw, annotation)
-        except ValueError:
-            continue  # the next alternative may fit; when none does, the caller names them all
-    raise ValueError("fits no alternative")
-
-
-def _to_choice(raw: object, choices: tuple[str, ...]) -> str:
-    if not isinstance(raw, str) or raw not in choices:
-        raise ValueError("not one of the choices")
-    return raw
-
-
-def _to_tuple(raw: object, annotation: Any) -> tuple:
-    if not isinstance(raw, list | tuple):
-        raise ValueError("not a list")
-    return tuple(convert(item, annotation) for item in raw)
-
-
-def _to_bool(raw: object) -> bool:
-    word = str(raw).lower() if isinstance(raw, bool | int | str) else ""
-    if word in TRUE_WORDS or word in FALSE_WORDS:
-        return word in TRUE_WORDS
-    raise ValueError("not a truth value")
-
-
-def _to_none(raw: object) -> None:
-    if raw is not None and (not isinstance(raw, str) or raw.lower() not in NONE_WORDS):
-        raise ValueError("not None")
-
-
-def _to_int(raw: object) -> int:
-    if isinstance(raw, str) and re.fullmatch(r"[+-]?[0-9]+", raw):
-        return int(raw)
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
-    raise ValueError("not a whole number")
-
-
-def _to_float(raw: object) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or "_" in str(raw):
-        raise ValueError("not a number")
-    try:
-        return float(raw)  # the model refuses NaN and infinity
-    except OverflowError as error:
-        raise ValueError("beyond the largest float") from error
-
-
-def _to_str(raw: object) -> str:
-    if not isinstance(raw, str):
-        raise ValueError("not text; put it in quotes")
-    return raw
+# -- declarations -----------------------------------------------------------------------------------------------------
 
 
 def field_specs(model: type[BaseModel]) -> dict[str, FieldSpec]:
@@ -305,7 +263,7 @@ def _field_spec(name: str, info: FieldInfo) -> FieldSpec:
     extra = info.json_schema_extra
     assert isinstance(extra, dict), f"{name} is declared without hp_field"
     parity: Any = extra["parity"]
-    limits = [*_limits(info.annotation), *_bounds(info.metadata), *([parity] if parity else [])]
+    limits = [*limits_of(info.annotation), *bounds_of(info.metadata), *([parity] if parity else [])]
     meta: dict[str, Any] = {key: extra[key] for key in ("unit", "affects", "mutable")}
     aliases = tuple(str(alias) for alias in extra["aliases"])  # type: ignore[union-attr]
     return FieldSpec(
@@ -314,53 +272,24 @@ def _field_spec(name: str, info: FieldInfo) -> FieldSpec:
         default=info.default,
         aliases=aliases,
         parity=parity,
-        type=_type_text(info.annotation),
+        type=type_text(info.annotation),
         range=", ".join(limits),
         **meta,
     )
 
 
-def _type_text(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type_text(arguments[0])
-    if origin in (Union, UnionType):
-        return " or ".join(_type_text(argument) for argument in arguments)
-    if origin is tuple:
-        return f"list of {_type_text(arguments[0])}"
-    return "str" if origin is Literal else "None" if annotation is NoneType else annotation.__name__
+# -- merging ----------------------------------------------------------------------------------------------------------
 
 
-def _limits(annotation: Any) -> list[str]:
-    """The limits that the type itself carries: choices, and bounds inside a union."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is bool:
-        return ["True, False"]
-    if origin is Literal:
-        return list(arguments)
-    if origin is Annotated:
-        return _bounds(arguments[1:])
-    if origin in (Union, UnionType):
-        return [limit for argument in arguments for limit in _limits(argument)]
-    if origin is tuple:
-        return _limits(arguments[0])
-    return []
-
-
-def _bounds(metadata: Iterable[Any]) -> list[str]:
-    bounds = []
-    for item in metadata:
-        if isinstance(item, FieldInfo):
-            bounds += _bounds(item.metadata)
-        for key, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
-            if hasattr(item, key):
-                bounds.append(f"{sign} {getattr(item, key)}")
-    return bounds
+def canonical_names(specs: Mapping[str, FieldSpec]) -> dict[str, str]:
+    """Every name and alias, with the name that counts."""
+    return {spelling: name for name, spec in specs.items() for spelling in (name, *spec.aliases)}
 
 
 def merge_layers(model: type[BaseModel], layers: Sequence[Layer], *, extra_checks: Sequence[Check] = ()) -> Merged:
-    """The values of all layers, later ones winning. Raises one UserError with every problem of every layer."""
+    """The values of all layers, later ones winning. Raises one SettingsError with every problem of every layer."""
     specs = field_specs(model)
+    known = canonical_names(specs)
     merged, problems = Merged({}, {}, {}), []
     invalid: set[str] = set()
     for layer in layers:
@@ -369,11 +298,10 @@ def merge_layers(model: type[BaseModel], layers: Sequence[Layer], *, extra_check
         invalid = (invalid - values.keys()) | unusable
         merged.values.update(values)
         merged.origins.update(dict.fromkeys(values, layer.label))
-        for spelling, search_range in layer.search.items():
-            merged.search[_canonical(specs).get(spelling, spelling)] = search_range
+        merged.search.update({known.get(spelling, spelling): raw for spelling, raw in layer.search.items()})
     problems += failed_checks(model, merged.values, origins=merged.origins, skip=invalid, extra_checks=extra_checks)
     if problems:
-        raise UserError(report(problems, headline=_headline(len(problems))))
+        raise SettingsError(problems)
     return merged
 
 
@@ -384,23 +312,23 @@ def failed_checks(
     origins: Mapping[str, str] | None = None,
     skip: Iterable[str] = (),
     extra_checks: Sequence[Check] = (),
-) -> list[str]:
+) -> list[SettingProblem]:
     """The cross-field rules (and parities) that `values` over the defaults break, leaving out the fields of `skip`."""
     specs = field_specs(model)
     full = {name: spec.default for name, spec in specs.items()} | dict(values)
-    parities = [
-        Check((name,), lambda value, rest=spec.parity == "odd": value % 2 == rest, f"must be {spec.parity}")
-        for name, spec in specs.items()
-        if spec.parity
-    ]
     declared = [check for base in model.__mro__ for check in vars(base).get("checks", ())]
     failed = []
-    for check in [*parities, *declared, *extra_checks]:
+    for check in [*(_parity_check(spec) for spec in specs.values() if spec.parity), *declared, *extra_checks]:
         usable = not set(check.names) & set(skip)
         if usable and not check.holds(*(full[name] for name in check.names)):
             shown = ", ".join(_with_origin(name, full[name], origins) for name in check.names)
-            failed.append(f"{shown}: {check.requirement}")
+            failed.append(SettingProblem("", "rule", ", ".join(check.names), shown, check.requirement))
     return failed
+
+
+def _parity_check(spec: FieldSpec) -> Check:
+    remainder = 1 if spec.parity == "odd" else 0
+    return Check((spec.name,), lambda value: value % 2 == remainder, f"must be {spec.parity}")
 
 
 def _with_origin(name: str, value: object, origins: Mapping[str, str] | None) -> str:
@@ -410,37 +338,46 @@ def _with_origin(name: str, value: object, origins: Mapping[str, str] | None) ->
 
 def _read_layer(
     model: type[BaseModel], specs: Mapping[str, FieldSpec], layer: Layer
-) -> tuple[dict[str, object], set[str], list[str]]:
+) -> tuple[dict[str, object], set[str], list[SettingProblem]]:
     """The valid values of one layer by canonical name, the names it gives an invalid value, and the problems."""
-    canonical_names = _canonical(specs)
-    problems = [
-        _unknown(model, layer.label, name, name, canonical_names)
-        for name in layer.search
-        if name not in canonical_names
-    ]
-    first: dict[str, Assignment] = {}
-    spellings: set[str] = set()
-    values: dict[str, object] = {}
+    known = canonical_names(specs)
+    problems = [_unknown(model, layer.label, Assignment(name, ""), known) for name in layer.search if name not in known]
+    by_field: dict[str, list[Assignment]] = {}
     for assignment in layer.assignments:
-        name = canonical_names.get(assignment.name)
-        shown = f"{assignment.name}={_shortened(assignment.value)}"
-        if name is None:
-            problems.append(_unknown(model, layer.label, assignment.name, shown, canonical_names))
-            continue
-        try:
-            value = convert(assignment.value, specs[name].annotation)
-            if name in first and (assignment.name in spellings or values.get(name) != value):
-                other = f"{first[name].name}={_shortened(first[name].value)}"
-                problems.append(f"{layer.label}: {other} and {shown} both set {name}; keep one of them")
-            values.setdefault(name, value)
-        except ValueError:
-            problems.append(_not_allowed(layer.label, assignment, specs[name]))
-        first.setdefault(name, assignment)
-        spellings.add(assignment.name)
+        if assignment.name in known:
+            by_field.setdefault(known[assignment.name], []).append(assignment)
+        else:
+            problems.append(_unknown(model, layer.label, assignment, known))
+    values: dict[str, object] = {}
+    for name, assignments in by_field.items():
+        found, refused = _read_field(layer.label, specs[name], assignments)
+        values |= {name: found[0]} if found else {}
+        problems += refused
     outside = _outside_range(model, values)
-    problems += [_not_allowed(layer.label, first[name], specs[name]) for name in outside]
+    problems += [_not_allowed(layer.label, by_field[name][0], specs[name]) for name in outside]
     valid = {name: value for name, value in values.items() if name not in outside}
-    return valid, first.keys() - valid.keys(), problems
+    return valid, by_field.keys() - valid.keys(), problems
+
+
+def _read_field(
+    label: str, spec: FieldSpec, assignments: Sequence[Assignment]
+) -> tuple[list[object], list[SettingProblem]]:
+    """The values that one layer gives a field, and what is wrong with them; two spellings may agree on one value."""
+    values: list[object] = []
+    problems: list[SettingProblem] = []
+    spellings: set[str] = set()
+    for assignment in assignments:
+        try:
+            value = convert(assignment.value, spec.annotation)
+        except ValueError:
+            problems.append(_not_allowed(label, assignment, spec))
+            continue
+        if values and (assignment.name in spellings or value != values[0]):
+            detail = f"{assignments[0]} and {assignment} both set {spec.name}; keep one of them"
+            problems.append(SettingProblem(label, "set_twice", spec.name, _shortened(assignment.value), detail=detail))
+        spellings.add(assignment.name)
+        values.append(value)
+    return values, problems
 
 
 def _outside_range(model: type[BaseModel], values: Mapping[str, object]) -> list[str]:
@@ -452,21 +389,23 @@ def _outside_range(model: type[BaseModel], values: Mapping[str, object]) -> list
     return []
 
 
-def _canonical(specs: Mapping[str, FieldSpec]) -> dict[str, str]:
-    return {spelling: name for name, spec in specs.items() for spelling in (name, *spec.aliases)}
-
-
-def _unknown(model: type[BaseModel], label: str, name: str, shown: str, known: Mapping[str, str]) -> str:
-    wrong_names: Mapping[str, str] = getattr(model, "wrong_names", {})
-    if name in wrong_names:
-        return f"{label}: {shown}: no such hyperparameter; the name is {wrong_names[name]}"
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant; "" where none is near."""
     close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), list(known), n=1)
-    hint = f"nearest: {close[0]}" if close else "--show-params lists them all"
-    return f"{label}: {shown}: no such hyperparameter; {hint}"
+    return close[0] if close else ""
 
 
-def _not_allowed(label: str, assignment: Assignment, spec: FieldSpec) -> str:
-    return f"{label}: {assignment.name}={_shortened(assignment.value)}: must be {spec.allowed}"
+def _unknown(model: type[BaseModel], label: str, assignment: Assignment, known: Mapping[str, str]) -> SettingProblem:
+    name = assignment.name
+    value = "" if assignment.value == "" else _shortened(assignment.value)
+    renamed: Mapping[str, str] = getattr(model, "renamed", {})
+    if name in renamed:
+        return SettingProblem(label, "renamed", name, value, nearest=renamed[name])
+    return SettingProblem(label, "unknown", name, value, nearest=nearest_name(name, known))
+
+
+def _not_allowed(label: str, assignment: Assignment, spec: FieldSpec) -> SettingProblem:
+    return SettingProblem(label, "not_allowed", assignment.name, _shortened(assignment.value), spec.allowed)
 
 
 def _shortened(value: object) -> str:
@@ -474,7 +413,3 @@ def _shortened(value: object) -> str:
     is_nested = isinstance(value, list) and any(isinstance(item, list) for item in value)
     text = value if isinstance(value, str) and value else repr(value) if is_nested else format_value(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
-
-
-def _headline(count: int) -> str:
-    return f"{count} problem{'s' if count > 1 else ''} in the hyperparameters"

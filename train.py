@@ -1,17 +1,13 @@
 """Trains a Tacotron 2 voice: `python train.py -o output -l logs --hparams "batch_size=32"`; see README.md."""
 
 import argparse
-import logging
 import os
-import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from common.cli import positive_int, positive_minutes, with_dashes
+from common.cli import Parser, int_at_least, leave, positive, run_command
 from common.errors import UserError
-from common.signals import ending_at_once
+from common.signals import end_on_signal
 from hparams import HParams, preset_names, resolve_hparams
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
 
@@ -23,53 +19,40 @@ EXAMPLES = """examples:
 """
 
 
-def rank(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def parser() -> Parser:
+    p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
     add("-o", "--output-directory", type=Path, metavar="DIR", help="the run: checkpoints, samples, metrics")
     add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
-    add("--warm-start", action="store_true", help="with -c: take over the weights that fit, begin at step 0")
-    add("--from-base", action="store_true", help="begin from a voice of synthetic speech, made once, then cached")
-    add("--base-steps", type=positive_int, default=3500, metavar="N", help="with --from-base: its steps (default 3500)")
-    add("--hparams", default="", metavar="A=B,...", help="hyperparameters; see --show-params")
+    add("--warm-start", action="store_true", help="with -c: load matching weights only, start at step 0")
+    add("--from-base", action="store_true", help="start from a voice trained on synthetic speech, made once and cached")
+    add("--base-steps", type=int_at_least(1), default=3500, metavar="N", help="steps of that voice (default 3500)")
+    add("--hparams", action="append", default=[], metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
     forms = ("text", "md", "json")
     add("--show-params", nargs="?", const="text", choices=forms, help="print all hyperparameters and exit")
-    add("--max-steps", type=positive_int, metavar="N", help="end the run at step N, resumes included")
-    add("--max-minutes", type=positive_minutes, metavar="M", help="end this launch after M minutes, saved")
+    add("--max-steps", type=int_at_least(1), metavar="N", help="end the run at step N, resumes included")
+    add("--max-minutes", type=positive("minutes"), metavar="M", help="end this launch after M minutes, saved")
     add("--fresh", action="store_true", help="start anew; an older run in -o is moved aside")
     add("--resume-with-changes", action="store_true", help="go on although hyperparameters or data have changed")
     add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
     add("--ignore-mmi-layers", action="store_true", help="with --warm-start: leave out mmi_ignore_layers")
     add("--ignore-gst-layers", action="store_true", help="with --warm-start: leave out its style tokens")
-    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: leave out what foresees style from text")
+    add("--ignore-tsgst-layers", action="store_true", help="with --warm-start: do not load the style predictor")
     add("--no-dga", action="store_true", help="no guided attention")
-    add("--diagnose", type=Path, metavar="RUN", help="say what became of a run and why, and exit; changes nothing")
-    add("--n-gpus", type=positive_int, metavar="N", help="processes of the run; multiproc.py starts them")
-    add("--rank", type=rank, metavar="R", help="this one among N processes started by hand, with distributed_run=True")
+    add("--diagnose", type=Path, metavar="RUN", help="print why a run ended and exit (read-only)")
+    add("--n-gpus", type=int_at_least(1), metavar="N", help="processes of the run; multiproc.py starts them")
+    add("--rank", type=int_at_least(0), metavar="R", help="this one of N started by hand, with distributed_run=True")
     add("--group-name", metavar="NAME", help="accepted for compatibility; processes find each other by dist_url")
     add_arguments(p)
     return p
 
 
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    return parser().parse_args(with_dashes(argv))
-
-
 def layers_of(args: argparse.Namespace) -> Layers:
-    overrides = ",".join(filter(None, [args.hparams.strip(), "no_dga=True" if args.no_dga else ""]))
-    return Layers(args.preset, args.hparams_file, overrides)
+    given = [*args.hparams, "no_dga=True" if args.no_dga else ""]
+    return Layers(args.preset, args.hparams_file, ",".join(text.strip() for text in given if text.strip()))
 
 
 def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
@@ -84,9 +67,9 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     if args.diagnose is not None:
-        from recovery.diagnosis import diagnose, story
+        from recovery.diagnosis import diagnose, format_diagnosis
 
-        print(story(diagnose(args.diagnose)))
+        print(format_diagnosis(diagnose(args.diagnose)))
         return 0
     layers = layers_of(args)
     settings = resolve_hparams(**vars(layers))
@@ -129,27 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        with ending_at_once():
-            return run(arguments(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process; at once where an observer was left behind in the middle of its work, or gloo may be.
-
-    The interpreter's orderly end would tear their threads out of foreign code, which aborts the process.
-    """
-    is_observer_left = any(thread.name.startswith("observer ") for thread in threading.enumerate())
-    distributed = sys.modules.get("distributed")  # absent where torch was not needed, which takes seconds to import
-    if is_observer_left or (distributed is not None and distributed.has_met_others):
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    with end_on_signal():
+        return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

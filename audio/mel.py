@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import DataError
+from common.errors import DataError, UserError
 from hparams import AudioParams
 
 MEL_FLOOR = 1e-5  # magnitude under which a mel counts as silence; part of what vocoders were trained on
@@ -66,14 +67,24 @@ class MelFingerprint:
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
-    def differences(self, other: "MelFingerprint") -> list[str]:
-        """One line for each field that differs, in the order of declaration; empty if the mels agree."""
-        there = other.to_dict()
+    def differences(self, there: Mapping[str, Any]) -> list[str]:
+        """One line for each field that differs; empty if the mels agree. there: a `to_dict`, of whatever version."""
+        here = self.to_dict()
         return [
-            f"{name}: {value} here, {there[name]} there"
-            for name, value in self.to_dict().items()
-            if value != there[name]
+            f"{name}: {here.get(name)} here, {there.get(name)} there"
+            for name in {**here, **there}
+            if here.get(name) != there.get(name)
         ]
+
+
+def require_known_format(mel_fingerprint: Mapping[str, Any], *, where: Path) -> None:
+    """UserError where mels are of another format version: their numbers mean something else."""
+    found = mel_fingerprint.get("format_version", MEL_FORMAT_VERSION)
+    if found != MEL_FORMAT_VERSION:
+        raise UserError(
+            f"{where} has mels of format version {found}, and this trainer has version {MEL_FORMAT_VERSION}; use the "
+            "trainer that made it, or begin a new voice with --warm-start"
+        )
 
 
 def silence_log_mel() -> float:

@@ -22,12 +22,11 @@ from torch import Tensor
 from corpus.batch import Batch
 from hparams import create_hparams
 from kernels import chunked_steps
-from kernels.host_sync import HostWaits
-from kernels.inference import SpeakingWeights
-from kernels.packed_weights import SpeakingPrecision
+from kernels.host_sync import HostSyncError
+from kernels.inference import TorchWeights
 from model import DecodeLimits, Tacotron2
 from recovery.ladder import StepLimits
-from training.train_step import Stepper
+from training.train_step import TrainStep
 
 NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
 WITH_GRAPHS = "ours"  # decoder_backend=auto
@@ -102,7 +101,8 @@ def ceilings(setup: Setup) -> None:
 def use_precision(name: str) -> None:
     """Of fp32 products: "highest", or "high" for TF32. Recordings keep that of their making, so new ones are made."""
     torch.set_float32_matmul_precision(name)
-    chunked_steps.chunk_of.cache_clear()
+    torch.backends.cudnn.allow_tf32 = name == "high"  # else convolutions differ by 1e-3 in "highest", right or wrong
+    chunked_steps.chunk_for.cache_clear()
 
 
 # ---- right?
@@ -138,7 +138,7 @@ def correctness(setup: Setup) -> None:
 
 
 def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss, and the gradients that are not zero by definition, as a bias in front of a normalisation has."""
+    """Loss [], and by name the gradients [...] that are not zero by definition, as before a normalisation."""
     system.model.zero_grad(set_to_none=True)
     loss = loss_of(system, batch, bf16=bf16)
     loss.backward()
@@ -147,7 +147,7 @@ def gradients(system: System, batch: TrainingBatch, *, bf16: bool) -> tuple[Tens
 
 
 def relative_error(found: Iterable[Tensor], expected: Iterable[Tensor]) -> float:
-    """Length of the difference over that of what is expected."""
+    """Length of the difference of all tensors [...] over that of what is expected."""
     pairs = list(zip(found, expected, strict=True))
     difference = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs)
     return (difference / sum(float(b.double().square().sum()) for _, b in pairs)) ** 0.5
@@ -292,8 +292,7 @@ def profile(setup: Setup) -> None:
 # ---- speech
 
 
-Way = tuple[Literal["auto", "fast", "plain"], SpeakingPrecision]
-WAYS: tuple[Way, ...] = (("auto", "fp32"), ("auto", "bf16"), ("fast", "fp32"), ("plain", "fp32"))
+BACKENDS: tuple[Literal["auto", "fast", "plain"], ...] = ("auto", "fast", "plain")
 
 
 def speech(setup: Setup) -> None:
@@ -303,20 +302,20 @@ def speech(setup: Setup) -> None:
     model = Tacotron2(create_hparams()).to(setup.device).eval()
     with torch.no_grad():
         for B in setup.spoken:
-            found = {}
-            for backend, precision in WAYS:
+            found: dict[str, float] = {}
+            for backend in BACKENDS:
                 model.decoder.backend = backend
-                model.decoder.prepared = SpeakingWeights(model.decoder, n_rows=B, precision=precision, is_lasting=True)
+                model.decoder.prepared = TorchWeights(model.decoder, n_rows=B, is_persistent=True)
                 speak(setup, model, B, frames=min(64, setup.frames))
                 seconds = setup.seconds(lambda: speak(setup, model, B, frames=setup.frames))  # noqa: B023
-                found[f"{backend} {precision}"] = 1e6 * seconds / setup.frames
+                found[backend] = 1e6 * seconds / setup.frames
             tell_speech(setup, B, found)
         with told_if_it_fails(setup, "speech of tacotron2-model"):
             other = BUILDERS["tacotron2-model"]().model.to(setup.device).eval()
             other.decoder.gate_threshold, other.decoder.max_decoder_steps = 2.0, setup.frames
             with contextlib.redirect_stdout(io.StringIO()):  # it prints that it was cut
                 seconds = setup.seconds(lambda: other.inference(hundred_symbols(1, setup.device)[0]))
-            tell_speech(setup, 1, {"tacotron2-model fp32": 1e6 * seconds / setup.frames})
+            tell_speech(setup, 1, {"tacotron2-model": 1e6 * seconds / setup.frames})
 
 
 def tell_speech(setup: Setup, B: int, us: dict[str, float]) -> None:
@@ -328,6 +327,7 @@ def tell_speech(setup: Setup, B: int, us: dict[str, float]) -> None:
 
 
 def hundred_symbols(B: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """B texts: ids [B, 100], lengths [B]."""
     return (torch.arange(100 * B, device=device) % 147 + 1).view(B, 100), torch.full((B,), 100, device=device)
 
 
@@ -343,7 +343,7 @@ def speak(setup: Setup, model: Tacotron2, B: int, *, frames: int) -> None:
 # ---- never waits?
 
 
-def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Stepper, Batch]:
+def product_step(options: str, shape: Shape, device: torch.device) -> tuple[TrainStep, Batch]:
     """What takes steps as the product's trainer does, in bf16, and a batch as its loader gives it."""
     hp = create_hparams(f"fp16_run=True,{options}".rstrip(","))
     model = Tacotron2(hp, n_speakers=3).to(device).train()
@@ -352,8 +352,8 @@ def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Step
         given.text, given.text_lengths, given.mel, given.mel_lengths, given.gate[:, model.r - 1 :: model.r],
         tuple(map(str, range(shape.B))), speakers=torch.arange(shape.B) % 3,
     )  # fmt: skip
-    stepper = Stepper(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
-    return stepper, batch.pin_memory() if device.type == "cuda" else batch
+    train_step = TrainStep(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
+    return train_step, batch.pin_memory() if device.type == "cuda" else batch
 
 
 def waits(setup: Setup) -> None:
@@ -361,13 +361,13 @@ def waits(setup: Setup) -> None:
     shape = setup.checked[-1] if len(setup.checked) == 1 else Shape(16, 240, 80)
     waiting = {}
     for what, options in WAITED_FOR.items():
-        stepper, batch = product_step(options, shape, setup.device)
+        train_step, batch = product_step(options, shape, setup.device)
         limits = StepLimits(inf, 1000.0)
-        stepper.run([batch], step=1, rate_scale=1.0, limits=limits)  # records, and makes Adam's state
-        stepper.forbids_waits = True
+        train_step.run([batch], step=1, rate_scale=1.0, limits=limits)  # records, and makes Adam's state
+        train_step.forbids_waits = True
         try:
-            stepper.run([batch], step=2, rate_scale=1.0, limits=limits)
-        except (HostWaits, RuntimeError) as error:
+            train_step.run([batch], step=2, rate_scale=1.0, limits=limits)
+        except (HostSyncError, RuntimeError) as error:
             waiting[what] = in_short(error)
             setup.report.add("waits", f"{what}: {waiting[what]}", what=what)
     never = [what for what in WAITED_FOR if what not in waiting]

@@ -83,12 +83,12 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     from data_utils import load_corpus
     from hparams import resolve_hparams
     from model import Tacotron2
-    from monitoring.observer import RunInfo
+    from monitoring.observer import Recorder, RunInfo
     from monitoring.setup import observers
     from parallel.process_group import best_device
     from run_directory.metrics_log import RunLog
     from training.corpus_setup import with_demo_files
-    from training.trainer import Limits, Trainer
+    from training.trainer import Trainer
 
     folder.mkdir()
     (folder / "base.yaml").write_text(BASE, encoding="utf-8")
@@ -99,27 +99,22 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     corpus = load_corpus(hp.model_copy(update={"training_files": str(folder / "two_batches.txt")}))
     before, device = memory_bytes(), best_device()
     torch.manual_seed(hp.seed)
-    watching = observers(hp)[1:]  # without the console
-    trainer = Trainer(
-        hp, Tacotron2(hp), corpus, directory=folder / "o", log=RunLog(folder / "o", attempt=1), observers=watching,
-        limits=Limits(), device=device,
-    )  # fmt: skip
-    for watcher in watching:
-        watcher.on_start(RunInfo(folder / "o", folder / "l", hp.canonical(), None, 0, ""))
+    recorder = Recorder(RunLog(folder / "o", attempt=1), observers(hp)[1:])  # without the console
+    trainer = Trainer(hp, Tacotron2(hp), corpus, directory=folder / "o", recorder=recorder, device=device)
+    recorder.start(RunInfo(folder / "o", folder / "l", hp.canonical(), None, 0, ""))
     trainer.model.train()
-    batches = trainer._batches()
+    data = trainer.batches.steps(trainer.progress, r=lambda: trainer.model.r)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     with open(answers, "w", encoding="utf-8") as out:
         for line in sys.stdin:
             began = clock()
             for _ in range(int(line)):
-                trainer._step(*next(batches))
+                trainer._step(next(data))
                 trainer._after_step()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             print(clock() - began, file=out, flush=True)
-        for watcher in watching:
-            watcher.close()
+        recorder.close()
         print(memory_bytes() - before, file=out, flush=True)
 
 

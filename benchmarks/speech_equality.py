@@ -16,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from corpus.demo.sentences import demo_sentences
-from kernels.backend import lacks_for
-from kernels.packed_weights import SpeakingPrecision
+from kernels.backend import why_unsupported
+from kernels.packed_weights import InferencePrecision
 from model import Decoded
 from speech.decoding import Reference, speak
 from speech.voice import Speaker
 
 BACKENDS: tuple[Literal["plain", "fast", "auto"], ...] = ("plain", "fast", "auto")
-PRECISIONS: tuple[SpeakingPrecision, ...] = ("fp32", "bf16", "int8")
+PRECISIONS: tuple[InferencePrecision, ...] = ("fp32", "bf16", "int8")
 
 
 def texts_for(speaker: Speaker, n: int) -> list[Reference]:
@@ -40,8 +40,8 @@ def by_every_loop(speaker: Speaker, texts: Sequence[Reference]) -> Iterator[tupl
     for backend in BACKENDS:
         decoder.backend = backend
         for precision in PRECISIONS:
-            if lacks_for(decoder, precision) is None:
-                decoder.prepare_to_speak(precision)
+            if why_unsupported(decoder, precision) is None:
+                decoder.prepare_for_inference(precision)
                 yield f"decoder_backend={backend}, {precision}", spoken(speaker, texts)
 
 

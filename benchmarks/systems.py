@@ -94,13 +94,13 @@ class Ours:
         self.decode, self.n_texts = "infer", 1
 
     def precisions(self) -> list[str]:
-        from kernels.backend import lacks_for
+        from kernels.backend import why_unsupported
 
-        return [name for name in ("fp32", "bf16", "int8") if lacks_for(self.model.decoder, name) is None]
+        return [name for name in ("fp32", "bf16", "int8") if why_unsupported(self.model.decoder, name) is None]
 
     def get_ready(self, precision: str, n_texts: int) -> None:
         self.n_texts = n_texts
-        self.model.decoder.prepare_to_speak(precision)
+        self.model.decoder.prepare_for_inference(precision)
 
     def predict(self, batch: TrainingBatch) -> Predicted:
         out = self.model(batch.text, batch.text_lengths, batch.mel, batch.mel_lengths)
@@ -195,6 +195,7 @@ def is_inside(lengths: Tensor) -> Tensor:
 
 
 def hundred_symbols() -> tuple[Tensor, Tensor]:
+    """One text: ids [1, 100], lengths [1]."""
     return torch.arange(100)[None] % (N_SYMBOLS - 1) + 1, torch.tensor([100])
 
 
@@ -216,7 +217,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
 
     def step(self, batch: TrainingBatch, *, bf16: bool) -> Tensor:
-        """Forward, backward, clip, update. -> loss"""
+        """Forward, backward, clip, update. -> loss []"""
         self.optimizer.zero_grad(set_to_none=True)
         loss = loss_of(self.system, batch, bf16=bf16)
         loss.backward()
@@ -226,6 +227,7 @@ class Training:
 
 
 def loss_of(system: System, batch: TrainingBatch, *, bf16: bool) -> Tensor:
+    """Of one batch, the same for all systems: []"""
     with torch.autocast(batch.mel.device.type, torch.bfloat16, enabled=bf16):
         mel, mel_post, gate = (x.to(batch.mel.dtype) for x in system.predict(batch))
     frames = torch.arange(mel.size(2), device=mel.device)[None]

@@ -9,20 +9,22 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from checkpointing.foreign_files import AGAIN, OTHER, describe_foreign_file
+from common.errors import UserError, first_line
 
 FORMAT = 1
+Kind = Literal["whole", "stripped", "not_finite", "damaged", "missing", "refused", "not_ours"]  # of a .pt file
 
 
 @dataclass(frozen=True)
-class Voice:
+class VoiceInfo:
     """What speaking needs beside the weights; kept in every checkpoint."""
 
     hparams: Mapping[str, Any]  # canonical
@@ -31,10 +33,14 @@ class Voice:
     mel_mean: float
     mel_std: float
     frames_per_symbol: float  # a text's length budget, from the training corpus
-    budget_offset: int
     frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
     front_end: Mapping[str, Any] | None = None  # `FrontEnd.to_dict`; None in checkpoints of version 0.1.0
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "VoiceInfo":
+        """As a checkpoint keeps it; what this version has no use for is left out."""
+        return cls(**{name: saved[name] for name in (field.name for field in fields(cls)) if name in saved})
 
 
 @dataclass
@@ -43,7 +49,7 @@ class Checkpoint:
 
     step: int
     model: dict[str, Tensor]
-    voice: Voice
+    voice: VoiceInfo
     training: dict[str, Any] | None = field(default=None, repr=False)
 
 
@@ -58,6 +64,7 @@ def write_content(content: Mapping[str, Any], file: IO[bytes]) -> None:
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether no floating-point tensor [...] holds NaN or infinity."""
     # a sum is finite only if its terms are, and needs no memory; a sum that overflows is looked into
     floating = [t for t in tensors.values() if t.is_floating_point()]
     return all(bool(torch.isfinite(t.sum()) or torch.isfinite(t).all()) for t in floating)
@@ -68,8 +75,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+class UnreadableCheckpoint(UserError):
+    """`problem` is a predicate of the file: "is a web page"; `kind` says it to programs."""
+
+    def __init__(self, path: Path, problem: str, *, kind: Kind, what_next: str) -> None:
+        super().__init__(f"{path} {problem}; {what_next}")
+        self.problem, self.kind = problem, kind
+
+
 def read(path: Path, *, mapped: bool = False) -> dict[str, Any]:
-    """Tensors and plain types of a .pt file; UserError if unreadable, or if it would run code.
+    """Tensors and plain types of a .pt file; one that would run code is refused. UnreadableCheckpoint, UserError.
 
     mapped: tensors stay on disk until they are read.
     """
@@ -79,25 +94,42 @@ def read(path: Path, *, mapped: bool = False) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; name a .pt file or a run directory") from None
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} holds more than tensors and plain types and was refused: loading it could run foreign code. "
-            "Save its state_dict alone where you trust it, and load that."
-        ) from None
     # LookupError, AttributeError, TypeError: what torch's reader raises on bytes that are no pickle at all
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
-        reason = first_sentence if isinstance(error, (OSError, RuntimeError)) else "its bytes are no PyTorch file"
-        raise UserError(f"{path} is not a readable checkpoint ({reason})") from None
+    except (
+        pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError
+    ) as error:  # fmt: skip
+        raise _why_unreadable(path, error) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+        raise UnreadableCheckpoint(
+            path, f"holds a {type(content).__name__}, not a checkpoint", kind="not_ours", what_next=OTHER
+        )
     return content
 
 
-def read_voice(path: Path) -> Voice | None:
+def _why_unreadable(path: Path, error: Exception) -> UnreadableCheckpoint:
+    try:
+        found = describe_foreign_file(path)
+    except OSError as refusal:
+        problem = f"can't be read ({refusal.strerror or refusal})"
+        return UnreadableCheckpoint(path, problem, kind="damaged", what_next="see to its disk and its permissions")
+    if found is not None:
+        what, advice = found
+        return UnreadableCheckpoint(path, f"{what}, not a checkpoint", kind="not_ours", what_next=advice)
+    if isinstance(error, pickle.UnpicklingError):
+        return UnreadableCheckpoint(
+            path,
+            "holds more than tensors and plain types and was refused: loading it could run foreign code",
+            kind="refused",
+            what_next="save its state_dict alone where you trust it, and load that",
+        )
+    reason = first_line(error) if isinstance(error, RuntimeError | OSError) else "its bytes are no PyTorch file"
+    return UnreadableCheckpoint(path, f"is not a readable checkpoint ({reason})", kind="damaged", what_next=AGAIN)
+
+
+def read_voice(path: Path) -> VoiceInfo | None:
     """What a checkpoint of ours keeps beside the weights, which stay on disk; None for files of others."""
     content = read(path, mapped=True)
-    return Voice(**content["voice"]) if content.get("format") == FORMAT else None
+    return VoiceInfo.of(content["voice"]) if content.get("format") == FORMAT else None
 
 
 def load(path: Path) -> Checkpoint:
@@ -107,7 +139,7 @@ def load(path: Path) -> Checkpoint:
     content = read(path)
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this trainer (format {content.get('format')!r}, not {FORMAT})")
-    return Checkpoint(content["step"], content["model"], Voice(**content["voice"]), content["training"])
+    return Checkpoint(content["step"], content["model"], VoiceInfo.of(content["voice"]), content["training"])
 
 
 def problem_of(path: Path) -> str | None:

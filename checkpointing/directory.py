@@ -7,17 +7,28 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-from checkpointing.checkpoint_file import FORMAT, Checkpoint, all_finite, problem_of, read, sha256_of, write_content
+from checkpointing.checkpoint_file import (
+    FORMAT,
+    Checkpoint,
+    Kind,
+    UnreadableCheckpoint,
+    all_finite,
+    problem_of,
+    read,
+    sha256_of,
+    write_content,
+)
 from common.errors import NothingToRecover, UserError
 from common.files import write_atomic
 from common.log import LOG
 
 NAME = re.compile(r"step_(\d{8})\.pt")
 CLEAREST, LISTENING = "clearest", "listening"  # pointers of the listener: whom it understood best, whom it hears
+NOT_OURS = "is no checkpoint of this trainer"
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -42,7 +53,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
             write_content(content, f)
             f.flush()
             os.fsync(f.fileno())
-        manifest = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size, "step": checkpoint.step}
+        manifest: dict[str, Any] = {"sha256": sha256_of(temporary), "bytes": temporary.stat().st_size}
         if path.exists():  # the same step again: until the rename, the manifest must also vouch for the old file
             manifest["replaces"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         write_atomic(path.with_suffix(".json"), json.dumps(manifest) + "\n")
@@ -63,9 +74,9 @@ def _fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def point(directory: Path, pointer: str, path: Path, **more: Any) -> None:
+def point(directory: Path, pointer: str, path: Path) -> None:
     """Makes `last` or `best` name a checkpoint."""
-    write_atomic(directory / f"{pointer}.json", json.dumps({"file": path.name, **more}) + "\n")
+    write_atomic(directory / f"{pointer}.json", json.dumps({"file": path.name}) + "\n")
 
 
 def pointed(directory: Path, pointer: str) -> Path | None:
@@ -96,44 +107,46 @@ def newest_good(directory: Path) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a file of a checkpoint directory is good for. `problem` is None for one that training can go on from."""
+class CheckpointStatus:
+    """What a file of a checkpoint directory is good for. `problem`: a predicate, None where training can go on."""
 
     path: Path
     step: int | None
     n_bytes: int
-    problem: str | None
+    kind: Kind
+    problem: str | None = None
 
 
-def verdict(path: Path) -> Verdict:
+def status_of(path: Path) -> CheckpointStatus:
     """Manifest, readability, and whether every number is finite: all that can be known without training."""
     match = NAME.fullmatch(path.name)
     step = int(match[1]) if match else None
-    n_bytes = path.stat().st_size if path.exists() else 0
-    problem = problem_of(path) if path.with_suffix(".json").exists() or not path.exists() else None
-    if problem is None:
-        try:
-            content = read(path)
-            problem = _problem_inside(content)
-            step = content["step"] if problem is None else step
-        except UserError as error:
-            problem = str(error).removeprefix(f"{path} ").partition(". ")[0]
-        except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
-            problem = "is no checkpoint of this trainer"
-    return Verdict(path, step, n_bytes, problem)
+    if not path.exists():
+        return CheckpointStatus(path, step, 0, "missing", "is a link to nothing")
+    n_bytes = path.stat().st_size
+    if path.with_suffix(".json").exists() and (damage := problem_of(path)):
+        return CheckpointStatus(path, step, n_bytes, "damaged", damage)
+    try:
+        content = read(path)
+        kind, problem = _problem_inside(content)
+    except UnreadableCheckpoint as error:
+        return CheckpointStatus(path, step, n_bytes, error.kind, error.problem)
+    except (LookupError, TypeError, AttributeError):  # of others, that only looks like ours
+        return CheckpointStatus(path, step, n_bytes, "not_ours", NOT_OURS)
+    return CheckpointStatus(path, content["step"] if problem is None else step, n_bytes, kind, problem)
 
 
-def _problem_inside(content: Mapping[str, Any]) -> str | None:
+def _problem_inside(content: Mapping[str, Any]) -> tuple[Kind, str | None]:
     if content.get("format") != FORMAT:
-        return "is no checkpoint of this trainer"
+        return "not_ours", NOT_OURS
     if not all_finite(content["model"]):
-        return "holds weights that are not finite"
+        return "not_finite", "holds weights that are not finite"
     if content["training"] is None:
-        return "was stripped of what resuming needs; it can be spoken with"
+        return "stripped", "was stripped of what resuming needs; it can be spoken with"
     states = content["training"]["optimizer"]["state"]
     if not all(all_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}) for state in states.values()):
-        return "holds an optimiser state that is not finite"
-    return None
+        return "not_finite", "holds an optimiser state that is not finite"
+    return "whole", None
 
 
 def quarantine(path: Path) -> Path:
@@ -169,8 +182,11 @@ def _is_milestone(path: Path, every: int) -> bool:
     return bool(every and match and int(match[1]) % every == 0)
 
 
-def resolve(run_or_checkpoint: Path) -> Path:
-    """A .pt file as it is; of a run directory its best checkpoint, else the last good one. UserError if none."""
+def resolve(run_or_checkpoint: Path, *, prefer: Literal["best", "newest"] = "best") -> Path:
+    """A .pt file as it is; of a run directory its best checkpoint, or the newest whole one. UserError if none.
+
+    Speech wants the best; training goes on from the newest.
+    """
     if not run_or_checkpoint.exists():
         raise UserError(f"{run_or_checkpoint}: no such checkpoint; name a .pt file or a run directory")
     if not run_or_checkpoint.is_dir():
@@ -178,7 +194,7 @@ def resolve(run_or_checkpoint: Path) -> Path:
     directory = run_or_checkpoint / "checkpoints"
     directory = directory if directory.is_dir() else run_or_checkpoint
     best = pointed(directory, "best")
-    if best is not None and problem_of(best) is None:
+    if prefer == "best" and best is not None and problem_of(best) is None:
         return best
     newest = newest_good(directory)
     if newest is None:

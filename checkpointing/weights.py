@@ -1,6 +1,7 @@
 """Weights from other files: warm start, NVIDIA's layout, exact loading."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ SPEAKERS = "speaker_embedding.table.weight"  # its rows have names of their own,
 
 
 def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint of ours or NVIDIA's (also its DeepLearningExamples), or a bare one."""
+    """The state dict, tensors [...] by name, of a checkpoint of ours or NVIDIA's (also its DeepLearningExamples), or a
+    bare one.
+    """
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -37,6 +40,19 @@ class WarmStart:
     unknown: list[str]  # in the file, not in this model
     embedding_rows: int = 0  # copied by symbol
     speaker_rows: int = 0  # copied by name
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the file is in the model now."""
+        return not self.loaded and not self.embedding_rows and not self.speaker_rows
+
+    @property
+    def why_empty(self) -> str:
+        """Where the keys differ from this model's."""
+        if self.unknown:
+            beginning, n = Counter(key.partition(".")[0] for key in self.unknown).most_common(1)[0]
+            return f"{n} keys begin with '{beginning}.'"
+        return str(self).partition("; ")[2] or "it holds no tensors"
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from common.files import atomic_file, refusals_explained
+from common.files import atomic_file, explain_write_errors
 
 CACHE_VARIABLE = "TACOTRON2_CACHE"
 FOLDER_NAME = "tacotron2-trainer"
@@ -30,5 +30,5 @@ def cache_directory() -> Path:
 def cache_file(path: Path) -> Iterator[IO[bytes]]:
     """UserError if the disk refuses: full, read-only, not ours."""
     way_on = f"free space there, or set {CACHE_VARIABLE} to another folder"
-    with refusals_explained(f"the feature cache at {path}", next_step=way_on), atomic_file(path) as file:
+    with explain_write_errors(f"the feature cache at {path}", next_step=way_on), atomic_file(path) as file:
         yield file

@@ -8,21 +8,30 @@
 The commands print the message without a traceback; anything else that is raised is a defect of ours.
 """
 
+import errno
 import re
 from collections.abc import Sequence
+
+from common.redaction import without_secrets
 
 # What is said where memory ended: by CUDA, the CPU's allocator, cuBLAS, C++, Python, and oneDNN, which says no more
 NO_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
-    "could not (create|execute) a (primitive|memory object)$"
+    "could not (create|execute) a (primitive|memory object)$|"
+    # what libraries of a GPU say first where PyTorch's own cache holds the rest of it
+    "allocation_failed|cublas_status_not_initialized.*cublascreate"
 )
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
 SHOWN_PROBLEMS = 10  # a report stays on one screen; the count says how many more there are
 
 
 class UserError(Exception):
-    """What is wrong, where, the value, what is allowed, and what to do next."""
+    """What is wrong, where, the value, what is allowed, and what to do next. Shown without secrets of addresses."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class DataError(UserError):
@@ -50,14 +59,21 @@ def is_out_of_memory(error: Exception) -> bool:
         return True
 
 
+def cause_of(error: Exception) -> str | None:
+    """`out_of_memory` or `disk_full` where the error says so: what events keep of it."""
+    if is_out_of_memory(error):
+        return "out_of_memory"
+    return "disk_full" if isinstance(error, OSError) and error.errno in NO_ROOM else None
+
+
 def says_no_memory(text: str) -> bool:
     return NO_MEMORY.search(text.lower()) is not None
 
 
-def report(problems: Sequence[str], *, headline: str) -> str:
+def format_problems(problems: Sequence[str], *, headline: str) -> str:
     """One message for many problems: the headline with the count, then the first ten.
 
-    >>> print(report(["a.txt:1: empty"], headline="1 bad line"))
+    >>> print(format_problems(["a.txt:1: empty"], headline="1 bad line"))
     1 bad line
       a.txt:1: empty
     """

@@ -1,6 +1,5 @@
 """Files that appear whole or not at all, and one message where the disk refuses them."""
 
-import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import UserError
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
 
 
 @contextmanager
@@ -39,7 +36,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def refusals_explained(what: str, *, next_step: str) -> Iterator[None]:
+def explain_write_errors(what: str, *, next_step: str) -> Iterator[None]:
     """Any OSError inside (disk full, no such place, not allowed) becomes a UserError that says what to do next."""
     try:
         yield

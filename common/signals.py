@@ -13,7 +13,7 @@ REQUESTS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def ending_at_once() -> Iterator[None]:
+def end_on_signal() -> Iterator[None]:
     """Until training begins and after it, a signal ends the process: exit code 143 or 130, no traceback.
 
     Not by an exception: that would wait for the threads that read a large corpus, and be caught in foreign code.
@@ -27,7 +27,7 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    LOG.warning("signal %d: no step was being trained, so nothing is lost; the same command goes on", number)
+    LOG.warning("signal %d: stopped outside training: nothing to save. Run the same command to resume.", number)
     os._exit(128 + number)
 
 

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 
-def keep_for_this_thread() -> None:
+def one_thread_for_others() -> None:
     """The calling thread keeps its number of threads, and every one that begins to compute later has itself alone.
 
     A second pool of OpenMP, even an idle one, makes libgomp count more threads than processors: from then on threads

@@ -1,10 +1,10 @@
 """The reference of all parameters in two languages: `python -m config.reference_docs --write`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import Parser
 from common.translations import Language, messages
 from config.show_params import _cell, _markdown, describe_params
 from hparams import field_info, field_names, preset_names, resolve_hparams
@@ -54,7 +54,7 @@ def _presets() -> list[list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(description="The documents of the hyperparameters.", allow_abbrev=False)
+    p = Parser(description="The documents of the hyperparameters.")
     asked = p.add_mutually_exclusive_group(required=True)
     asked.add_argument("--write", action="store_true", help="write docs/hyperparameters.md and .ru.md")
     asked.add_argument("--check", action="store_true", help="exit code 1 if they differ from the declarations")

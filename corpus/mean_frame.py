@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audio.mel import MelFingerprint
 from common.cache_dir import cache_directory
-from common.files import atomic_file, refusals_explained, write_atomic
+from common.files import atomic_file, explain_write_errors, write_atomic
 from corpus.mel_cache import Feature, read_mel
 from corpus.mel_statistics import MelStats
 from hparams import HParams
@@ -36,7 +36,7 @@ def global_mean(features: Sequence[Feature], hp: HParams) -> np.ndarray:
     mean = _stored(path, key, hp.n_mel_channels)
     if mean is None:
         mean = mean_frame(read_mel(feature.mel_path) for feature in features)
-        with refusals_explained(f"global_mean_npy={path}", next_step="name another place for it"):
+        with explain_write_errors(f"global_mean_npy={path}", next_step="name another place for it"):
             with atomic_file(path) as file:
                 np.save(file, mean, allow_pickle=False)
             write_atomic(_note_of(path), json.dumps({**key, "sha256": _sha256(path)}))

@@ -23,8 +23,9 @@ from audio.recordings import probe_audio, read_audio
 from common.cache_dir import cache_directory, cache_file
 from common.errors import DataError
 from common.log import LOG
-from common.threads import keep_for_this_thread
-from corpus.filelists import Problem, ProblemKind, Utterance
+from common.threads import one_thread_for_others
+from corpus.filelists import Utterance
+from corpus.findings import Finding, error
 from corpus.hash_index import HashIndex
 from hparams import AudioParams
 
@@ -52,7 +53,7 @@ class FeatureSet:
     """Features in filelist order, the lines that gave none, and what was done to get them."""
 
     features: tuple[Feature, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
     n_built: int = 0
     n_resampled: int = 0
     n_rebuilt: int = 0  # cache entries that were damaged
@@ -61,18 +62,18 @@ class FeatureSet:
 @dataclass(frozen=True)
 class _Outcome:
     feature: Feature | None = None
-    problem: Problem | None = None
+    problem: Finding | None = None
     is_built: bool = False
     is_resampled: bool = False
     is_rebuilt: bool = False
 
 
 class BadRecording(Exception):
-    """One recording gives no mel; never leaves this module."""
+    """One recording gives no mel: what it is, and what to do."""
 
-    def __init__(self, kind: ProblemKind, detail: str) -> None:
-        super().__init__(detail)
-        self.kind: ProblemKind = kind
+    def __init__(self, kind: str, detail: str, advice: str) -> None:
+        super().__init__(f"{detail}; {advice}")
+        self.finding = error(kind, detail, advice)
 
 
 def build_features(
@@ -92,7 +93,7 @@ def build_features(
     folder = cache_directory() / "features" / MelFingerprint.of(audio).digest
     n_threads = n_workers or min(MAX_WORKERS, os.cpu_count() or 1)
     outcomes: list[_Outcome] = []
-    keep_for_this_thread()
+    one_thread_for_others()
     with ThreadPoolExecutor(n_threads) as pool:
         for outcome in pool.map(partial(_outcome, audio=audio, folder=folder, index=index), utterances):
             outcomes.append(outcome)
@@ -122,7 +123,7 @@ def _outcome(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "
     try:
         return _read_or_build(utterance, audio=audio, folder=folder, index=index)
     except BadRecording as bad:
-        return _Outcome(problem=Problem(bad.kind, str(bad), utterance.source, utterance.line))
+        return _Outcome(problem=bad.finding.at(utterance.source, utterance.line))
 
 
 def _read_or_build(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "HashIndex") -> _Outcome:
@@ -138,8 +139,9 @@ def _read_or_build(utterance: Utterance, *, audio: AudioParams, folder: Path, in
         if n_frames is not None and rate == audio.sampling_rate:
             return _Outcome(feature=replace(feature, n_frames=n_frames))
         wav = read_audio(utterance.audio_path, audio)
-    except DataError as error:
-        raise BadRecording("unreadable audio", str(error)) from error
+    except DataError as caught:
+        detail, _, advice = str(caught).rpartition("; ")
+        raise BadRecording("unreadable audio", detail, advice) from caught
     is_rebuilt = mel_path.exists()
     mel = _checked_mel(wav, audio, path=utterance.audio_path)
     with cache_file(mel_path) as file:
@@ -156,11 +158,13 @@ def _checked_mel(wav: np.ndarray, audio: AudioParams, *, path: Path) -> np.ndarr
     """[L] -> float32 [n_mels, T_mel], C order."""
     if len(wav) < audio.win_length:
         raise BadRecording(
-            "too short", f"{path} has {len(wav)} samples, less than one window (win_length={audio.win_length}); drop it"
+            "too short",
+            f"{path} has {len(wav)} samples, less than one window (win_length={audio.win_length})",
+            "drop it",
         )
     mel = mel_spectrogram(torch.from_numpy(wav), audio).numpy()
     if not np.isfinite(mel).all():
-        raise BadRecording("unreadable audio", f"{path} gives a mel that is not finite; export it again or drop it")
+        raise BadRecording("unreadable audio", f"{path} gives a mel that is not finite", "export it again or drop it")
     return np.ascontiguousarray(mel, dtype=np.float32)
 
 
@@ -183,5 +187,5 @@ def read_mel(path: Path, *, mapped: bool = True) -> np.ndarray:
 def _hash_of(path: Path, index: HashIndex) -> str:
     try:
         return index.sha256(path)
-    except OSError as error:
-        raise BadRecording("unreadable audio", f"{path} can't be read ({error.strerror}); restore it") from error
+    except OSError as caught:
+        raise BadRecording("unreadable audio", f"{path} can't be read ({caught.strerror})", "restore it") from caught

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from common.cache_dir import cache_directory, cache_file
 from common.log import LOG
-from corpus.filelists import Filelist, Problem, ProblemKind, Utterance
+from corpus.filelists import Filelist, Utterance
+from corpus.findings import Finding, error
 from hparams import TextParams
 from text.front_end import FrontEnd, Reading, excerpt
 from text.language_settings import own_or_named
@@ -56,9 +57,9 @@ def _with_readings(filelist: Filelist, readings: dict[str, Reading], ledger: Led
     return replace(filelist, utterances=tuple(read), problems=tuple(problems))
 
 
-def _problem(utterance: Utterance, found: TextProblem) -> Problem:
-    kind: ProblemKind = "empty text" if found.kind == "empty text" else "unknown characters"
-    return Problem(kind, f'{found.detail}; "{excerpt(utterance.text)}"', utterance.source, utterance.line)
+def _problem(utterance: Utterance, found: TextProblem) -> Finding:
+    detail, _, advice = found.detail.rpartition("; ")
+    return error(found.kind, f'{detail} in "{excerpt(utterance.text)}"', advice).at(utterance.source, utterance.line)
 
 
 def read_once(texts: Sequence[str], front_end: FrontEnd) -> dict[str, Reading]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from corpus.filelists import Filelist, Problem, Utterance
+from corpus.filelists import Filelist, Utterance
+from corpus.findings import Finding, error
 
 
 def speaker_names(training: Iterable[Utterance]) -> tuple[str, ...]:
@@ -42,7 +43,11 @@ def with_agreed_speakers(training: Filelist, validation: Filelist) -> tuple[File
     known = speaker_names(training.utterances)
     shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
     problems = {
-        u: f"training has no line of speaker {u.speaker!r} (it has {shown}); train with one, or drop this line"
+        u: error(
+            "speaker",
+            f"training has no line of speaker {u.speaker!r} (it has {shown})",
+            "train with one, or drop this line",
+        )
         for u in validation.utterances
         if u.speaker is not None and u.speaker not in known
     }
@@ -52,16 +57,18 @@ def with_agreed_speakers(training: Filelist, validation: Filelist) -> tuple[File
 def _without_odd_lines(filelist: Filelist, has_names: bool, n_named: int) -> Filelist:
     odd = [utterance for utterance in filelist.utterances if (utterance.speaker is not None) != has_names]
     if has_names:
-        return _without(filelist, dict.fromkeys(odd, f"names no speaker, as {n_named} other lines do; add |speaker"))
+        found = error("speaker", f"names no speaker, as {n_named} other lines do", "add |speaker")
+        return _without(filelist, dict.fromkeys(odd, found))
+    advice = "name all speakers or none"
     return _without(
         filelist,
-        {u: f"names the speaker {u.speaker!r}, most lines name none; name all speakers or none" for u in odd},
+        {u: error("speaker", f"names the speaker {u.speaker!r}, most lines name none", advice) for u in odd},
     )
 
 
-def _without(filelist: Filelist, problems: dict[Utterance, str]) -> Filelist:
+def _without(filelist: Filelist, problems: dict[Utterance, Finding]) -> Filelist:
     return replace(
         filelist,
         utterances=tuple(utterance for utterance in filelist.utterances if utterance not in problems),
-        problems=(*filelist.problems, *(Problem("speaker", what, u.source, u.line) for u, what in problems.items())),
+        problems=(*filelist.problems, *(found.at(u.source, u.line) for u, found in problems.items())),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from audio.recordings import write_wav
 from common.errors import UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 from common.log import LOG
 from evaluation import measures
 from evaluation.chosen_list import chosen_list
@@ -181,7 +181,7 @@ def _rows(marked: Mapping[str, Sequence[Marked]]) -> list[dict[str, Any]]:
 
 def writing_to(output: Path) -> AbstractContextManager[None]:
     """A disk that refuses is the user's to mend: UserError."""
-    return refusals_explained(f"-o {output}", next_step="free space there, or name another place")
+    return explain_write_errors(f"-o {output}", next_step="free space there, or name another place")
 
 
 def write_files(sources: Sequence[Source], output: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from audio.mel import MelFingerprint
-from common.errors import DataError, UserError, report
+from common.errors import DataError, UserError, format_problems
 from corpus.filelists import Utterance
 from evaluation.texts import Line
 from run_directory.records import Sample
@@ -118,5 +118,5 @@ def speakers_of(speaker: Speaker, utterances: Sequence[Utterance]) -> list[str |
         if u.speaker not in speaker.names and (u.speaker is not None or len(speaker.names) > 1)
     ]
     if problems:
-        raise DataError(report(problems, headline=f"the voice has the speakers {', '.join(speaker.names)}:"))
+        raise DataError(format_problems(problems, headline=f"the voice has the speakers {', '.join(speaker.names)}:"))
     return [u.speaker for u in utterances]

@@ -10,7 +10,7 @@ import torch
 
 from audio.mel import mel_spectrogram
 from audio.recordings import read_audio
-from common.errors import DataError, report
+from common.errors import DataError, format_problems
 from corpus.filelists import Utterance, data_error, read_filelist
 from corpus.readings import with_readings
 from evaluation.chosen_list import ChosenList
@@ -75,7 +75,7 @@ def check_words(lines: Sequence[Line]) -> None:
     unknown = [f"{line.utterance.where}: {line.words[:60]}" for line in lines if PHONEMES.search(line.words)]
     if unknown:
         raise DataError(
-            report(
+            format_problems(
                 unknown,
                 headline=f"{len(unknown)} texts hold phonemes, and word errors need the words; give them with --words "
                 "LIST, a filelist of the same recordings with their words:",

@@ -1,8 +1,9 @@
 """Loops cut into chunks of a fixed number of steps, which run on buffers that stay where they are.
 
-A `Steps` is a run of n steps on tensors whose roles it tells. It can run on the whole sequence at once. Or each chunk
-is copied to the fixed buffers, runs there, and its results are copied back: then one recording (`kernels.graphs`)
-serves sequences of any length. Nothing that autograd keeps lies in fixed buffers, so different loops share them.
+A `Steps` is a run of n steps on tensors, each with a declared role. It can run on the whole sequence at once. Or each
+chunk is copied to the fixed buffers, runs there, and its results are copied back: then one recording
+(`kernels.cuda_graphs`) serves sequences of any length. Nothing that autograd keeps lies in fixed buffers, so different
+loops share them.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.cuda_graphs import recorded
+from kernels.cuda_graphs import record_graph
 
-# Of a tensor. Sequences: given [n or n + 1, ...], made, both, or carried [n + 1, ...], where each step reads a row and
-# makes the next. For all steps together: fixed, or summed over them.
-Role = Literal["given", "made", "both", "carried", "fixed", "summed"]
-SEQUENCES: tuple[Role, ...] = ("given", "made", "both", "carried")
+# Sequences: input, output or inout [n or n + 1, ...], or state [n + 1, ...], where each step reads a row and writes the
+# next. For all steps together: constant, or accumulator, to which each step adds.
+Role = Literal["input", "output", "inout", "state", "constant", "accumulator"]
+SEQUENCES: tuple[Role, ...] = ("input", "output", "inout", "state")
 # In a recording. The last chunk runs to its end in vain; each chunk costs some twenty copies, as much as half a step
 STEPS_RECORDED = 32
 TEXT_MULTIPLE = 32  # symbols: each length of texts needs recordings of its own
@@ -28,7 +29,7 @@ RECORDINGS_KEPT = 96  # 2 loops there and back, in 16 text lengths and some batc
 
 
 def role(name: Role, *, may_lack: bool = False) -> Any:
-    """For the fields of a `Steps`; without it, a field is fixed."""
+    """For the fields of a `Steps`; without it, a field is a constant."""
     metadata = {"role": name}
     return field(default=None, metadata=metadata) if may_lack else field(metadata=metadata)
 
@@ -40,7 +41,7 @@ class Steps:
     runs_backward: ClassVar[bool] = False
 
     def run(self) -> None:
-        """Does all steps. Sums are added to; carried sequences begin with the row that is there."""
+        """Does all steps. Accumulators are added to; states begin with the row that is there."""
         raise NotImplementedError
 
     @property
@@ -48,10 +49,10 @@ class Steps:
         return min(len(tensor) for _, tensor in self.tensors(*SEQUENCES))
 
     def tensors(self, *roles: Role) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of the fields in these roles."""
+        """Name and tensor [...] of the fields in these roles."""
         for each in fields(self):
             tensor = getattr(self, each.name)
-            if tensor is not None and each.metadata.get("role", "fixed") in roles:
+            if tensor is not None and each.metadata.get("role", "constant") in roles:
                 yield each.name, tensor
 
 
@@ -61,11 +62,11 @@ def run_steps(steps: Steps, *, chunk: int | None) -> None:
         steps.run()
     else:
         # mypy takes the hash of instances for that of their class
-        chunk_of(type(steps), specs_of(steps, chunk)).run(steps)  # type: ignore[arg-type]
+        chunk_for(type(steps), specs_of(steps, chunk)).run(steps)  # type: ignore[arg-type]
 
 
-def filled_up(x: Tensor, dim: int, multiple: int) -> Tensor:
-    """With zeros behind it, so that its size there is a multiple."""
+def pad_to_multiple(x: Tensor, dim: int, multiple: int) -> Tensor:
+    """x [...] with zeros at the end of `dim`, so that its size there is a multiple."""
     behind = [0, 0] * (x.dim() - dim - 1) + [0, -x.size(dim) % multiple]
     return F.pad(x, behind)
 
@@ -85,7 +86,7 @@ def specs_of(steps: Steps, chunk: int) -> tuple[Spec, ...]:
     n = steps.n_steps
     assert n % chunk == 0, f"{n} steps are no multiple of {chunk}"
     specs = []
-    for name, tensor in steps.tensors("fixed", "summed"):
+    for name, tensor in steps.tensors("constant", "accumulator"):
         specs.append(Spec(name, tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device))
     for name, tensor in steps.tensors(*SEQUENCES):
         assert tensor.is_contiguous(), name
@@ -97,8 +98,8 @@ def specs_of(steps: Steps, chunk: int) -> tuple[Spec, ...]:
 fixed_buffers: WeakValueDictionary[Spec, Tensor] = WeakValueDictionary()
 
 
-def buffer_of(spec: Spec) -> Tensor:
-    """The one buffer of that name and shape, zeros at first, as long as anybody has it."""
+def shared_buffer(spec: Spec) -> Tensor:
+    """The one buffer [spec.shape] of that name, shape and strides, zeros at first, as long as anybody has it."""
     buffer = fixed_buffers.get(spec)
     if buffer is None:
         buffer = torch.empty_strided(spec.shape, spec.strides, dtype=spec.dtype, device=spec.device).zero_()
@@ -107,7 +108,7 @@ def buffer_of(spec: Spec) -> Tensor:
 
 
 @lru_cache(maxsize=RECORDINGS_KEPT)
-def chunk_of(kind: Callable[..., Steps], specs: tuple[Spec, ...]) -> "Chunk":
+def chunk_for(kind: Callable[..., Steps], specs: tuple[Spec, ...]) -> "Chunk":
     return Chunk(kind, specs)
 
 
@@ -115,26 +116,26 @@ class Chunk:
     """Fixed buffers of some steps, and the recording that runs on them."""
 
     def __init__(self, kind: Callable[..., Steps], specs: tuple[Spec, ...]) -> None:
-        self.steps = kind(**{spec.name: buffer_of(spec) for spec in specs})
-        self.recording = recorded(self.steps.run, specs[0].device)
+        self.steps = kind(**{spec.name: shared_buffer(spec) for spec in specs})
+        self.recording = record_graph(self.steps.run, specs[0].device)
 
     def run(self, whole: Steps) -> None:
         """All steps of `whole`, of which each chunk passes through the buffers."""
         mine, n = self.steps, self.steps.n_steps
-        for name, buffer in mine.tensors("fixed", "summed"):
+        for name, buffer in mine.tensors("constant", "accumulator"):
             buffer.copy_(getattr(whole, name))
         starts = range(0, whole.n_steps, n)
         for start in reversed(starts) if whole.runs_backward else starts:
-            for name, buffer in mine.tensors("given", "both"):
+            for name, buffer in mine.tensors("input", "inout"):
                 buffer.copy_(getattr(whole, name)[start : start + len(buffer)])
-            for name, buffer in mine.tensors("carried"):
+            for name, buffer in mine.tensors("state"):
                 buffer[0].copy_(getattr(whole, name)[start])
             self._replay()
-            for name, buffer in mine.tensors("made", "both"):
+            for name, buffer in mine.tensors("output", "inout"):
                 getattr(whole, name)[start : start + len(buffer)].copy_(buffer)
-            for name, buffer in mine.tensors("carried"):
+            for name, buffer in mine.tensors("state"):
                 getattr(whole, name)[start + 1 : start + len(buffer)].copy_(buffer[1:])
-        for name, buffer in mine.tensors("summed"):
+        for name, buffer in mine.tensors("accumulator"):
             getattr(whole, name).copy_(buffer)
 
     def _replay(self) -> None:

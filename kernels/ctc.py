@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kernels.chunked_steps import Steps, filled_up, role, run_steps
+from kernels.chunked_steps import Steps, pad_to_multiple, role, run_steps
 
 EDGE = 2  # columns before the first state, from which nothing comes
 
@@ -30,7 +30,7 @@ def ctc_losses(log_probs: Tensor, targets: Tensor, steps: Tensor, lengths: Tenso
     """As `F.ctc_loss` without reduction and with the blank last, for log_probs that `log_softmax` made: [B].
 
     log_probs [T, B, C], targets [B, N], steps [B] valid frames, lengths [B] of the targets. 0 where no way is long
-    enough (`zero_infinity`). `chunk` as in `kernels.chunks.run_steps`.
+    enough (`zero_infinity`). `chunk` as in `kernels.chunked_steps.run_steps`.
     """
     return _CtcLosses.apply(log_probs, targets, steps, lengths, chunk)
 
@@ -40,8 +40,8 @@ class Recursion(Steps):
     """n frames of the recursion over states."""
 
     skip: Tensor  # [rows, S]
-    emitted: Tensor = role("given")  # [n, rows, S] log p
-    alphas: Tensor = role("both")  # [n + 1, rows, EDGE + S], -inf in the edge
+    emitted: Tensor = role("input")  # [n, rows, S] log p
+    alphas: Tensor = role("inout")  # [n + 1, rows, EDGE + S], -inf in the edge
 
     def run(self) -> None:
         S, ways = self.skip.size(1), torch.empty_like(self.skip)
@@ -59,7 +59,7 @@ class _CtcLosses(torch.autograd.Function):
         ctx: Any, log_probs: Tensor, targets: Tensor, steps: Tensor, lengths: Tensor, chunk: int | None
     ) -> Tensor:
         T, B, C = log_probs.shape
-        padded = filled_up(log_probs, 0, chunk or 1)
+        padded = pad_to_multiple(log_probs, 0, chunk or 1)
         n_states = (2 * lengths + 1).unsqueeze(1)  # [B, 1]
         states = torch.arange(2 * targets.size(1) + 1, device=targets.device)  # [S]
         frames = torch.arange(len(padded), device=steps.device)[:, None]  # [T, 1]
@@ -73,7 +73,7 @@ class _CtcLosses(torch.autograd.Function):
         emitted = emitted.masked_fill_((states >= n_states).repeat(2, 1), -torch.inf)  # [T, 2B, S]
         alphas = emitted.new_full((len(padded) + 1, 2 * B, EDGE + len(states)), -torch.inf)
         alphas[0, :, EDGE - 1] = 0.0  # before the first frame: from here one moves to state 0 or leaps to state 1
-        skip = emitted.new_zeros(both_labels.shape).masked_fill_(~may_be_leapt_to(both_labels), -torch.inf)
+        skip = emitted.new_zeros(both_labels.shape).masked_fill_(~can_be_skipped_to(both_labels), -torch.inf)
         run_steps(Recursion(skip=skip, emitted=emitted, alphas=alphas), chunk=chunk)
 
         ends = alphas[steps, torch.arange(B, device=steps.device)].gather(1, torch.cat((n_states, n_states + 1), 1))
@@ -95,7 +95,7 @@ class _CtcLosses(torch.autograd.Function):
         return grad.transpose(0, 1), None, None, None, None
 
 
-def may_be_leapt_to(labels: Tensor) -> Tensor:
+def can_be_skipped_to(labels: Tensor) -> Tensor:
     """The states that follow the one before last: symbols, unless they repeat the one before. [B, S] -> [B, S]"""
     before = F.pad(labels, (EDGE, 0), value=-1)[:, : labels.size(1)]
     is_symbol = torch.arange(labels.size(1), device=labels.device) % 2 == 1

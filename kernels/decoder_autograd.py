@@ -1,7 +1,8 @@
 """The decoder's two step loops as autograd functions with backward passes written by hand.
 
-What a step does stands in `kernels.steps`; here is what surrounds the steps: buffers, and products over all of them.
-Nothing saved for backward is written to, so a graph may be walked twice. `chunk` is that of `kernels.chunks.run_steps`.
+What a step does stands in `kernels.decoder_steps`; here is what surrounds the steps: buffers, and products over all of
+them. Nothing saved for backward is written to, so a graph may be walked twice. `chunk` is that of
+`kernels.chunked_steps.run_steps`.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from kernels.chunked_steps import run_steps
 from kernels.decoder_steps import AttentionBackward, AttentionForward, RecurrentBackward, RecurrentForward
-from kernels.matmul import rounded, transposed_product
+from kernels.matmul import cast, transposed_product
 
 Grads = tuple[Tensor | None, ...]
 
@@ -34,7 +35,7 @@ class RecurrentLoop(torch.autograd.Function):
         states, cells = gates.new_empty(T_dec + 1, B, D), gates.new_empty(T_dec + 1, B, D)
         states[0].zero_()
         cells[0].zero_()
-        weight = rounded(recurrent, compute_dtype)
+        weight = cast(recurrent, compute_dtype)
         steps = RecurrentForward(weight=weight, mask=mask, gates=gates, states=states, cells=cells)
         run_steps(steps, chunk=chunk)
         ctx.save_for_backward(recurrent, gates, states, cells, mask)
@@ -47,8 +48,8 @@ class RecurrentLoop(torch.autograd.Function):
         recurrent, gates, states, cells, mask = ctx.saved_tensors
         with torch.autocast(gates.device.type, enabled=False):
             steps = RecurrentBackward(
-                weight=rounded(recurrent.t(), ctx.compute_dtype), mask=mask, gates=gates, cells=cells,
-                grad_states=with_a_row_before(grad_hidden), grad_cell=torch.zeros_like(cells[0]),
+                weight=cast(recurrent.t(), ctx.compute_dtype), mask=mask, gates=gates, cells=cells,
+                grad_states=prepend_zero_row(grad_hidden), grad_cell=torch.zeros_like(cells[0]),
                 grad_gates=torch.empty_like(gates),
             )  # fmt: skip
             run_steps(steps, chunk=ctx.chunk)
@@ -56,7 +57,7 @@ class RecurrentLoop(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 flat = steps.grad_gates.flatten(0, 1)
                 before = states[:-1].flatten(0, 1)
-                factors = rounded(flat, ctx.compute_dtype), rounded(before, ctx.compute_dtype)
+                factors = cast(flat, ctx.compute_dtype), cast(before, ctx.compute_dtype)
                 grad_recurrent = transposed_product(*factors, flat.dtype)
         return steps.grad_gates, grad_recurrent, None, None, None
 
@@ -83,7 +84,7 @@ class AttentionLoop(torch.autograd.Function):
         states[0].zero_()
         cells[0].zero_()
         steps = AttentionForward(
-            weight=rounded(recurrent, compute_dtype), query2=2 * query_weight.t(), kernel2=2 * kernel.flatten(1).t(),
+            weight=cast(recurrent, compute_dtype), query2=2 * query_weight.t(), kernel2=2 * kernel.flatten(1).t(),
             v2=2 * v, keys2=2 * keys, values=values.contiguous(), padding_bias=padding_bias, mask=mask,
             gates=gates_in.contiguous(), states=states, cells=cells, queries=new(T_dec, B, A),
             alignments=new(T_dec, B, T_text),
@@ -103,12 +104,12 @@ class AttentionLoop(torch.autograd.Function):
         (_, B, T_text), kernel_size, D = alignments.shape, kernel.size(2), cells.size(2)
         with torch.autocast(grad_states.device.type, enabled=False):
             steps = AttentionBackward(
-                weight=rounded(recurrent.t(), ctx.compute_dtype), query_weight=query_weight,
+                weight=cast(recurrent.t(), ctx.compute_dtype), query_weight=query_weight,
                 kernel2=2 * kernel.flatten(1).t(), flipped=kernel.flip(2).flatten(1).t().contiguous(), v=v,
                 keys2=2 * keys, values=values, mask=mask, gates=gates, cells=cells, padded=padded[:-1],
                 queries=queries, alignments=alignments,
                 grad_weights=grad_alignments.clone(memory_format=torch.contiguous_format),
-                grad_states=with_a_row_before(grad_states), grad_gates=torch.empty_like(gates),
+                grad_states=prepend_zero_row(grad_states), grad_gates=torch.empty_like(gates),
                 grad_queries=torch.empty_like(queries), grad_cell=torch.zeros_like(cells[0]),
                 grad_flow=torch.zeros_like(alignments[0]), grad_keys=torch.zeros_like(keys), grad_v=torch.zeros_like(v),
                 grad_kernel=kernel.new_zeros(2 * kernel_size, v.numel()),
@@ -119,7 +120,7 @@ class AttentionLoop(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 flat = steps.grad_gates.flatten(0, 1)
                 before = states[:-1].flatten(0, 1)
-                factors = rounded(flat, ctx.compute_dtype), rounded(before, ctx.compute_dtype)
+                factors = cast(flat, ctx.compute_dtype), cast(before, ctx.compute_dtype)
                 grad_recurrent = transposed_product(*factors, flat.dtype)
             if ctx.needs_input_grad[2]:
                 grad_query = steps.grad_queries.flatten(0, 1).t() @ states[1:, :, :D].flatten(0, 1)
@@ -131,6 +132,6 @@ class AttentionLoop(torch.autograd.Function):
                 None, None, None, None)  # fmt: skip
 
 
-def with_a_row_before(grads: Tensor) -> Tensor:
+def prepend_zero_row(grads: Tensor) -> Tensor:
     """A copy [n + 1, ...] of what is sent to the states after each step, with zeros for the state before the first."""
     return torch.cat((torch.zeros_like(grads[:1]), grads))

@@ -1,7 +1,7 @@
 """What the decoder's two loops do in n steps, forward and backward; formulas stand in `kernels.teacher_forced`.
 
 Here is the one place where a step's operations are told. They run on whole sequences, and recorded on chunks of them
-(`kernels.chunks`), so nothing here may ask for a value that lies on the device.
+(`kernels.chunked_steps`), so nothing here may ask for a value that lies on the device.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class RecurrentForward(Steps):
     """An LSTM whose dropped-out hidden state is fed back."""
 
     weight: Tensor  # [4D, D]
-    mask: Tensor | None = role("given", may_lack=True)  # [n, B, D]
-    gates: Tensor = role("both")  # [n, B, 4D] input sums with biases, then what `kernels.cell.CellStep` says
-    states: Tensor = role("carried")  # [n + 1, B, D]
-    cells: Tensor = role("carried")  # [n + 1, B, D]
+    mask: Tensor | None = role("input", may_lack=True)  # [n, B, D]
+    gates: Tensor = role("inout")  # [n, B, 4D] input sums with biases, then what `kernels.lstm_cell.CellStep` says
+    states: Tensor = role("state")  # [n + 1, B, D]
+    cells: Tensor = role("state")  # [n + 1, B, D]
 
     def run(self) -> None:
         product = RecurrentProduct(self.weight, n_rows=self.gates.size(1))
@@ -51,12 +51,12 @@ class RecurrentBackward(Steps):
     runs_backward: ClassVar[bool] = True
 
     weight: Tensor  # [D, 4D], transposed
-    mask: Tensor | None = role("given", may_lack=True)  # [n, B, D]
-    gates: Tensor = role("given")  # [n, B, 4D]
-    cells: Tensor = role("given")  # [n + 1, B, D]
-    grad_states: Tensor = role("both")  # [n + 1, B, D] what is sent to each state, then all that reaches it
-    grad_cell: Tensor = role("summed")  # [B, D]
-    grad_gates: Tensor = role("made")  # [n, B, 4D]
+    mask: Tensor | None = role("input", may_lack=True)  # [n, B, D]
+    gates: Tensor = role("input")  # [n, B, 4D]
+    cells: Tensor = role("input")  # [n + 1, B, D]
+    grad_states: Tensor = role("inout")  # [n + 1, B, D] what is sent to each state, then all that reaches it
+    grad_cell: Tensor = role("accumulator")  # [B, D]
+    grad_gates: Tensor = role("output")  # [n, B, 4D]
 
     def run(self) -> None:
         n, B, D4 = self.gates.shape
@@ -102,13 +102,13 @@ class AttentionForward(Steps):
     keys2: Tensor  # [B, T_text, A]
     values: Tensor  # [B, T_text, E]
     padding_bias: Tensor  # [B, T_text] 0 or -inf
-    mask: Tensor | None = role("given", may_lack=True)  # [n, B, D]
-    gates: Tensor = role("both")  # [n, B, 4D] as in `RecurrentForward`
-    states: Tensor = role("carried")  # [n + 1, B, D + E] hidden state and context
-    cells: Tensor = role("carried")  # [n + 1, B, D]
-    padded: Tensor = role("both")  # [n + 1, B, 2, T_text + kernel_size - 1] the `WeightHistory`, zeros around it
-    queries: Tensor = role("made")  # [n, B, A]
-    alignments: Tensor = role("made")  # [n, B, T_text]
+    mask: Tensor | None = role("input", may_lack=True)  # [n, B, D]
+    gates: Tensor = role("inout")  # [n, B, 4D] as in `RecurrentForward`
+    states: Tensor = role("state")  # [n + 1, B, D + E] hidden state and context
+    cells: Tensor = role("state")  # [n + 1, B, D]
+    padded: Tensor = role("inout")  # [n + 1, B, 2, T_text + kernel_size - 1] the `WeightHistory`, zeros around it
+    queries: Tensor = role("output")  # [n, B, A]
+    alignments: Tensor = role("output")  # [n, B, T_text]
 
     def run(self) -> None:
         B, T_text, A = self.keys2.shape
@@ -152,22 +152,22 @@ class AttentionBackward(Steps):
     v: Tensor  # [A]
     keys2: Tensor  # [B, T_text, A]
     values: Tensor  # [B, T_text, E]
-    mask: Tensor | None = role("given", may_lack=True)  # [n, B, D]
-    gates: Tensor = role("given")  # [n, B, 4D]
-    cells: Tensor = role("given")  # [n + 1, B, D]
-    padded: Tensor = role("given")  # [n, B, 2, T_text + kernel_size - 1]
-    queries: Tensor = role("given")  # [n, B, A]
-    alignments: Tensor = role("given")  # [n, B, T_text]
-    grad_weights: Tensor = role("given")  # [n, B, T_text] what is sent to each alignment; used up
-    grad_states: Tensor = role("both")  # [n + 1, B, D + E] what is sent to each state, then all that reaches it
-    grad_cell: Tensor = role("summed")  # [B, D]
-    grad_flow: Tensor = role("summed")  # [B, T_text] what later windows send to the weights of the step at hand
-    sent_back: Tensor = role("summed")  # [2 * kernel_size, B, T_text + 3 * kernel_size - 2], see `AttentionWalk`
-    grad_keys: Tensor = role("summed")  # [B, T_text, A]
-    grad_kernel: Tensor = role("summed")  # [2 * kernel_size, A]
-    grad_v: Tensor = role("summed")  # [A]
-    grad_gates: Tensor = role("made")  # [n, B, 4D]
-    grad_queries: Tensor = role("made")  # [n, B, A]
+    mask: Tensor | None = role("input", may_lack=True)  # [n, B, D]
+    gates: Tensor = role("input")  # [n, B, 4D]
+    cells: Tensor = role("input")  # [n + 1, B, D]
+    padded: Tensor = role("input")  # [n, B, 2, T_text + kernel_size - 1]
+    queries: Tensor = role("input")  # [n, B, A]
+    alignments: Tensor = role("input")  # [n, B, T_text]
+    grad_weights: Tensor = role("input")  # [n, B, T_text] what is sent to each alignment; used up
+    grad_states: Tensor = role("inout")  # [n + 1, B, D + E] what is sent to each state, then all that reaches it
+    grad_cell: Tensor = role("accumulator")  # [B, D]
+    grad_flow: Tensor = role("accumulator")  # [B, T_text] what later windows send to the weights of the step at hand
+    sent_back: Tensor = role("accumulator")  # [2 * kernel_size, B, T_text + 3 * kernel_size - 2], see `AttentionWalk`
+    grad_keys: Tensor = role("accumulator")  # [B, T_text, A]
+    grad_kernel: Tensor = role("accumulator")  # [2 * kernel_size, A]
+    grad_v: Tensor = role("accumulator")  # [A]
+    grad_gates: Tensor = role("output")  # [n, B, 4D]
+    grad_queries: Tensor = role("output")  # [n, B, A]
 
     def run(self) -> None:
         B, T_text, A = self.keys2.shape

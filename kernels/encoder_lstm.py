@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kernels.decoder_autograd import RecurrentLoop
 from kernels.matmul import linear_in
-from kernels.native_loops import NativeRecurrentLoop, can_run
+from kernels.native_loops import NativeRecurrentLoop, are_sizes_supported
 
 
 class LstmWeights(NamedTuple):
@@ -27,7 +27,7 @@ class LstmWeights(NamedTuple):
 OneDirection = Callable[[Tensor, LstmWeights], Tensor]  # x [T_text, B, in] -> [T_text, B, D]
 
 
-def bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor, run: OneDirection) -> Tensor:
+def bidirectional_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor, run: OneDirection) -> Tensor:
     """As `lstm` on packed sequences: x [B, T_text, in], lengths [B] -> [B, T_text, 2 D], zeros behind each text."""
     with torch.autocast(x.device.type, enabled=False):
         places = torch.arange(x.size(1), device=x.device)[:, None]  # [T_text, 1]
@@ -45,8 +45,8 @@ def weights_of(lstm: nn.LSTM, suffix: str) -> LstmWeights:
     return LstmWeights(*(getattr(lstm, f"{kind}_{suffix}") for kind in kinds))
 
 
-def by_library(x: Tensor, weights: LstmWeights) -> Tensor:
-    """PyTorch's LSTM: on a GPU that of cuDNN, all steps in one call."""
+def library_lstm(x: Tensor, weights: LstmWeights) -> Tensor:
+    """x [T_text, B, in] -> [T_text, B, D] by PyTorch's LSTM: on a GPU that of cuDNN, all steps in one call."""
     # cuDNN wants the weights in one piece of memory and in this order; else it warns, and copies them once more
     flat = torch.cat([weight.flatten() for weight in weights])
     pieces = flat.split([weight.numel() for weight in weights])
@@ -58,14 +58,18 @@ def by_library(x: Tensor, weights: LstmWeights) -> Tensor:
     return states
 
 
-def by_loops(*, compute_dtype: torch.dtype | None, is_native: bool) -> OneDirection:
-    """Two `kernels.loops.RecurrentLoop`s, compiled where they can be and `is_native`."""
+def loop_lstm(*, compute_dtype: torch.dtype | None, is_native: bool) -> OneDirection:
+    """Two `kernels.decoder_autograd.RecurrentLoop`s, compiled where they can be and `is_native`."""
 
     def run(x: Tensor, weights: LstmWeights) -> Tensor:
         of_input, recurrent, bias, bias_too = weights
         dtype = compute_dtype or recurrent.dtype
         covered = dtype in (torch.float32, torch.bfloat16)
-        if is_native and covered and can_run(recurrent.size(1), kernel_size=1, dtype=recurrent.dtype, device=x.device):
+        if (
+            is_native
+            and covered
+            and are_sizes_supported(recurrent.size(1), kernel_size=1, dtype=recurrent.dtype, device=x.device)
+        ):
             return NativeRecurrentLoop.apply(x.to(dtype).contiguous(), of_input, bias + bias_too, recurrent, None)
         gates_in = linear_in(x.to(recurrent.dtype), of_input, bias + bias_too, compute_dtype)
         return RecurrentLoop.apply(gates_in, recurrent, None, compute_dtype, None)

@@ -38,8 +38,10 @@ def is_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def read_later(tensor: Tensor) -> Callable[[], Any]:
-    """The values on their way to the host. Calling what is returned waits for them alone, not for later work."""
+def read_async(tensor: Tensor) -> Callable[[], Any]:
+    """Starts copying values [...] to the host. Calling what is returned waits for them alone, not for later work, and
+    gives them as (nested lists of) numbers.
+    """
     if tensor.device.type != "cuda":
         return tensor.tolist
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -59,13 +61,13 @@ def are_waits_forbidden() -> bool:
     return os.environ.get(FORBID_VARIABLE, "") not in ("", "0")
 
 
-class HostWaits(RuntimeError):
-    """Inside `no_waits`, something needs a value that a GPU would still be computing."""
+class HostSyncError(RuntimeError):
+    """Inside `forbid_host_sync`, something needs a value that a GPU would still be computing."""
 
 
 @contextmanager
-def no_waits(device: torch.device) -> Iterator[None]:
-    """Whatever makes the host wait for the device raises here: on a GPU PyTorch's own error, on a CPU `HostWaits`."""
+def forbid_host_sync(device: torch.device) -> Iterator[None]:
+    """Whatever makes the host wait for the device raises: on a GPU PyTorch's own error, on a CPU `HostSyncError`."""
     with ExitStack() as stack:
         if device.type == "cuda":
             stack.enter_context(_sync_debug_mode("error"))
@@ -76,8 +78,8 @@ def no_waits(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def waiting(device: torch.device) -> Iterator[None]:
-    """Within `no_waits`, for what has to wait."""
+def allow_host_sync(device: torch.device) -> Iterator[None]:
+    """Within `forbid_host_sync`, for what has to wait."""
     before = _may_wait.set(True)
     try:
         with ExitStack() as stack:
@@ -108,15 +110,15 @@ class _Calls(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if not _may_wait.get():
             if name in METHODS:
-                raise HostWaits(f"Tensor.{name} reads from the device")
+                raise HostSyncError(f"Tensor.{name} reads from the device")
             if name == "to" and not kwargs.get("non_blocking") and _names_a_device(args[1:], kwargs):
                 caller = sys._getframe(1).f_globals["__name__"]
                 if not caller.startswith("torch."):  # PyTorch's own code says it of tensors that are there already
-                    raise HostWaits("Tensor.to(device) without non_blocking waits for the copy")
+                    raise HostSyncError("Tensor.to(device) without non_blocking waits for the copy")
             if name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
-                raise HostWaits(f"torch.{name} copies values to the device and waits for it")
+                raise HostSyncError(f"torch.{name} copies values to the device and waits for it")
             if name in ("__getitem__", "__setitem__") and _has_list(args[1]):
-                raise HostWaits("a list as an index is copied to the device")
+                raise HostSyncError("a list as an index is copied to the device")
         return func(*args, **kwargs)
 
 
@@ -130,9 +132,9 @@ class _Operators(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if not _may_wait.get():
             if name in OPERATORS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
-                raise HostWaits(f"{func} needs values of the device")
+                raise HostSyncError(f"{func} needs values of the device")
             if name in INDEXING and any(isinstance(i, Tensor) and i.dtype in MASKS for i in args[1]):
-                raise HostWaits(f"{func} with a mask: the shape of what it finds depends on values")
+                raise HostSyncError(f"{func} with a mask: the shape of what it finds depends on values")
         return func(*args, **kwargs)
 
 

@@ -1,11 +1,11 @@
-r"""Speech without a teacher, some steps at a time on fixed buffers; equal to `decoder_loops.speaking_loop`.
+r"""Speech without a teacher, some steps at a time on fixed buffers; equal to `decoder_loops.inference_loop`.
 
     a_t = P prenet(y_) + A h_ + C x_ + bias     c_t, h_t = LSTM cell                          attention LSTM
     z_t = Q h_t + keys + U_t K                  w_t = softmax(v . tanh(z_t)), x_t = w_t values
     b_t = R h_t + S x_t + D d_ + bias           d_t = LSTM cell                               decoder LSTM
     y_t, g_t = O [d_t, x_t] + bias
 
-A step hears the frame it said last, so only the layout can be better than by definition. x_t = w_t values enters
+A step reads the frame decoded before it, so only the layout can be better than by definition. x_t = w_t values enters
 linearly: [C; S] x_t = w_t ([C; S] values). Where the texts have fewer symbols than the encoder is wide, that product is
 made once for every symbol, and a step reads it in place of the larger weights.
 
@@ -15,87 +15,71 @@ No step waits for the device, and every buffer keeps its address: on a GPU the s
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kernels.chunked_steps import TEXT_MULTIPLE, filled_up
-from kernels.cuda_graphs import recorded
-from kernels.host_sync import is_gpu, read_later
+from kernels.chunked_steps import TEXT_MULTIPLE, pad_to_multiple
+from kernels.cuda_graphs import record_graph
+from kernels.host_sync import is_gpu, read_async
 from kernels.lstm_cell import CellStep, advance
 from kernels.matmul import PACKING_PAYS_FROM
-from kernels.packed_weights import Columns, Matrix, SpeakingPrecision
-from modules.stopping import Said, StopWatch
-
-if TYPE_CHECKING:
-    from layers import Attention, LinearNorm, Memory, Prenet
+from kernels.packed_weights import Matrix, SparseColumns
+from layers import Attention, Memory, Prenet
+from modules.decoder_loops import DecoderParts
+from modules.stopping import DecodedSteps, StopTracker
 
 # Steps between two looks at who has stopped; steps too many are thrown away. A GPU does the next ones meanwhile, so
 # that it never waits for the host.
 STEPS_ON_CPU, STEPS_ON_DEVICE = 4, 32
 
 
-class SpeakingParts(Protocol):
-    """What of a decoder the loop needs."""
-
-    n_mels: int
-    r: int
-    prenet: "Prenet"
-    attention_rnn: nn.LSTMCell
-    attention_layer: "Attention"
-    decoder_rnn: nn.LSTMCell
-    linear_projection: "LinearNorm"
-    gate_layer: "LinearNorm"
-
-    @property
-    def backend(self) -> str: ...  # "fast": nothing is recorded
-
-
-def fast_speaking_loop(
-    decoder: SpeakingParts,
-    weights: "Weights",
-    memory: "Memory",
-    watch: StopWatch,
+def fast_inference_loop(
+    decoder: DecoderParts,
+    weights: "InferenceWeights",
+    memory: Memory,
+    tracker: StopTracker,
     generator: torch.Generator | None,
-) -> Said:
+) -> DecodedSteps:
     """Speaks until every text has stopped. Some steps run past the end and are cut off."""
     device = memory.values.device
     runs_ahead = 1 if is_gpu(device) else 0
     with torch.autocast(device.type, enabled=False):
         loop, parts = weights.begin(decoder, memory), []
-        signs: deque[Callable[[], list[list[tuple[bool, bool]]]]] = deque()
-        while not watch.all_stopped:
+        signals: deque[Callable[[], list[list[tuple[bool, bool]]]]] = deque()
+        while not tracker.all_stopped:
             loop.draw(generator)
             loop.run()
             parts.append(loop.take())
-            signs.append(read_later(watch.signs(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)))
-            if len(signs) > runs_ahead:
-                watch.note(signs.popleft()())
-                loop.leave_out(watch.stopped_at)
-    n = max(watch.stopped_at)
-    return Said(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
+            signals.append(read_async(tracker.stop_signals(torch.sigmoid(parts[-1].gate_logits), parts[-1].weights)))
+            if len(signals) > runs_ahead:
+                tracker.update(signals.popleft()())
+                loop.drop_stopped(tracker.stopped_at)
+    n = max(tracker.stopped_at)
+    return DecodedSteps(*(torch.cat(part)[:n] for part in zip(*parts, strict=True)))
 
 
-class Loop(Protocol):
+class InferenceLoop(Protocol):
     """Some steps of every text, again and again."""
 
     def draw(self, generator: torch.Generator | None) -> None: ...
     def run(self) -> None: ...
-    def take(self) -> Said: ...
-    def leave_out(self, stopped_at: Sequence[int]) -> None:
+    def take(self) -> DecodedSteps: ...
+    def drop_stopped(self, stopped_at: Sequence[int]) -> None:
         """Where this is not 0, a text has stopped and need not be spoken any further."""
         ...
 
 
-class Weights(Protocol):
-    """The weights of a decoder, laid out for one way of speaking."""
+class InferenceWeights(Protocol):
+    """The weights of a decoder, laid out for one implementation."""
 
     def fits(self, n_rows: int, r: int) -> bool:
         """Whether so many texts at once, with r frames a step, can be spoken with them."""
         ...
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory") -> Loop: ...
+    def begin(self, decoder: DecoderParts, memory: Memory) -> InferenceLoop: ...
 
 
 def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) -> None:
@@ -110,39 +94,30 @@ def draw_masks(masks: Tensor, keep: float, generator: torch.Generator | None) ->
     masks.div_(keep)
 
 
-class SpeakingWeights:
+class TorchWeights:
     """The weights of a decoder as the steps read them. They follow later changes of the decoder only in part."""
 
-    def __init__(
-        self, decoder: SpeakingParts, *, n_rows: int, precision: SpeakingPrecision = "fp32", is_lasting: bool = False
-    ) -> None:
-        """n_rows: texts at once. precision: of the two LSTMs, which are nearly all; the rest stays as it is.
-
-        is_lasting: for many texts, so what is recorded is kept.
-        """
+    def __init__(self, decoder: DecoderParts, *, n_rows: int, is_persistent: bool = False) -> None:
+        """n_rows: texts at once. is_persistent: for many texts, so what is recorded is kept."""
         attention, decoder_rnn, prenet_dim = decoder.attention_rnn, decoder.decoder_rnn, _width(decoder.prenet)
         D, n_out = attention.hidden_size, decoder.r * decoder.n_mels
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
-
-        def matrix(weight: Tensor, bound: float | None = None) -> Matrix:
-            return Matrix(weight, n_rows=n_rows, precision=precision, bound=bound)
-
+        matrix = partial(Matrix, n_rows=n_rows)
         self.n_rows, self.r = n_rows, decoder.r
-        self.is_lasting = is_lasting
-        self.recorded: dict[int, SpeakingLoop] = {}  # by symbols
-        self.prenet = [Matrix(weight, n_rows=n_rows) for weight in decoder.prenet.weights]
+        self.is_persistent = is_persistent
+        self.recorded: dict[int, TorchLoop] = {}  # by symbols
+        self.prenet = [matrix(weight) for weight in decoder.prenet.weights]
         from_prenet = attention.weight_ih[:, :prenet_dim]  # P
         # ReLU and dropout leave about a quarter of the prenet's output
         is_sparse = n_rows == 1 and from_prenet.device.type == "cpu" and from_prenet.numel() >= PACKING_PAYS_FROM
-        self.from_prenet = Columns(from_prenet) if is_sparse else matrix(from_prenet)
-        # hidden states are o tanh(c): under 1
-        self.hidden_again = matrix(attention.weight_hh, 1.0)  # A
-        self.hidden_on = matrix(decoder_rnn.weight_ih[:, :D], 1.0)  # R
-        self.own_again = matrix(decoder_rnn.weight_hh, 1.0)  # D
+        self.from_prenet = SparseColumns(from_prenet) if is_sparse else matrix(from_prenet)
+        self.attention_recurrent = matrix(attention.weight_hh)  # A
+        self.decoder_input = matrix(decoder_rnn.weight_ih[:, :D])  # R
+        self.decoder_recurrent = matrix(decoder_rnn.weight_hh)  # D
         context = (attention.weight_ih[:, prenet_dim:], decoder_rnn.weight_ih[:, D:])
         self.from_context = matrix(torch.cat(context))  # [C; S]
-        self.query = Matrix(decoder.attention_layer.query_layer.linear_layer.weight, n_rows=n_rows)
-        self.out = Matrix(torch.cat((projection.weight[:n_out], gate.weight)), n_rows=n_rows)
+        self.query = matrix(decoder.attention_layer.query_layer.linear_layer.weight)
+        self.out = matrix(torch.cat((projection.weight[:n_out], gate.weight)))
         biases = (attention.bias_ih + attention.bias_hh, decoder_rnn.bias_ih + decoder_rnn.bias_hh)
         self.bias = torch.cat(biases).detach()  # [4D + 4D]
         self.out_bias = torch.cat((projection.bias[:n_out], gate.bias)).detach()
@@ -150,53 +125,55 @@ class SpeakingWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return (self.n_rows, self.r) == (n_rows, r)
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory") -> "SpeakingLoop":
+    def begin(self, decoder: DecoderParts, memory: Memory) -> "TorchLoop":
         """On a GPU, recording takes longer than a sentence: one loop serves all texts of about the same length."""
         if not is_gpu(memory.values.device):
-            return SpeakingLoop(decoder, self, memory, n_steps=STEPS_ON_CPU)
+            return TorchLoop(decoder, self, memory, n_steps=STEPS_ON_CPU)
         if decoder.backend == "fast":
-            return SpeakingLoop(decoder, self, memory, n_steps=STEPS_ON_DEVICE)
-        values, keys, inside = (filled_up(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding))
+            return TorchLoop(decoder, self, memory, n_steps=STEPS_ON_DEVICE)
+        values, keys, inside = (
+            pad_to_multiple(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding)
+        )
         longer, n_symbols = replace(memory, values=values, keys=keys, padding=~inside), values.size(1)
         loop = self.recorded.get(n_symbols)
         if loop is None:
-            loop = SpeakingLoop(decoder, self, longer, n_steps=STEPS_ON_DEVICE)
+            loop = TorchLoop(decoder, self, longer, n_steps=STEPS_ON_DEVICE)
             loop.record()
-        if self.is_lasting:
+        if self.is_persistent:
             self.recorded[n_symbols] = loop
         loop.begin(longer)
         return loop
 
 
-def _width(prenet: "Prenet") -> int:
+def _width(prenet: Prenet) -> int:
     return prenet.weights[-1].size(0)
 
 
-class SpeakingLoop:
-    """Draws dropout for `n_steps` steps, runs them, hands out what was said; and again, from where it stopped.
+class TorchLoop:
+    """Draws dropout for `n_steps` steps, runs them, hands out what was decoded; and again, from where it stopped.
 
     `begin` makes it ready for another text of the same shape.
     """
 
-    def __init__(self, decoder: SpeakingParts, weights: SpeakingWeights, memory: "Memory", *, n_steps: int) -> None:
-        self.use, self.n_mels = weights, decoder.n_mels
+    def __init__(self, decoder: DecoderParts, weights: TorchWeights, memory: Memory, *, n_steps: int) -> None:
+        self.weights, self.n_mels = weights, decoder.n_mels
         self.attention = AttentionBuffers(decoder.attention_layer, memory)
         like, n, B = memory.values.detach(), n_steps, memory.values.size(0)
         E, D, D_dec = like.size(2), decoder.attention_rnn.hidden_size, decoder.decoder_rnn.hidden_size
         n_out, width, n_layers = decoder.r * decoder.n_mels, _width(decoder.prenet), len(weights.prenet)
         self.masks, self.keep = like.new_ones(n, n_layers, B, width), 1.0 - decoder.prenet.dropout
-        self.said = like.new_zeros(n, B, n_out + 1)  # the gate's logit last; zeros are heard before the first step
-        self.aligned = like.new_zeros(n, B, like.size(1))
+        self.outputs = like.new_zeros(n, B, n_out + 1)  # the gate's logit last; the first step reads zeros
+        self.alignments = like.new_zeros(n, B, like.size(1))
         self.bias, self.out_bias = (b.expand(B, -1).contiguous() for b in (weights.bias, weights.out_bias))
         self.sums = self.bias.clone()  # for the next attention step, and for this step's decoder LSTM
-        self.listened = [like.new_zeros(B, width) for _ in range(n_layers)]
-        self.silence = like.new_zeros(B, width)
-        self.again, self.on = self.sums[:, : 4 * D], self.sums[:, 4 * D :]
-        self.bias_again, self.bias_on = self.bias[:, : 4 * D], self.bias[:, 4 * D :]
+        self.prenet_out = [like.new_zeros(B, width) for _ in range(n_layers)]
+        self.no_bias = like.new_zeros(B, width)
+        self.attention_in, self.decoder_in = self.sums[:, : 4 * D], self.sums[:, 4 * D :]
+        self.attention_bias, self.decoder_bias = self.bias[:, : 4 * D], self.bias[:, 4 * D :]
         self.features = like.new_zeros(B, D_dec + E)
         self.context = self.features[:, D_dec:].unsqueeze(1)  # [B, 1, E]
-        self.attending = cell_buffers(like.new_zeros(B, D))
-        self.speaking = cell_buffers(self.features[:, :D_dec])
+        self.attention_cell = cell_buffers(like.new_zeros(B, D))
+        self.decoder_cell = cell_buffers(self.features[:, :D_dec])
         self.scratch = like.new_empty(B, D), like.new_empty(B, D_dec)
         self.by_symbol: Tensor | None = None
         if B * like.size(1) < E:
@@ -206,24 +183,24 @@ class SpeakingLoop:
         self.begin(memory)
 
     def record(self) -> None:
-        """From now on a run is one launch. What has been said is lost: `begin` anew."""
-        self.recording = recorded(self.run, self.said.device)
+        """From now on a run is one launch. What has been decoded is lost: `begin` anew."""
+        self.recording = record_graph(self.run, self.outputs.device)
 
-    def begin(self, memory: "Memory") -> None:
-        """Nothing said, heard or attended to yet."""
+    def begin(self, memory: Memory) -> None:
+        """Nothing decoded or attended to yet."""
         self.attention.begin(memory)
-        for state in (self.said, self.features, self.attending.cell, self.speaking.cell):
+        for state in (self.outputs, self.features, self.attention_cell.cell, self.decoder_cell.cell):
             state.zero_()
         self.sums.copy_(self.bias)
         if self.by_symbol is not None:
-            self.by_symbol.copy_(self.use.from_context.of_rows(memory.values.detach()))  # [B, T_text, 4D + 4D]
+            self.by_symbol.copy_(self.weights.from_context.of_rows(memory.values.detach()))  # [B, T_text, 4D + 4D]
 
     def _open_views(self, n: int, n_out: int) -> None:
         """A view of every step, cut once. Before the first step lies the last one of the run before."""
-        frames = self.said[:, :, n_out - self.n_mels : n_out].unbind(0)
-        heard = [frames[t - 1] for t in range(n)]
+        frames = self.outputs[:, :, n_out - self.n_mels : n_out].unbind(0)
+        previous = [frames[t - 1] for t in range(n)]
         masks = [step.unbind(0) for step in self.masks.unbind(0)]
-        self.steps = list(zip(heard, masks, self.said.unbind(0), self.aligned.unbind(0), strict=True))
+        self.steps = list(zip(previous, masks, self.outputs.unbind(0), self.alignments.unbind(0), strict=True))
 
     def draw(self, generator: torch.Generator | None) -> None:
         draw_masks(self.masks, self.keep, generator)
@@ -231,40 +208,40 @@ class SpeakingLoop:
     def run(self) -> None:
         if self.recording is not None:
             return self.recording.replay()
-        for heard, masks, said, aligned in self.steps:
-            self._step(heard, masks, said, aligned)
+        for previous, masks, out, alignment in self.steps:
+            self._step(previous, masks, out, alignment)
 
-    def _step(self, heard: Tensor, masks: tuple[Tensor, ...], said: Tensor, aligned: Tensor) -> None:
-        use = self.use
-        for layer, mask, listened in zip(use.prenet, masks, self.listened, strict=True):
-            layer.add(self.silence, heard, out=listened)
-            heard = listened.relu_().mul_(mask)
-        use.from_prenet.add(self.again, heard, out=self.attending.gates)
-        advance(self.attending, self.scratch[0])
-        hidden = self.attending.hidden
-        self.attention.step(hidden, use.query, aligned)
-        torch.bmm(aligned.unsqueeze(1), self.attention.values, out=self.context)
-        use.hidden_again.add(self.bias_again, hidden, out=self.again)
-        use.hidden_on.add(self.bias_on, hidden, out=self.on)
-        self._add_context(aligned)
-        use.own_again.add(self.on, self.speaking.hidden, out=self.speaking.gates)
-        advance(self.speaking, self.scratch[1])
-        use.out.add(self.out_bias, self.features, out=said)
+    def _step(self, previous: Tensor, masks: tuple[Tensor, ...], out: Tensor, alignment: Tensor) -> None:
+        weights = self.weights
+        for layer, mask, layer_out in zip(weights.prenet, masks, self.prenet_out, strict=True):
+            layer.add(self.no_bias, previous, out=layer_out)
+            previous = layer_out.relu_().mul_(mask)
+        weights.from_prenet.add(self.attention_in, previous, out=self.attention_cell.gates)
+        advance(self.attention_cell, self.scratch[0])
+        hidden = self.attention_cell.hidden
+        self.attention.step(hidden, weights.query, alignment)
+        torch.bmm(alignment.unsqueeze(1), self.attention.values, out=self.context)
+        weights.attention_recurrent.add(self.attention_bias, hidden, out=self.attention_in)
+        weights.decoder_input.add(self.decoder_bias, hidden, out=self.decoder_in)
+        self._add_context(alignment)
+        weights.decoder_recurrent.add(self.decoder_in, self.decoder_cell.hidden, out=self.decoder_cell.gates)
+        advance(self.decoder_cell, self.scratch[1])
+        weights.out.add(self.out_bias, self.features, out=out)
 
-    def _add_context(self, aligned: Tensor) -> None:
+    def _add_context(self, alignment: Tensor) -> None:
         if self.by_symbol is None:
-            self.use.from_context.add(self.sums, self.context[:, 0], out=self.sums)
-        elif len(aligned) == 1:
-            self.sums[0].addmv_(self.by_symbol[0].t(), aligned[0])
+            self.weights.from_context.add(self.sums, self.context[:, 0], out=self.sums)
+        elif len(alignment) == 1:
+            self.sums[0].addmv_(self.by_symbol[0].t(), alignment[0])
         else:
-            self.sums.unsqueeze(1).baddbmm_(aligned.unsqueeze(1), self.by_symbol)
+            self.sums.unsqueeze(1).baddbmm_(alignment.unsqueeze(1), self.by_symbol)
 
-    def leave_out(self, stopped_at: Sequence[int]) -> None:
+    def drop_stopped(self, stopped_at: Sequence[int]) -> None:
         """They go on in vain: products of fewer rows would be laid out anew."""
 
-    def take(self) -> Said:
-        """What the last run said; later runs leave it alone."""
-        return Said(self.said[:, :, :-1].clone(), self.said[:, :, -1].clone(), self.aligned.clone())
+    def take(self) -> DecodedSteps:
+        """What the last run decoded; later runs leave it alone."""
+        return DecodedSteps(self.outputs[:, :, :-1].clone(), self.outputs[:, :, -1].clone(), self.alignments.clone())
 
 
 def cell_buffers(hidden: Tensor) -> CellStep:
@@ -278,7 +255,7 @@ def cell_buffers(hidden: Tensor) -> CellStep:
 class AttentionBuffers:
     """Location-sensitive attention, step by step; any normalisation."""
 
-    def __init__(self, layer: "Attention", memory: "Memory") -> None:
+    def __init__(self, layer: Attention, memory: Memory) -> None:
         keys, (B, T_text, A) = memory.keys.detach(), memory.keys.shape
         self.keys2, self.values = torch.empty_like(keys), torch.empty_like(memory.values).contiguous()
         self.padding = torch.zeros_like(memory.padding)
@@ -300,7 +277,7 @@ class AttentionBuffers:
         self.features, self.energies = torch.empty_like(self.keys2), keys.new_empty(B, T_text)
         self.query, self.no_query = keys.new_zeros(B, A), keys.new_zeros(B, A)
 
-    def begin(self, memory: "Memory") -> None:
+    def begin(self, memory: Memory) -> None:
         torch.mul(memory.keys.detach(), 2.0, out=self.keys2)
         self.values.copy_(memory.values.detach())
         self.padding.copy_(memory.padding)

@@ -1,4 +1,4 @@
-// The decoder's two step loops, forward and backward, as `kernels.loops` defines them; compiled and called by `kernels.native`.
+// The decoder's two step loops, forward and backward, as `kernels.decoder_autograd` defines them; compiled and called by `kernels.native`.
 //
 // S is the type that is stored: float, or bf16 with sums in fp32. Threads share the units of an LSTM in products with
 // its weight, and the utterances of a batch in attention; each number is summed by one thread in one order, so results
@@ -71,7 +71,7 @@ template <typename S> void recurrent_backward(const Arguments& x) {
                 for (I b = 0; b < B; b++)
                     for (I j = 0; j < WIDE; j += 16) {
                         const I unit = p * WIDE + j, at = (t * B + b) * D + unit;
-                        const V sum = _mm512_add_ps(load(dh.data() + b * WIDE + j), load(incoming + (t * B + b) * K + unit));
+                        const V sum = load(dh.data() + b * WIDE + j) + load(incoming + (t * B + b) * K + unit);
                         cell_backward<S>(sum, gates + (t * B + b) * 4 * D + unit, D, x.mask ? x.mask + at : nullptr, x.scale, cells + at,
                                          cells + at + B * D, grad_cell + b * D + unit, grad + (t * B + b) * 4 * D + unit);
                     }
@@ -136,7 +136,7 @@ template <typename S> void attention_backward(const Arguments& x) {
                 const I at = t * B + b;
                 float *last = to_last + b * N, *summed = to_summed + b * N;
                 for (I e = 0; e < E; e += 16) {
-                    const V sum = _mm512_add_ps(load(dx.data() + b * K + D + e), load(incoming + at * K + D + e));
+                    const V sum = load(dx.data() + b * K + D + e) + load(incoming + at * K + D + e);
                     store(context.data() + e, sum), store((S*)x.grad_contexts + at * E + e, sum);
                 }
                 for (I m = 0; m < N; m++) weights[m] = ((const float*)x.grad_alignments)[at * N + m] + last[m] + summed[m];
@@ -153,8 +153,8 @@ template <typename S> void attention_backward(const Arguments& x) {
             for (I i = 0, b = id; b < B; i++, b += n)
                 for (I j = 0; j < D; j += 16) {
                     const I at = (t * B + b) * D + j, gate = (t * B + b) * 4 * D + j;
-                    const V sum = _mm512_add_ps(load(dh.data() + i * D + j), load(dx.data() + b * K + j));
-                    cell_backward<S>(_mm512_add_ps(sum, load(incoming + (t * B + b) * K + j)), gates + gate, D,
+                    const V sum = load(dh.data() + i * D + j) + load(dx.data() + b * K + j);
+                    cell_backward<S>(sum + load(incoming + (t * B + b) * K + j), gates + gate, D,
                                      x.mask ? x.mask + at : nullptr, x.scale, cells + at, cells + at + B * D,
                                      grad_cell + b * D + j, grad + gate);
                 }
@@ -170,8 +170,8 @@ inline void ask_for_huge_pages(void* start, size_t bytes) {
 }
 
 // Two rows of 16 columns -> their place in a panel; floats take one row at a time.
-inline void lay(float* p, V row, V) { store(p, row); }
-inline void lay(bf16* p, V row, V next) { put_pair(p, row, next); }
+INLINED void lay(float* p, V row, V) { store(p, row); }
+INLINED void lay(bf16* p, V row, V next) { store_pairs(p, row, next); }
 template <typename S> const I ROWS_LAID = sizeof(S) == 2 ? 2 : 1;
 
 // matrix [K, N] with any strides -> panels of 64 columns, zeros behind its end. With D the columns of panel u are the
@@ -179,7 +179,6 @@ template <typename S> const I ROWS_LAID = sizeof(S) == 2 ? 2 : 1;
 // read of few columns at once.
 template <typename S, bool ALONG> void packed(const float* matrix, I row, I column, I K, I N, I D, I n_threads, S* out) {
     const I panels = up(N, WIDE) / WIDE, rows = panel_rows<S>(K), block = ALONG ? ROWS_LAID<S> : 16;
-    const __m512i columns = _mm512_mullo_epi32(_mm512_set1_epi32(column), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     ask_for_huge_pages(out, panels * rows * WIDE * sizeof(S));
 #pragma omp parallel for num_threads(n_threads)
     for (I p = 0; p < panels; p++)
@@ -188,9 +187,9 @@ template <typename S, bool ALONG> void packed(const float* matrix, I row, I colu
                 const I from = D ? c / 16 * D + 16 * p : p * WIDE + c, width = std::clamp<I>(N - from, 0, 16);
                 const auto at = [&](I k) {
                     const float* first = matrix + k * row + from * column;
-                    const __mmask16 inside = k < K ? (1u << width) - 1 : 0;
-                    if constexpr (ALONG) return _mm512_maskz_loadu_ps(inside, first);
-                    else return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), inside, columns, first, 4);
+                    const I inside = k < K ? width : 0;
+                    if constexpr (ALONG) return load_first(first, inside);
+                    else return gather_first(first, column, inside);
                 };
                 for (I k = start; k < std::min(start + block, rows); k += ROWS_LAID<S>)
                     lay(out + p * rows * WIDE + place<S>(k, c), at(k), at(k + 1));

@@ -20,7 +20,7 @@ from common.log import LOG
 
 HERE = Path(__file__).parent
 SOURCES = (HERE / "native.cpp", HERE / "native_inference.cpp")
-HEADERS = tuple(HERE / name for name in ("native_products.h", "native_vectors.h", "native_steps.h"))
+HEADERS = tuple(sorted(HERE.glob("native*.h")))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 ROWS_READ_AT_ONCE = 16  # by products in bf16; buffers they read need so many rows behind their end for each thread
 PANEL = 64  # columns of a packed weight
@@ -46,7 +46,9 @@ class Arguments(ctypes.Structure):
 
 
 def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
-    """Tensors must be contiguous, of the types that the struct's twin in C++ tells, and outlive the call."""
+    """Sets fields of the struct. Tensors [...] must be contiguous, of the types that its twin in C++ tells, and outlive
+    the call.
+    """
     for name, value in values.items():
         if isinstance(value, Tensor):
             assert value.is_contiguous() and value.device.type == "cpu", name
@@ -54,7 +56,9 @@ def fill(arguments: ctypes.Structure, **values: float | Tensor | None) -> None:
 
 
 def run(loop: str, *, is_half: bool, **values: float | Tensor | None) -> None:
-    """Calls one of the loops of training."""
+    """Calls one of the loops of training; values as `fill` takes them, tensors [...] by the names of the struct's
+    fields.
+    """
     arguments = Arguments(n_threads=torch.get_num_threads())
     fill(arguments, **values)
     call(f"run_{loop}", arguments, int(is_half))
@@ -84,9 +88,9 @@ def pack(matrix: Tensor, *, is_half: bool, units: int = 0) -> Tensor:
 
 @cache
 def loaded() -> ctypes.CDLL | None:
-    """The library, compiled if need be; None where there is no compiler or no AVX-512, which is said."""
-    if platform.machine() not in ("x86_64", "AMD64") or "avx512f" not in processor_flags():
-        LOG.info("this processor has no AVX-512: the decoder's loops run in PyTorch")
+    """The library, compiled if need be; None where there is no compiler or no AVX2, which is logged."""
+    if platform.machine() not in ("x86_64", "AMD64") or not vectors():
+        LOG.info("this processor has neither AVX2 nor AVX-512: the decoder's loops run in PyTorch")
         return None
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
@@ -122,6 +126,14 @@ def _digest(compiler: str) -> str:
     sources = (path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS))
     parts = (*sources, *FLAGS, version, processor_flags())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def vectors() -> str | None:
+    """The processor's instructions that the loops are compiled for; None where they can't be."""
+    flags = processor_flags().split()
+    if "avx512f" in flags:
+        return "AVX-512"
+    return "AVX2" if {"avx2", "fma"} <= set(flags) else None
 
 
 @cache

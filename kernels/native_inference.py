@@ -1,67 +1,71 @@
-"""Speech without a teacher by the compiled loop: `kernels.free_running` says what it computes."""
+"""InferenceArguments without a teacher by the compiled loop: `kernels.inference` says what it computes."""
 
 import ctypes
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.inference import SpeakingParts, draw_masks
-from kernels.native import PANEL, call, fields_of, fill, pack, processor_flags
-from kernels.native_loops import can_run, folded
-from kernels.packed_weights import NO_VNNI, SpeakingPrecision, in_int8
-from modules.stopping import Said
-
-if TYPE_CHECKING:
-    from layers import Memory
+from kernels.inference import draw_masks
+from kernels.native import PANEL, call, fields_of, fill, loaded, pack, processor_flags
+from kernels.native_loops import are_sizes_supported, folded
+from kernels.packed_weights import InferencePrecision, in_int8
+from layers import Memory
+from modules.decoder_loops import DecoderParts
+from modules.stopping import DecodedSteps
 
 STEPS_AT_ONCE = 8  # between two looks at who has stopped
-BYTES: dict[SpeakingPrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
+BYTES: dict[InferencePrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
 
 _SIZES = (
     "n_threads", "n_steps", "B", "n_texts", "N", "L", "pad", "D", "D_dec", "E", "A", "U", "n_mels", "n_prenet", "n_out",
     "S", "by_symbol",
 )  # fmt: skip
 _BUFFERS = (
-    "first_layer", "second_layer", "query", "out", "kernel", "v", "from_prenet", "hidden_again", "hidden_on",
-    "spoken_again", "to_attention", "to_decoder", "to_out", "bias", "decoder_bias", "out_bias", "keys", "values",
-    "lengths", "rows", "masks", "states", "cells", "padded", "said", "aligned",
+    "first_layer", "second_layer", "query", "out", "kernel", "v", "from_prenet", "attention_recurrent", "decoder_input",
+    "decoder_recurrent", "to_attention", "to_decoder", "to_out", "bias", "decoder_bias", "out_bias", "keys", "values",
+    "lengths", "rows", "masks", "states", "cells", "padded", "outputs", "alignments",
 )  # fmt: skip
 
 
-class Speech(ctypes.Structure):
+class InferenceArguments(ctypes.Structure):
     """The struct of the same name in `native_inference.cpp`, field by field."""
 
     _fields_ = fields_of(_SIZES, _BUFFERS)
 
 
-def covers(decoder: SpeakingParts) -> bool:
+def is_supported(decoder: DecoderParts) -> bool:
     """Whether the compiled loop knows this attention, these widths and this machine."""
     attention, layer = decoder.attention_rnn, decoder.attention_layer
     keys = layer.memory_layer.linear_layer
     is_known = layer.use_location and layer.normalise.is_softmax
-    return is_known and can_run(
+    return is_known and are_sizes_supported(
         attention.hidden_size, decoder.decoder_rnn.hidden_size, keys.in_features, keys.out_features,
         kernel_size=_kernel_size(decoder), dtype=attention.weight_ih.dtype, device=attention.weight_ih.device,
     )  # fmt: skip
 
 
-def lacks_for(precision: SpeakingPrecision) -> str | None:
-    """What this processor lacks for that precision; None if nothing."""
-    return NO_VNNI if precision == "int8" and "avx512_vnni" not in processor_flags() else None
+def why_unsupported(decoder: DecoderParts, precision: InferencePrecision) -> str | None:
+    """Why the compiled loop can't take this decoder with LSTM weights of that precision here; None if it can."""
+    if loaded() is None:
+        return "only the compiled loop has it, which needs a processor with AVX-512 and a C++ compiler"
+    if not is_supported(decoder):
+        return "only the compiled loop has it, which supports neither this attention, these widths nor a GPU"
+    if precision == "int8" and "avx512_vnni" not in processor_flags():
+        return "this processor has no int8 instructions (VNNI)"
+    return None
 
 
-def _kernel_size(decoder: SpeakingParts) -> int:
+def _kernel_size(decoder: DecoderParts) -> int:
     return decoder.attention_layer.location_layer.location_conv.conv.kernel_size[0]
 
 
 class CompiledWeights:
     """The weights of a decoder as the compiled loop reads them. They don't follow later changes of the decoder."""
 
-    def __init__(self, decoder: SpeakingParts, *, precision: SpeakingPrecision = "fp32") -> None:
+    def __init__(self, decoder: DecoderParts, *, precision: InferencePrecision = "fp32") -> None:
         """precision: of the two LSTMs, which are nearly all; the rest stays fp32."""
         attention, decoder_rnn, layer = decoder.attention_rnn, decoder.decoder_rnn, decoder.attention_layer
         projection, gate = decoder.linear_projection.linear_layer, decoder.gate_layer.linear_layer
@@ -85,9 +89,9 @@ class CompiledWeights:
             "kernel": folded(layer.location_layer.folded_kernel().detach(), is_half=False)["kernel"],
             "v": layer.v.linear_layer.weight.detach().flatten(),
             "from_prenet": self.packed(attention.weight_ih[:, :n_prenet], D),
-            "hidden_again": self.packed(attention.weight_hh, D),
-            "hidden_on": self.packed(decoder_rnn.weight_ih[:, :D], D_dec),
-            "spoken_again": self.packed(decoder_rnn.weight_hh, D_dec),
+            "attention_recurrent": self.packed(attention.weight_hh, D),
+            "decoder_input": self.packed(decoder_rnn.weight_ih[:, :D], D_dec),
+            "decoder_recurrent": self.packed(decoder_rnn.weight_hh, D_dec),
             "bias": (attention.bias_ih + attention.bias_hh).detach(),
             "decoder_bias": (decoder_rnn.bias_ih + decoder_rnn.bias_hh).detach(),
             "out_bias": torch.cat((projection.bias[:n_out], gate.bias)).detach(),
@@ -101,6 +105,7 @@ class CompiledWeights:
 
     @cached_property
     def by_context(self) -> list[Tensor]:
+        """The products with the context: packed tables of [4D, E], [4D_dec, E] and [n_out, E]."""
         return [self.packed(weight, units) for weight, units in self.of_context]
 
     def by_symbol(self, values: Tensor) -> list[Tensor]:
@@ -113,7 +118,7 @@ class CompiledWeights:
     def fits(self, n_rows: int, r: int) -> bool:
         return n_rows == 1 and self.r == r
 
-    def begin(self, decoder: SpeakingParts, memory: "Memory") -> "CompiledLoop":
+    def begin(self, decoder: DecoderParts, memory: Memory) -> "CompiledLoop":
         return CompiledLoop(decoder, self, memory)
 
 
@@ -130,12 +135,12 @@ def in_bytes(weight: Tensor) -> Tensor:
 
 
 class CompiledLoop:
-    """Draws dropout for some steps, runs them, hands out what was said; and again, from where it stopped.
+    """Draws dropout for some steps, runs them, hands out what was decoded; and again, from where it stopped.
 
-    What is left out says its last steps again.
+    What is dropped repeats its last steps.
     """
 
-    def __init__(self, decoder: SpeakingParts, weights: CompiledWeights, memory: "Memory") -> None:
+    def __init__(self, decoder: DecoderParts, weights: CompiledWeights, memory: Memory) -> None:
         values = memory.values.detach().float().contiguous()
         (B, N, E), n, sizes = values.shape, STEPS_AT_ONCE, weights.sizes
         uses_symbols = 2 * B * N < E  # to make them takes as long as a tenth of a step for each symbol
@@ -145,18 +150,18 @@ class CompiledLoop:
         S = both + -(-U // 32) * 32
         self.slots, self.keep = list(range(B)), 1.0 - decoder.prenet.dropout  # slots: the text in each
         self.masks, self.rows = torch.ones(n, 2, B, sizes["n_prenet"]), torch.arange(B)
-        # zeros are heard before the first step
-        self.said, self.aligned = torch.zeros(n, B, sizes["n_out"]), torch.zeros(n, B, N)
+        # the first step reads zeros
+        self.outputs, self.alignments = torch.zeros(n, B, sizes["n_out"]), torch.zeros(n, B, N)
         self.states, self.cells, self.padded = torch.zeros(n + 1, B, S), torch.zeros(B, both), torch.zeros(B, 2, L)
         self.buffers = {  # kept, as the struct holds only addresses
             **weights.buffers, **dict(zip(("to_attention", "to_decoder", "to_out"), tables, strict=True)),
             "keys": memory.keys.detach().float().contiguous(), "values": F.pad(values, (0, 0, 0, N % 2)),
             "lengths": (~memory.padding).sum(1), "rows": self.rows, "masks": self.masks, "states": self.states,
-            "cells": self.cells, "padded": self.padded, "said": self.said, "aligned": self.aligned,
+            "cells": self.cells, "padded": self.padded, "outputs": self.outputs, "alignments": self.alignments,
         }  # fmt: skip
-        self.speech, self.bytes = Speech(n_threads=torch.get_num_threads()), BYTES[weights.precision]
+        self.arguments, self.bytes = InferenceArguments(n_threads=torch.get_num_threads()), BYTES[weights.precision]
         fill(
-            self.speech, **sizes, n_steps=n, B=B, n_texts=B, N=N, L=L, E=E, U=U, S=S, by_symbol=uses_symbols,
+            self.arguments, **sizes, n_steps=n, B=B, n_texts=B, N=N, L=L, E=E, U=U, S=S, by_symbol=uses_symbols,
             **self.buffers,
         )  # fmt: skip
 
@@ -166,18 +171,18 @@ class CompiledLoop:
     def run(self) -> None:
         n = len(self.slots)
         self.states[0, :n] = self.states[-1, :n]
-        call("run_speaking", self.speech, self.bytes)
+        call("run_inference", self.arguments, self.bytes)
 
-    def leave_out(self, stopped_at: Sequence[int]) -> None:
+    def drop_stopped(self, stopped_at: Sequence[int]) -> None:
         """Those that have not stopped move together."""
         kept = [slot for slot, text in enumerate(self.slots) if not stopped_at[text]]
-        n = self.speech.B = len(kept)
+        n = self.arguments.B = len(kept)
         if n < len(self.slots):
             self.slots = [self.slots[slot] for slot in kept]
             self.rows[:n] = torch.tensor(self.slots)
             for buffer in (self.states[-1], self.cells, self.padded):
                 buffer[:n] = buffer[kept]
 
-    def take(self) -> Said:
-        """What the last run said; later runs leave it alone."""
-        return Said(self.said[:, :, :-1].clone(), self.said[:, :, -1].clone(), self.aligned.clone())
+    def take(self) -> DecodedSteps:
+        """What the last run decoded; later runs leave it alone."""
+        return DecodedSteps(self.outputs[:, :, :-1].clone(), self.outputs[:, :, -1].clone(), self.alignments.clone())

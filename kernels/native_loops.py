@@ -1,4 +1,4 @@
-"""The loops of `kernels.loops` as compiled functions, with the products of all steps around them.
+"""The loops of `kernels.decoder_autograd` as compiled functions, with the products of all steps around them.
 
 In bf16 everything that is kept for the backward is bf16: half the memory, and products read it as it is.
 """
@@ -19,7 +19,7 @@ ROWS_OF_A_CHUNK = 3200  # of gate gradients that are kept at a time
 WINDOW = 32  # taps of a location kernel, filled up with zeros
 
 
-def can_run(*sizes: int, kernel_size: int, dtype: torch.dtype, device: torch.device) -> bool:
+def are_sizes_supported(*sizes: int, kernel_size: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the compiled loops cover these widths, types and this machine."""
     fits = all(size % PANEL == 0 for size in sizes) and kernel_size < WINDOW
     return fits and dtype == torch.float32 and device.type == "cpu" and loaded() is not None
@@ -31,7 +31,7 @@ def rows(n: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class NativeRecurrentLoop(torch.autograd.Function):
-    """As `kernels.loops.RecurrentLoop`, with the product of its input: x [T_dec, B, in], weight [4D, in], bias [4D];
+    """As `decoder_autograd.RecurrentLoop`, with the product of its input: x [T_dec, B, in], weight [4D, in], bias [4D];
     mask [T_dec, B, D] 0 or one other value. The last `carried` numbers of x are handed on beside the hidden state.
     ->  [T_dec, B, D + carried] of the type of x.
     """
@@ -70,8 +70,8 @@ class NativeRecurrentLoop(torch.autograd.Function):
 
 
 class NativeAttentionLoop(torch.autograd.Function):
-    """As `kernels.loops.AttentionLoop`, with the product of its input: x [T_dec, B, in], weight [4D, in + E] of x and
-    the context, bias [4D], recurrent [4D, D]; lengths [B] of the texts.
+    """As `decoder_autograd.AttentionLoop`, with the product of its input: x [T_dec, B, in], weight [4D, in + E] of x
+    and the context, bias [4D], recurrent [4D, D]; lengths [B] of the texts.
     ->  states [T_dec, B, D + E] of the type of x, alignments [T_dec, B, T_text].
     """
 
@@ -168,6 +168,7 @@ class GateGradients:
 
 
 def part(mask: Tensor | None, start: int, stop: int) -> Tensor | None:
+    """Steps start..stop-1 of a mask [T_dec, B, D], if there is one."""
     return None if mask is None else mask[start:stop]
 
 
@@ -175,7 +176,7 @@ READ = ("kernel", "kernel_back", "values", "v", "keys", "lengths")  # by both di
 
 
 def as_bytes(mask: Tensor | None) -> tuple[Tensor | None, float]:
-    """A dropout mask of 0 and one other value -> where it is not 0, and that value."""
+    """A dropout mask [T_dec, B, D] of 0 and one other value -> bool [T_dec, B, D] where it is not 0, and that value."""
     return (None, 1.0) if mask is None else (mask.ne(0).contiguous(), mask.max().item())
 
 
@@ -184,6 +185,7 @@ def up_to_32(n: int) -> int:
 
 
 def zeros(*shape: int) -> Tensor:
+    """float32 [*shape]."""
     return torch.zeros(shape, dtype=torch.float32)
 
 

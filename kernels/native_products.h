@@ -1,4 +1,4 @@
-// Vector arithmetic and small products with packed matrices, in float and in bf16 with sums in float.
+// Small products with packed matrices, in float and in bf16 with sums in float.
 //
 // Products are C [M, 64] (+)= A [M, K] B [K, 64]. A may be any rows at any distance: windows of a sequence are rows one
 // element apart, so location features need no copies. B is packed in panels of 64 columns; in bf16 two rows of B lie
@@ -6,80 +6,9 @@
 
 #pragma once
 
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-#ifndef __AVX512F__
-#error "needs AVX-512"
-#endif
+#include "native_simd.h"
 
 namespace {
-
-typedef __m512 V;
-typedef uint16_t bf16;
-typedef int64_t I;
-
-inline V set(float x) { return _mm512_set1_ps(x); }
-inline V load(const float* p) { return _mm512_loadu_ps(p); }
-inline void store(float* p, V x) { _mm512_storeu_ps(p, x); }
-inline V load(const bf16* p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
-}
-inline __m256i rounded(V x) {  // to nearest even; NaN stays NaN
-    const __m512i u = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
-    const __m512i up = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc00000)), 16));
-}
-inline void store(bf16* p, V x) { _mm256_storeu_si256((__m256i*)p, rounded(x)); }
-inline float scalar(float x) { return x; }
-inline float scalar(bf16 x) {
-    const uint32_t u = (uint32_t)x << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-inline void put(float* p, float x) { *p = x; }
-inline void put(bf16* p, float x) {
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    *p = x == x ? (bf16)((u + 0x7fff + (u >> 16 & 1)) >> 16) : (bf16)0x7fc0;
-}
-
-// Polynomial of Cephes' expf, 2 ulp. The constant stands first in min and max, as these return the second operand for NaN.
-inline V exp(V x) {
-    x = _mm512_max_ps(set(-87.0f), _mm512_min_ps(set(87.0f), x));
-    const V n = _mm512_roundscale_ps(_mm512_mul_ps(x, set(1.44269504088896341f)), 8);
-    V r = _mm512_fnmadd_ps(n, set(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, set(-2.12194440e-4f), r);
-    V p = set(1.9875691500e-4f);
-    for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-        p = _mm512_fmadd_ps(p, r, set(c));
-    p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, set(1.0f)));
-    return _mm512_scalef_ps(p, n);
-}
-inline V reciprocal(V x) {
-    const V r = _mm512_rcp14_ps(x);
-    return _mm512_mul_ps(r, _mm512_fnmadd_ps(x, r, set(2.0f)));
-}
-inline V sigmoid(V x) { return reciprocal(_mm512_add_ps(set(1.0f), exp(_mm512_sub_ps(_mm512_setzero_ps(), x)))); }
-inline V tanh(V x) {
-    return _mm512_fnmadd_ps(set(2.0f), reciprocal(_mm512_add_ps(exp(_mm512_add_ps(x, x)), set(1.0f))), set(1.0f));
-}
-inline V one_minus_square(V x) { return _mm512_fnmadd_ps(x, x, set(1.0f)); }
-
-// Of a vector of bf16 pairs.
-inline V even_of(__m512i pair) { return _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)); }
-inline V odd_of(__m512i pair) { return _mm512_castsi512_ps(_mm512_and_si512(pair, _mm512_set1_epi32((int)0xffff0000))); }
-
-inline I up(I n, I to) { return (n + to - 1) / to * to; }
-
-// ---- products --------------------------------------------------------------------------------------------------
 
 const I WIDE = 64;  // columns of a panel
 
@@ -96,48 +25,57 @@ template <> inline I place<bf16>(I k, I c) {
 
 // While it multiplies, it fetches `LINES` cache lines a row of what comes next.
 template <int M, int LINES>
-void rows_fp32(I K, const float* A, I lda, const float* B, float* C, I ldc, bool add, const float* next) {
-    V sum[M][4];
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < 4; n++) sum[m][n] = add ? load(C + m * ldc + 16 * n) : _mm512_setzero_ps();
-    for (I k = 0; k < K; k++) {
-        const float* b = B + k * WIDE;
-        for (int i = 0; i < LINES; i++) _mm_prefetch((const char*)(next + (k * LINES + i) * 16), _MM_HINT_T0);
-        const V b0 = load(b), b1 = load(b + 16), b2 = load(b + 32), b3 = load(b + 48);
-        for (int m = 0; m < M; m++) {
-            const V a = set(A[m * lda + k]);
-            sum[m][0] = _mm512_fmadd_ps(a, b0, sum[m][0]), sum[m][1] = _mm512_fmadd_ps(a, b1, sum[m][1]);
-            sum[m][2] = _mm512_fmadd_ps(a, b2, sum[m][2]), sum[m][3] = _mm512_fmadd_ps(a, b3, sum[m][3]);
+void rows_fp32(I K, const float* A, I lda, const float* B, I ldb, float* C, I ldc, bool add, const float* next) {
+    const int N = vectors_of(M), FETCHED = LINES * N / 4;
+    const bool IS_HALF = LINES * N == 2;  // a line every other row
+    static_assert(IS_HALF || FETCHED * 4 == LINES * N, "lines are shared among passes");
+    for (I c = 0; c < WIDE; c += 16 * N, next += K * LINES * N / 4 * 16) {
+        V sum[M][N];
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) sum[m][n] = add ? load(C + m * ldc + c + 16 * n) : zero();
+        for (I k = 0; k < K; k++) {
+            for (int i = 0; i < FETCHED; i++) fetch(next + (k * FETCHED + i) * 16);
+            if (IS_HALF && k % 2 == 0) fetch(next + k * 8);
+            V b[N];
+            for (int n = 0; n < N; n++) b[n] = load(B + k * ldb + c + 16 * n);
+            for (int m = 0; m < M; m++) {
+                const V a = set(A[m * lda + k]);
+                for (int n = 0; n < N; n++) sum[m][n] = fmadd(a, b[n], sum[m][n]);
+            }
         }
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) store(C + m * ldc + c + 16 * n, sum[m][n]);
     }
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < 4; n++) store(C + m * ldc + 16 * n, sum[m][n]);
 }
 
-// C [M, 64] (+)= A [M, K] B, in runs of K whose part of the panel stays in the first-level cache. The first rows fetch the
-// next run meanwhile: without that a weight larger than the second-level cache is multiplied at a third of the speed.
-void product(I M, I K, const float* A, I lda, const float* B, float* C, I ldc, bool add = false) {
+// C [M, 64] (+)= A [M, K] B, whose rows lie ldb apart, in runs of K whose part of the panel stays in the first-level cache.
+// The first rows fetch the next run meanwhile: without that a weight larger than the second-level cache is multiplied at a
+// third of the speed.
+void product_with_rows(I M, I K, const float* A, I lda, const float* B, I ldb, float* C, I ldc, bool add) {
     const I RUN = 48;
+    const int SHARED = 2;  // blocks of rows that fetch it: one would ask for more than memory gives meanwhile
     for (I k = 0; k < K; k += RUN, add = true) {
         const I n = std::min(RUN, K - k);
-        const float *b = B + k * WIDE, *a = A + k, *next = b + n * WIDE;
+        const float *b = B + k * ldb, *a = A + k, *next = b + n * ldb;
         I m = 0;
-        if (M >= 12) {
-            rows_fp32<6, 2>(n, a, lda, b, C, ldc, add, next);
-            rows_fp32<6, 2>(n, a + 6 * lda, lda, b, C + 6 * ldc, ldc, add, next + n * 32);
-            m = 12;
+        if (M >= 6 * SHARED) {
+            for (int i = 0; i < SHARED; i++, m += 6)
+                rows_fp32<6, 4 / SHARED>(n, a + m * lda, lda, b, ldb, C + m * ldc, ldc, add, next + i * n * WIDE / SHARED);
         } else if (M >= 6) {
-            rows_fp32<6, 4>(n, a, lda, b, C, ldc, add, next), m = 6;
+            rows_fp32<6, 4>(n, a, lda, b, ldb, C, ldc, add, next), m = 6;
         } else if (M >= 4) {
-            rows_fp32<4, 4>(n, a, lda, b, C, ldc, add, next), m = 4;
+            rows_fp32<4, 4>(n, a, lda, b, ldb, C, ldc, add, next), m = 4;
         } else if (M >= 2) {
-            rows_fp32<2, 4>(n, a, lda, b, C, ldc, add, next), m = 2;
+            rows_fp32<2, 4>(n, a, lda, b, ldb, C, ldc, add, next), m = 2;
         }
-        for (; m + 6 <= M; m += 6) rows_fp32<6, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
-        for (; m + 4 <= M; m += 4) rows_fp32<4, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
-        for (; m + 2 <= M; m += 2) rows_fp32<2, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
-        for (; m < M; m++) rows_fp32<1, 0>(n, a + m * lda, lda, b, C + m * ldc, ldc, add, next);
+        for (; m + 6 <= M; m += 6) rows_fp32<6, 0>(n, a + m * lda, lda, b, ldb, C + m * ldc, ldc, add, next);
+        for (; m + 4 <= M; m += 4) rows_fp32<4, 0>(n, a + m * lda, lda, b, ldb, C + m * ldc, ldc, add, next);
+        for (; m + 2 <= M; m += 2) rows_fp32<2, 0>(n, a + m * lda, lda, b, ldb, C + m * ldc, ldc, add, next);
+        for (; m < M; m++) rows_fp32<1, 0>(n, a + m * lda, lda, b, ldb, C + m * ldc, ldc, add, next);
     }
+}
+inline void product(I M, I K, const float* A, I lda, const float* B, float* C, I ldc, bool add = false) {
+    product_with_rows(M, K, A, lda, B, WIDE, C, ldc, add);
 }
 
 #ifdef __AMX_BF16__
@@ -205,33 +143,25 @@ void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, boo
             for (I i = 0; i < rows; i++) memcpy(C + (m + i) * ldc, rest + i * WIDE, WIDE * 4);
     }
 }
-#else
+#elif defined(__AVX512F__)
 struct Tiles {};
 
-// sum + x_even y_even + x_odd y_odd
-inline V add_pairs(V sum, __m512i x, __m512i y) {
-#ifdef __AVX512BF16__
-    return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y);
-#else
-    return _mm512_fmadd_ps(even_of(x), even_of(y), _mm512_fmadd_ps(odd_of(x), odd_of(y), sum));
-#endif
-}
-
 template <int M> void rows_bf16(I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add) {
-    V sum[M][4];
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < 4; n++) sum[m][n] = add ? load(C + m * ldc + 16 * n) : _mm512_setzero_ps();
-    for (I k = 0; k < K; k += 2) {
-        const bf16* b = B + k / 32 * 2048 + k % 32 * 16;
-        for (int m = 0; m < M; m++) {
-            int32_t pair;
-            memcpy(&pair, A + m * lda + k, 4);
-            const __m512i x = _mm512_set1_epi32(pair);
-            for (int n = 0; n < 4; n++) sum[m][n] = add_pairs(sum[m][n], x, _mm512_loadu_si512(b + n * 512));
+    const int N = vectors_of(M);
+    for (I c = 0; c < WIDE; c += 16 * N) {
+        V sum[M][N];
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) sum[m][n] = add ? load(C + m * ldc + c + 16 * n) : zero();
+        for (I k = 0; k < K; k += 2) {
+            const bf16* b = B + k / 32 * 2048 + k % 32 * 16 + c * 32;
+            for (int m = 0; m < M; m++) {
+                const Pairs x = repeated(A + m * lda + k);
+                for (int n = 0; n < N; n++) sum[m][n] = add_pairs(sum[m][n], x, load_pairs(b + n * 512));
+            }
         }
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) store(C + m * ldc + c + 16 * n, sum[m][n]);
     }
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < 4; n++) store(C + m * ldc + 16 * n, sum[m][n]);
 }
 
 void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add = false) {
@@ -240,11 +170,40 @@ void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, boo
     for (; m + 4 <= M; m += 4) rows_bf16<4>(K, A + m * lda, lda, B, C + m * ldc, ldc, add);
     for (; m < M; m++) rows_bf16<1>(K, A + m * lda, lda, B, C + m * ldc, ldc, add);
 }
-#endif
+#else
+struct Tiles {};
 
-inline void put_pair(bf16* p, V even, V odd) {
-    const __m512i low = _mm512_cvtepu16_epi32(rounded(even)), high = _mm512_cvtepu16_epi32(rounded(odd));
-    _mm512_storeu_si512(p, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+// While it multiplies, it fetches what comes next if FETCHES. At most 128 of K: so much of A, widened once for all columns,
+// and of the panel stays in the first-level cache.
+template <int M, bool FETCHES> void rows_bf16(I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add) {
+    float a[M][128];
+    for (int m = 0; m < M; m++)
+        for (I k = 0; k < K; k += 16) store(a[m] + k, load(A + m * lda + k));
+    const bf16* next = B + K * WIDE;
+    for (I c = 0; c < WIDE; c += 16) {
+        V sum[M];
+        for (int m = 0; m < M; m++) sum[m] = add ? load(C + m * ldc + c) : zero();
+        for (I k = 0; k < K; k += 2) {
+            if (FETCHES) fetch(next), next += 32;
+            const Pairs b = load_pairs(B + k / 32 * 2048 + k % 32 * 16 + c * 32);
+            const V even = even_of(b), odd = odd_of(b);
+#pragma GCC unroll 4  // else sums of several registers stay in memory
+            for (int m = 0; m < M; m++) sum[m] = fmadd(set(a[m][k]), even, fmadd(set(a[m][k + 1]), odd, sum[m]));
+        }
+        for (int m = 0; m < M; m++) store(C + m * ldc + c, sum[m]);
+    }
 }
+
+void product(I M, I K, const bf16* A, I lda, const bf16* B, float* C, I ldc, bool add = false) {
+    for (I k = 0; k < up(K, 32); k += 128, add = true) {
+        const I n = std::min<I>(128, up(K, 32) - k);
+        const bf16 *b = B + k * WIDE, *a = A + k;
+        I m = 0;
+        if (M >= 4) rows_bf16<4, true>(n, a, lda, b, C, ldc, add), m = 4;
+        for (; m + 4 <= M; m += 4) rows_bf16<4, false>(n, a + m * lda, lda, b, C + m * ldc, ldc, add);
+        for (; m < M; m++) rows_bf16<1, false>(n, a + m * lda, lda, b, C + m * ldc, ldc, add);
+    }
+}
+#endif
 
 }  // namespace

@@ -11,17 +11,16 @@ namespace {
 // ---- LSTM cell -------------------------------------------------------------------------------------------------
 
 // x times scale where the mask is 1, else 0
-inline V kept(V x, const uint8_t* mask, float scale) {
-    const V ones = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)mask)));
-    return _mm512_mul_ps(x, _mm512_mul_ps(ones, set(scale)));
+INLINED V kept(V x, const uint8_t* mask, float scale) {
+    return x * (from_bytes(mask) * set(scale));
 }
 
 // Sums of 16 units' four gates become their activations, and the cell moves on. -> the hidden state
-inline V advance(V gates[4], float* cell) {
+INLINED V advance(V gates[4], float* cell) {
     gates[0] = sigmoid(gates[0]), gates[1] = sigmoid(gates[1]), gates[2] = tanh(gates[2]), gates[3] = sigmoid(gates[3]);
-    const V c = _mm512_fmadd_ps(gates[1], load(cell), _mm512_mul_ps(gates[0], gates[2]));
+    const V c = fmadd(gates[1], load(cell), gates[0] * gates[2]);
     store(cell, c);
-    return _mm512_mul_ps(gates[3], tanh(c));
+    return gates[3] * tanh(c);
 }
 
 // `sums` hold 16 units' gates, each 16 apart. All pointers at the unit; gates D apart.
@@ -29,7 +28,7 @@ template <typename S>
 inline void cell_forward(const float* sums, const float* bias, S* gates, I D, const uint8_t* mask, float scale, float* cell, S* saved, S* hidden) {
     V a[4];
     for (int g = 0; g < 4; g++)
-        a[g] = _mm512_add_ps(_mm512_add_ps(load(sums + 16 * g), load(bias + g * D)), load(gates + g * D));
+        a[g] = load(sums + 16 * g) + load(bias + g * D) + load(gates + g * D);
     V h = advance(a, cell);
     if (mask) h = kept(h, mask, scale);
     store(saved, load(cell)), store(hidden, h);
@@ -37,16 +36,16 @@ inline void cell_forward(const float* sums, const float* bias, S* gates, I D, co
 }
 
 template <typename S>
-inline void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
+INLINED void cell_backward(V dh, const S* gates, I D, const uint8_t* mask, float scale, const S* before, const S* cell, float* grad_cell, S* grad) {
     const V i = load(gates), f = load(gates + D), g = load(gates + 2 * D), o = load(gates + 3 * D);
     const V t = tanh(load(cell)), one = set(1.0f);
     if (mask) dh = kept(dh, mask, scale);
-    const V dc = _mm512_fmadd_ps(_mm512_mul_ps(dh, o), one_minus_square(t), load(grad_cell));
-    store(grad_cell, _mm512_mul_ps(dc, f));
-    store(grad, _mm512_mul_ps(_mm512_mul_ps(dc, g), _mm512_mul_ps(i, _mm512_sub_ps(one, i))));
-    store(grad + D, _mm512_mul_ps(_mm512_mul_ps(dc, load(before)), _mm512_mul_ps(f, _mm512_sub_ps(one, f))));
-    store(grad + 2 * D, _mm512_mul_ps(_mm512_mul_ps(dc, i), one_minus_square(g)));
-    store(grad + 3 * D, _mm512_mul_ps(_mm512_mul_ps(dh, t), _mm512_mul_ps(o, _mm512_sub_ps(one, o))));
+    const V dc = fmadd(dh * o, one_minus_square(t), load(grad_cell));
+    store(grad_cell, dc * f);
+    store(grad, dc * g * (i * (one - i)));
+    store(grad + D, dc * load(before) * (f * (one - f)));
+    store(grad + 2 * D, dc * i * one_minus_square(g));
+    store(grad + 3 * D, dh * t * (o * (one - o)));
 }
 
 // One step of an LSTM for the units of this thread, which reads K numbers of each row of `width` and writes D of the next.
@@ -84,7 +83,7 @@ template <typename S> void sums_before_tanh(const Attention<S>& a, I b, I first,
     for (I i = 0; i < n; i++)
         for (I c = 0; c < a.A; c += 16) {
             float* p = z + i * a.A + c;
-            store(p, _mm512_add_ps(load(p), _mm512_add_ps(load(q + c), load(keys + i * a.A + c))));
+            store(p, load(p) + (load(q + c) + load(keys + i * a.A + c)));
         }
 }
 
@@ -92,9 +91,9 @@ template <typename S> void sums_before_tanh(const Attention<S>& a, I b, I first,
 template <typename S> void energies_of(const Attention<S>& a, I b, I first, I n, const S* padded, const float* q, float* z, float* energies) {
     sums_before_tanh(a, b, first, n, padded, q, z);
     for (I i = 0; i < n; i++) {
-        V e = _mm512_setzero_ps();
-        for (I c = 0; c < a.A; c += 16) e = _mm512_fmadd_ps(tanh(load(z + i * a.A + c)), load(a.v + c), e);
-        energies[i] = _mm512_reduce_add_ps(e);
+        V e = zero();
+        for (I c = 0; c < a.A; c += 16) e = fmadd(tanh(load(z + i * a.A + c)), load(a.v + c), e);
+        energies[i] = sum_of(e);
     }
 }
 
@@ -103,9 +102,8 @@ inline void softmax(I len, I N, float* weights) {
     const float top = len ? *std::max_element(weights, weights + len) : 0.0f;
     float total = 0.0f;
     for (I n = 0; n < len; n += 16) {
-        const __mmask16 inside = (1u << std::min<I>(16, len - n)) - 1;
-        const V e = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(inside, weights + n), set(top)));
-        _mm512_mask_storeu_ps(weights + n, inside, e);
+        const V e = exp(load_first(weights + n, len - n) - set(top));
+        store_first(weights + n, len - n, e);
     }
     for (I n = 0; n < len; n++) total += weights[n];
     for (I n = 0; n < len; n++) weights[n] /= total;
@@ -114,24 +112,24 @@ inline void softmax(I len, I N, float* weights) {
 
 inline void context_of(I len, I E, const float* values, const float* w, float* out) {
     for (I e = 0; e < E; e += 64) {
-        V s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+        V s0 = zero(), s1 = s0, s2 = s0, s3 = s0;
         for (I n = 0; n < len; n++) {
             const float* p = values + n * E + e;
             const V x = set(w[n]);
-            s0 = _mm512_fmadd_ps(x, load(p), s0), s1 = _mm512_fmadd_ps(x, load(p + 16), s1);
-            s2 = _mm512_fmadd_ps(x, load(p + 32), s2), s3 = _mm512_fmadd_ps(x, load(p + 48), s3);
+            s0 = fmadd(x, load(p), s0), s1 = fmadd(x, load(p + 16), s1);
+            s2 = fmadd(x, load(p + 32), s2), s3 = fmadd(x, load(p + 48), s3);
         }
         store(out + e, s0), store(out + e + 16, s1), store(out + e + 32, s2), store(out + e + 48, s3);
     }
 }
 inline void context_of(I len, I E, const bf16* values, const float* w, float* out) {
     for (I e = 0; e < E; e += 64) {
-        V sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+        V sum[4] = {zero(), zero(), zero(), zero()};
         for (I n = 0; n < len; n += 2) {
             const V first = set(w[n]), second = set(n + 1 < len ? w[n + 1] : 0.0f);
             for (int i = 0; i < 4; i++) {
-                const __m512i pair = _mm512_loadu_si512(values + n * E + 2 * (e + 16 * i));
-                sum[i] = _mm512_fmadd_ps(first, even_of(pair), _mm512_fmadd_ps(second, odd_of(pair), sum[i]));
+                const Pairs pair = load_pairs(values + n * E + 2 * (e + 16 * i));
+                sum[i] = fmadd(first, even_of(pair), fmadd(second, odd_of(pair), sum[i]));
             }
         }
         for (int i = 0; i < 4; i++) store(out + e + 16 * i, sum[i]);
@@ -141,23 +139,23 @@ inline void context_of(I len, I E, const bf16* values, const float* w, float* ou
 // dots [len] = values [len, E] x
 inline void dots_of(I len, I E, const float* values, const float* x, float* dots) {
     for (I n = 0; n < len; n++) {
-        V s0 = _mm512_setzero_ps(), s1 = s0;
+        V s0 = zero(), s1 = s0;
         for (I e = 0; e < E; e += 32) {
-            s0 = _mm512_fmadd_ps(load(values + n * E + e), load(x + e), s0);
-            s1 = _mm512_fmadd_ps(load(values + n * E + e + 16), load(x + e + 16), s1);
+            s0 = fmadd(load(values + n * E + e), load(x + e), s0);
+            s1 = fmadd(load(values + n * E + e + 16), load(x + e + 16), s1);
         }
-        dots[n] = _mm512_reduce_add_ps(_mm512_add_ps(s0, s1));
+        dots[n] = sum_of(s0 + s1);
     }
 }
 inline void dots_of(I len, I E, const bf16* values, const float* x, float* dots) {
     for (I n = 0; n < len; n += 2) {
-        V s0 = _mm512_setzero_ps(), s1 = s0;
+        V s0 = zero(), s1 = s0;
         for (I e = 0; e < E; e += 16) {
-            const __m512i pair = _mm512_loadu_si512(values + n * E + 2 * e);
-            s0 = _mm512_fmadd_ps(even_of(pair), load(x + e), s0), s1 = _mm512_fmadd_ps(odd_of(pair), load(x + e), s1);
+            const Pairs pair = load_pairs(values + n * E + 2 * e);
+            s0 = fmadd(even_of(pair), load(x + e), s0), s1 = fmadd(odd_of(pair), load(x + e), s1);
         }
-        dots[n] = _mm512_reduce_add_ps(s0);
-        if (n + 1 < len) dots[n + 1] = _mm512_reduce_add_ps(s1);
+        dots[n] = sum_of(s0);
+        if (n + 1 < len) dots[n + 1] = sum_of(s1);
     }
 }
 
@@ -179,38 +177,21 @@ template <typename S> struct Backward {
           pairs(up(a.N, 32) * a.A) {}
 };
 
-inline void lay_out(float* rows, float*, I, I A, I n, I c, V x, V y, bool is_pair) {
+INLINED void lay_out(float* rows, float*, I, I A, I n, I c, V x, V y, bool is_pair) {
     store(rows + n * A + c, x);
     if (is_pair) store(rows + (n + 1) * A + c, y);
 }
-inline void lay_out(bf16* rows, bf16* pairs, I N, I A, I n, I c, V x, V y, bool is_pair) {
+INLINED void lay_out(bf16* rows, bf16* pairs, I N, I A, I n, I c, V x, V y, bool is_pair) {
     store(rows + n * A + c, x);
     if (is_pair) store(rows + (n + 1) * A + c, y);
-    put_pair(pairs + c / WIDE * up(N, 32) * WIDE + place<bf16>(n, c % WIDE), x, is_pair ? y : _mm512_setzero_ps());
+    store_pairs(pairs + c / WIDE * up(N, 32) * WIDE + place<bf16>(n, c % WIDE), x, is_pair ? y : zero());
 }
 
 // grad of the folded kernel [2, 32, A] += windows^T dz
 inline void kernel_gradient(const Attention<float>& a, I len, const float* padded, const Backward<float>& s, float* grad) {
     for (I channel = 0; channel < 2; channel++)
-        for (I tap = 0; tap < 32; tap += 4) {
-            const float* w = padded + channel * a.L + tap;
-            for (I c = 0; c < a.A; c += 64) {
-                V sum[4][4];
-                for (I i = 0; i < 4; i++)
-                    for (int n = 0; n < 4; n++) sum[i][n] = load(grad + (channel * 32 + tap + i) * a.A + c + 16 * n);
-                for (I n = 0; n < len; n++) {
-                    const float* dz = s.rows.data() + n * a.A + c;
-                    const V d0 = load(dz), d1 = load(dz + 16), d2 = load(dz + 32), d3 = load(dz + 48);
-                    for (int i = 0; i < 4; i++) {
-                        const V x = set(w[n + i]);
-                        sum[i][0] = _mm512_fmadd_ps(x, d0, sum[i][0]), sum[i][1] = _mm512_fmadd_ps(x, d1, sum[i][1]);
-                        sum[i][2] = _mm512_fmadd_ps(x, d2, sum[i][2]), sum[i][3] = _mm512_fmadd_ps(x, d3, sum[i][3]);
-                    }
-                }
-                for (I i = 0; i < 4; i++)
-                    for (int n = 0; n < 4; n++) store(grad + (channel * 32 + tap + i) * a.A + c + 16 * n, sum[i][n]);
-            }
-        }
+        for (I c = 0; c < a.A; c += WIDE)
+            product_with_rows(32, len, padded + channel * a.L, 1, s.rows.data() + c, a.A, grad + channel * 32 * a.A + c, a.A, true);
 }
 inline void kernel_gradient(const Attention<bf16>& a, I len, const bf16* padded, const Backward<bf16>& s, float* grad) {
     for (I channel = 0; channel < 2; channel++)
@@ -224,14 +205,12 @@ inline void kernel_gradient(const Attention<bf16>& a, I len, const bf16* padded,
 inline void overlap(I len, I stride, const float* back, float* flow) {
     for (I channel = 0; channel < 2; channel++) {
         float* out = flow + channel * stride;
-        V low = _mm512_setzero_ps(), high = low;
+        V low = zero(), high = low;
         for (I n = 0; n < len; n++) {
-            low = _mm512_add_ps(low, load(back + n * WIDE + 32 * channel));
-            high = _mm512_add_ps(high, load(back + n * WIDE + 32 * channel + 16));
-            out[n] = _mm512_cvtss_f32(low);
-            const __m512i l = _mm512_castps_si512(low), h = _mm512_castps_si512(high);
-            low = _mm512_castsi512_ps(_mm512_alignr_epi32(h, l, 1));
-            high = _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_setzero_si512(), h, 1));
+            low = low + load(back + n * WIDE + 32 * channel);
+            high = high + load(back + n * WIDE + 32 * channel + 16);
+            out[n] = first_of(low);
+            shift_down(low, high);
         }
         store(out + len, low), store(out + len + 16, high);
     }
@@ -256,13 +235,13 @@ void attend_backward(const Attention<S>& a, I b, bool has_history, const S* padd
         const V d0 = set(de[n]), d1 = set(is_pair ? de[n + 1] : 0.0f);
         for (I c = 0; c < a.A; c += 16) {
             const V v = load(a.v + c), x0 = tanh(load(z + n * a.A + c)), x1 = tanh(load(z + (n + is_pair) * a.A + c));
-            const V y0 = _mm512_mul_ps(_mm512_mul_ps(d0, v), one_minus_square(x0));
-            const V y1 = _mm512_mul_ps(_mm512_mul_ps(d1, v), one_minus_square(x1));
-            store(grad_v + c, _mm512_fmadd_ps(d0, x0, _mm512_fmadd_ps(d1, x1, load(grad_v + c))));
-            store(grad_query + c, _mm512_add_ps(load(grad_query + c), _mm512_add_ps(y0, y1)));
+            const V y0 = d0 * v * one_minus_square(x0);
+            const V y1 = d1 * v * one_minus_square(x1);
+            store(grad_v + c, fmadd(d0, x0, fmadd(d1, x1, load(grad_v + c))));
+            store(grad_query + c, load(grad_query + c) + (y0 + y1));
             float* keys = grad_keys + n * a.A + c;
-            store(keys, _mm512_add_ps(load(keys), y0));
-            if (is_pair) store(keys + a.A, _mm512_add_ps(load(keys + a.A), y1));
+            store(keys, load(keys) + y0);
+            if (is_pair) store(keys + a.A, load(keys + a.A) + y1);
             lay_out(s.rows.data(), s.pairs.data(), a.N, a.A, n, c, y0, y1, is_pair);
         }
     }

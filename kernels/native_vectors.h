@@ -13,8 +13,6 @@ namespace {
 template <typename W> inline I panel_size(I K) { return panel_rows<W>(K) * WIDE; }
 template <> inline I panel_size<int8_t>(I K) { return up(K, 32) * WIDE + 8 * WIDE; }
 
-template <typename W> inline void fetch(const W* p, I bytes) { _mm_prefetch((const char*)p + bytes, _MM_HINT_T0); }
-
 // Rows of float as products with a matrix of type W read them; zero up to a multiple of 32.
 template <typename W> struct Rows {
     const float* first;
@@ -24,7 +22,7 @@ template <typename W> struct Rows {
 
 // sums [64] (+)= row m of x [K] times the panel
 inline void multiply_row(I K, const Rows<float>& x, I m, const float* panel, float* sums, bool add) {
-    rows_fp32<1, 0>(K, x.first + m * x.stride, 0, panel, sums, WIDE, add, nullptr);
+    rows_fp32<1, 0>(K, x.first + m * x.stride, 0, panel, WIDE, sums, WIDE, add, nullptr);
 }
 
 // Reads the panel from its first byte to its last, and asks for it 16 KB ahead: twice as fast as column by column.
@@ -32,20 +30,20 @@ inline void multiply_row(I K, const Rows<bf16>& x, I m, const bf16* panel, float
     const float* row = x.first + m * x.stride;
     V sum[4][4];
     for (int n = 0; n < 4; n++) {
-        sum[n][0] = add ? load(sums + 16 * n) : _mm512_setzero_ps();
-        sum[n][1] = sum[n][2] = sum[n][3] = _mm512_setzero_ps();
+        sum[n][0] = add ? load(sums + 16 * n) : zero();
+        sum[n][1] = sum[n][2] = sum[n][3] = zero();
     }
     for (I k = 0; k < K; k += 32)
         for (int n = 0; n < 4; n++)
             for (I i = k; i < k + 32; i += 4, panel += 64) {
                 fetch(panel, 16384), fetch(panel, 16448);
-                const __m512i two = _mm512_loadu_si512(panel), next = _mm512_loadu_si512(panel + 32);
-                sum[n][0] = _mm512_fmadd_ps(set(row[i]), even_of(two), sum[n][0]);
-                sum[n][1] = _mm512_fmadd_ps(set(row[i + 1]), odd_of(two), sum[n][1]);
-                sum[n][2] = _mm512_fmadd_ps(set(row[i + 2]), even_of(next), sum[n][2]);
-                sum[n][3] = _mm512_fmadd_ps(set(row[i + 3]), odd_of(next), sum[n][3]);
+                const Pairs two = load_pairs(panel), next = load_pairs(panel + 32);
+                sum[n][0] = fmadd(set(row[i]), even_of(two), sum[n][0]);
+                sum[n][1] = fmadd(set(row[i + 1]), odd_of(two), sum[n][1]);
+                sum[n][2] = fmadd(set(row[i + 2]), even_of(next), sum[n][2]);
+                sum[n][3] = fmadd(set(row[i + 3]), odd_of(next), sum[n][3]);
             }
-    for (int n = 0; n < 4; n++) store(sums + 16 * n, _mm512_add_ps(_mm512_add_ps(sum[n][0], sum[n][1]), _mm512_add_ps(sum[n][2], sum[n][3])));
+    for (int n = 0; n < 4; n++) store(sums + 16 * n, sum[n][0] + sum[n][1] + (sum[n][2] + sum[n][3]));
 }
 
 #ifdef __AVX512VNNI__
@@ -116,46 +114,38 @@ inline const float* group_of(const float* matrix, I K, I g) { return matrix + g 
 // x [K] times 16 columns of a packed matrix
 inline V columns(I K, const float* x, const float* matrix) {
     V sum[8];
-    for (V& s : sum) s = _mm512_setzero_ps();
+    for (V& s : sum) s = zero();
     I k = 0;
     for (; k + 8 <= K; k += 8)
-        for (I i = 0; i < 8; i++) sum[i] = _mm512_fmadd_ps(set(x[k + i]), load(matrix + (k + i) * WIDE), sum[i]);
-    for (; k < K; k++) sum[0] = _mm512_fmadd_ps(set(x[k]), load(matrix + k * WIDE), sum[0]);
-    for (int i = 0; i < 4; i++) sum[i] = _mm512_add_ps(sum[i], sum[i + 4]);
-    return _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
+        for (I i = 0; i < 8; i++) sum[i] = fmadd(set(x[k + i]), load(matrix + (k + i) * WIDE), sum[i]);
+    for (; k < K; k++) sum[0] = fmadd(set(x[k]), load(matrix + k * WIDE), sum[0]);
+    for (int i = 0; i < 4; i++) sum[i] = sum[i] + sum[i + 4];
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
 // Those elements of a vector that are not zero. ReLU and dropout leave about a quarter.
 class Chosen {
   public:
     void take(I K, const float* x) {
-        const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         n = 0;
         if ((I)at.size() < K + 16) at.resize(K + 16), value.resize(K + 16);
-        for (I k = 0; k < K; k += 16) {
-            const __mmask16 inside = (1u << std::min<I>(16, K - k)) - 1;
-            const V v = _mm512_maskz_loadu_ps(inside, x + k);
-            const __mmask16 chosen = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            store(value.data() + n, _mm512_maskz_compress_ps(chosen, v));
-            _mm512_storeu_si512(at.data() + n, _mm512_maskz_compress_epi32(chosen, _mm512_add_epi32(places, _mm512_set1_epi32(k))));
-            n += __builtin_popcount(chosen);
-        }
+        for (I k = 0; k < K; k += 16) n += choose(load_first(x + k, K - k), k, value.data() + n, at.data() + n);
     }
 
     // sums [64] += x panel
     void add(const float* panel, float* sums) const {
         V even[4], odd[4];
-        for (int i = 0; i < 4; i++) even[i] = load(sums + 16 * i), odd[i] = _mm512_setzero_ps();
+        for (int i = 0; i < 4; i++) even[i] = load(sums + 16 * i), odd[i] = zero();
         I j = 0;
         for (; j + 2 <= n; j += 2) {
             const float *first = panel + at[j] * WIDE, *second = panel + at[j + 1] * WIDE;
             const V x0 = set(value[j]), x1 = set(value[j + 1]);
             for (int i = 0; i < 4; i++)
-                even[i] = _mm512_fmadd_ps(x0, load(first + 16 * i), even[i]), odd[i] = _mm512_fmadd_ps(x1, load(second + 16 * i), odd[i]);
+                even[i] = fmadd(x0, load(first + 16 * i), even[i]), odd[i] = fmadd(x1, load(second + 16 * i), odd[i]);
         }
         if (j < n)
-            for (int i = 0; i < 4; i++) even[i] = _mm512_fmadd_ps(set(value[j]), load(panel + at[j] * WIDE + 16 * i), even[i]);
-        for (int i = 0; i < 4; i++) store(sums + 16 * i, _mm512_add_ps(even[i], odd[i]));
+            for (int i = 0; i < 4; i++) even[i] = fmadd(set(value[j]), load(panel + at[j] * WIDE + 16 * i), even[i]);
+        for (int i = 0; i < 4; i++) store(sums + 16 * i, even[i] + odd[i]);
     }
 
   private:

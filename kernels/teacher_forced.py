@@ -1,12 +1,12 @@
 r"""The teacher-forced decoder as two step loops that hold only what is sequential.
 
-Equal to `Decoder.plain_teacher_forced` with the same dropout masks: outputs and every gradient.
+Equal to `Decoder.reference_teacher_forced` with the same dropout masks: outputs and every gradient.
 
 Forward. Products of inputs known beforehand (prenet output, and for the decoder LSTM the whole output of the
 attention loop) are one product each. Convolution and projection of the location features are both linear, so they
 fold into one kernel K [A, 2, kernel_size]. With U_t the windows of (last, summed) weights before step t:
 
-    a_t = gates_in_t + [h_, x_] W^T         c_t, h_t = LSTM cell with mask        (kernels.cell)
+    a_t = gates_in_t + [h_, x_] W^T         c_t, h_t = LSTM cell with mask        (kernels.lstm_cell)
     z_t = query h_t + keys + U_t K          w_t = softmax(v . tanh(z_t))          -inf in padding
     s_t = s_ + w_t                          x_t = w_t values
 
@@ -23,29 +23,15 @@ steps at once as fit the cache, and de is all the loop adds. Gradients of weight
 over many steps after the loop over them.
 """
 
-from typing import TYPE_CHECKING, Protocol
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kernels.chunked_steps import TEXT_MULTIPLE, filled_up
+from kernels.chunked_steps import TEXT_MULTIPLE, pad_to_multiple
 from kernels.decoder_autograd import AttentionLoop, RecurrentLoop
 from kernels.matmul import linear_in
-from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, can_run
+from kernels.native_loops import NativeAttentionLoop, NativeRecurrentLoop, are_sizes_supported
 from layers import Memory
-
-if TYPE_CHECKING:
-    from layers import Attention
-
-Masks = tuple[Tensor | None, Tensor | None]
-
-
-class DecoderParts(Protocol):
-    """What of a decoder the loops need."""
-
-    attention_rnn: nn.LSTMCell
-    attention_layer: "Attention"
-    decoder_rnn: nn.LSTMCell
+from modules.decoder_loops import DecoderParts, Masks
 
 
 def fast_teacher_forced(
@@ -58,7 +44,7 @@ def fast_teacher_forced(
     is_native: bool = False,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The twin of `Decoder.plain_teacher_forced`, differentiable once.
+    """The twin of `Decoder.reference_teacher_forced`, differentiable once.
 
     decoder: owner of attention_rnn, attention_layer, decoder_rnn. prenet_out [T_dec, B, prenet_dim]; masks of the
     attention and decoder hidden states [T_dec, B, D] or None. `compute_dtype` torch.bfloat16 rounds the factors of
@@ -68,17 +54,17 @@ def fast_teacher_forced(
     ->  features [T_dec, B, D + E], alignments [T_dec, B, T_text].
     """
     with torch.autocast(prenet_out.device.type, enabled=False):
-        if is_native and covers(decoder, memory, compute_dtype):
+        if is_native and is_supported(decoder, memory, compute_dtype):
             return _natively(decoder, prenet_out, memory, masks, compute_dtype or torch.float32)
         if chunk is not None:
             return _in_chunks(decoder, prenet_out, memory, masks, compute_dtype, chunk)
         return _in_pytorch(decoder, prenet_out, memory, masks, compute_dtype)
 
 
-def covers(decoder: DecoderParts, memory: Memory, compute_dtype: torch.dtype | None) -> bool:
+def is_supported(decoder: DecoderParts, memory: Memory, compute_dtype: torch.dtype | None) -> bool:
     """Whether the compiled loops know these widths and types."""
     attention, layer = decoder.attention_rnn, decoder.attention_layer
-    return compute_dtype in (None, torch.bfloat16) and can_run(
+    return compute_dtype in (None, torch.bfloat16) and are_sizes_supported(
         attention.hidden_size, decoder.decoder_rnn.hidden_size, *memory.values.shape[2:], *memory.keys.shape[2:],
         kernel_size=layer.location_layer.location_conv.conv.kernel_size[0],
         dtype=attention.weight_ih.dtype, device=memory.values.device,
@@ -115,10 +101,12 @@ def _in_chunks(
 ) -> tuple[Tensor, Tensor]:
     """As `_in_pytorch`, filled up to whole chunks: what lies behind the last step or symbol reaches nothing before."""
     T_dec, T_text = len(prenet_out), memory.padding.size(1)
-    values, keys, padding = (filled_up(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding))
-    attention_mask, decoder_mask = (None if mask is None else filled_up(mask, 0, chunk) for mask in masks)
+    values, keys, padding = (
+        pad_to_multiple(x, 1, TEXT_MULTIPLE) for x in (memory.values, memory.keys, ~memory.padding)
+    )
+    attention_mask, decoder_mask = (None if mask is None else pad_to_multiple(mask, 0, chunk) for mask in masks)
     features, alignments = _in_pytorch(
-        decoder, filled_up(prenet_out, 0, chunk), Memory(values, keys, ~padding), (attention_mask, decoder_mask),
+        decoder, pad_to_multiple(prenet_out, 0, chunk), Memory(values, keys, ~padding), (attention_mask, decoder_mask),
         compute_dtype, chunk,
     )  # fmt: skip
     return features[:T_dec], alignments[:T_dec, :, :T_text]

@@ -14,21 +14,24 @@ from losses.ddc import coarse_losses
 from losses.mmi import adaptive_factor, mmi_loss
 from losses.monotonicity import monotonicity_loss
 from model import Outputs, Tacotron2, decoder_steps
-from parallel.process_group import agreed
+from parallel.process_group import mean_over_processes
 
 
 def auxiliary_parts(
     outputs: Outputs, batch: Batch, hp: AuxiliaryParams, *, r: int, is_spoken: Tensor
 ) -> dict[str, Tensor]:
-    """The losses that are on, by name, unweighted. is_spoken [n_symbols]: which symbols a recogniser can hear."""
+    """The losses that are on, by name, unweighted, [] each.
+
+    r: frames a decoder step of the fine decoder. is_spoken [n_symbols]: which symbols a recogniser can hear.
+    """
     parts: dict[str, Tensor] = {}
     steps = decoder_steps(batch.mel_lengths, r)
     if outputs.coarse is not None:
         parts |= coarse_losses(outputs.coarse, outputs.alignments, batch.mel, batch.mel_lengths, r)
     if hp.attention_alignment_loss_weight > 0.0:
         parts["monotonicity"] = monotonicity_loss(outputs.alignments, batch.text_lengths, steps)
-    if outputs.recognised is not None:
-        parts["mmi"] = mmi_loss(outputs.recognised, batch.text, batch.text_lengths, steps, is_spoken)
+    if outputs.ctc_log_probs is not None:
+        parts["mmi"] = mmi_loss(outputs.ctc_log_probs, batch.text, batch.text_lengths, steps, is_spoken)
     return parts
 
 
@@ -53,8 +56,10 @@ class AuxiliaryLosses:
     ) -> LossTerms:
         """The terms with all that is on.
 
-        step: optimiser steps taken before this one. The caller weighs everything by `share` of a micro-batch;
-        by_utterances: its share of the step's utterances.
+        step: optimiser steps taken before this one. The caller multiplies the whole loss of a micro-batch by `share`,
+        its part of the step's valid decoder steps, [] or a number. MMI is a mean over utterances and must count by
+        `by_utterances`, the micro-batch's part of the step's utterances: so it is divided by the one and multiplied by
+        the other.
         """
         hp = self.hp
         parts = auxiliary_parts(outputs, batch, hp, r=self.model.r, is_spoken=self.is_spoken)
@@ -76,7 +81,7 @@ class AuxiliaryLosses:
         if not hp.use_gaf or step % hp.update_gaf_every_n_step or step == self._measured_at:
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.factor = agreed(adaptive_factor(task, mmi, parameters, most=hp.max_gaf, before=self.factor))
+        self.factor = mean_over_processes(adaptive_factor(task, mmi, parameters, most=hp.max_gaf, before=self.factor))
         self._measured_at = step
 
     def state(self) -> dict[str, float]:

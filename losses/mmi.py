@@ -51,10 +51,11 @@ def largest_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def adaptive_factor(task: Tensor, mmi: Tensor, parameters: Sequence[Tensor], *, most: float, before: Tensor) -> Tensor:
-    """Gradient adaptive factor: the least of max|g_task| / max|g_mmi| over what both losses reach, at most `most`.
+    """Gradient adaptive factor []: the least of max|g_task| / max|g_mmi| over what both losses reach, at most `most`.
 
-    Parameters whose task gradient is rounding noise don't count: one of them would decide alone. `before` stays where
-    there is nothing to measure: no common parameter, or a gradient that is not finite.
+    task, mmi []: the losses; parameters [...]. Parameters whose task gradient is rounding noise don't count: one of
+    them would decide alone. `before` [] stays where there is nothing to measure: no common parameter, or a gradient
+    that is not finite.
     """
     of_task, of_mmi = largest_gradients(task, parameters), largest_gradients(mmi, parameters)
     shared = (of_task > NEGLIGIBLE * of_task.max()) & (of_mmi > 0)

@@ -34,6 +34,6 @@ def states_of(
     return states
 
 
-def chunk_of(n_steps: int, size: int | None) -> int:
+def checkpoint_chunk_size(n_steps: int, size: int | None) -> int:
     """Steps per chunk; None = the square root of all, where kept states and one chunk's activations balance."""
     return size or max(1, isqrt(n_steps))

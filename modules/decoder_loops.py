@@ -1,7 +1,7 @@
 """The decoder's step loops by definition: one step after the other, gradients by autograd.
 
-`plain_loop` shows every step the recording; `kernels` has its fast twin. `partly_taught_loop` lets steps hear
-themselves, for which the prenet has to run inside. `chunk` is that of `recompute.states_of`.
+`plain_loop` shows every step the recording; `kernels` has its fast twin. `scheduled_sampling_loop` feeds frames back,
+for which the prenet has to run inside. `chunk` is that of `activation_checkpointing.states_of`.
 """
 
 from functools import cache
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from common.log import LOG
 from hparams import ModelParams
-from layers import Memory, Prenet
+from layers import Attention, LinearNorm, Memory, Prenet
 from modules.activation_checkpointing import states_of
-from modules.stopping import Said, StopWatch
+from modules.stopping import DecodedSteps, StopTracker
 
 Masks = tuple[Tensor | None, Tensor | None]  # dropout of the attention and the decoder LSTM, [T_dec, B, D] each
 
@@ -29,21 +29,28 @@ class AttentionState(NamedTuple):
 
 
 class LoopState(NamedTuple):
-    """What a loop that hears itself carries."""
+    """What a loop that feeds its own frames back carries."""
 
     attention: AttentionState
     hidden: Tensor  # [B, D] of the decoder LSTM
     cell: Tensor  # [B, D]
-    own: Tensor  # [B, n_mels] the last frame said
+    own: Tensor  # [B, n_mels] the last frame decoded
 
 
-class Steps(Protocol):
-    """What of a decoder the loops need."""
+class DecoderParts(Protocol):
+    """What of a decoder its loops read: those here, and their fast equals in `kernels`."""
 
     n_mels: int
+    r: int
     prenet: Prenet
+    attention_rnn: nn.LSTMCell
+    attention_layer: Attention
     decoder_rnn: nn.LSTMCell
+    linear_projection: LinearNorm
+    gate_layer: LinearNorm
 
+    @property
+    def backend(self) -> str: ...
     def first_state(self, memory: Tensor) -> AttentionState: ...
     def attention_step(
         self, prenet_out: Tensor, state: AttentionState, memory: Memory, hidden_mask: Tensor | None
@@ -52,7 +59,7 @@ class Steps(Protocol):
 
 
 def plain_loop(
-    decoder: Steps, prenet_out: Tensor, memory: Memory, masks: Masks, *, chunk: int | None
+    decoder: DecoderParts, prenet_out: Tensor, memory: Memory, masks: Masks, *, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
     """prenet_out [T_dec, B, prenet_dim] -> features [T_dec, B, D + E], alignments [T_dec, B, T_text].
 
@@ -83,13 +90,13 @@ def plain_loop(
     return torch.cat((torch.stack([hidden for hidden, _ in spoken]), contexts), 2), alignments
 
 
-def partly_taught_loop(
-    decoder: Steps, frames: Tensor, memory: Memory, masks: Masks, is_taught: Tensor, *, chunk: int | None
+def scheduled_sampling_loop(
+    decoder: DecoderParts, frames: Tensor, memory: Memory, masks: Masks, is_teacher_forced: Tensor, *, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Scheduled sampling (arXiv 1506.03099): where `is_taught` is False, a step hears the last frame said before it.
+    """Scheduled sampling (arXiv 1506.03099): where `is_teacher_forced` is False, a step reads the last frame decoded.
 
-    frames [T_dec, B, n_mels] of the recording, is_taught [T_dec, B, 1] -> as `plain_loop`. No gradient flows through
-    what is heard.
+    frames [T_dec, B, n_mels] of the recording, is_teacher_forced [T_dec, B, 1] -> as `plain_loop`. No gradient flows
+    through what is fed back.
     """
     attention_mask, decoder_mask = masks
 
@@ -97,8 +104,8 @@ def partly_taught_loop(
         states = [state]
         for t in range(start, stop):
             last = states[-1]
-            heard = decoder.prenet(torch.where(is_taught[t], frames[t], last.own.to(frames.dtype)))
-            attention = decoder.attention_step(heard, last.attention, memory, _at(attention_mask, t))
+            prenet_out = decoder.prenet(torch.where(is_teacher_forced[t], frames[t], last.own.to(frames.dtype)))
+            attention = decoder.attention_step(prenet_out, last.attention, memory, _at(attention_mask, t))
             inputs = torch.cat((attention.hidden, attention.context), 1)
             hidden, cell = decoder.decoder_rnn(inputs, (last.hidden, last.cell))
             hidden = _dropped(hidden, _at(decoder_mask, t))
@@ -114,20 +121,22 @@ def partly_taught_loop(
     return features, torch.stack([s.attention.weights[:, 0] for s in states])
 
 
-def speaking_loop(decoder: Steps, memory: Memory, watch: StopWatch, generator: torch.Generator | None) -> Said:
+def inference_loop(
+    decoder: DecoderParts, memory: Memory, tracker: StopTracker, generator: torch.Generator | None
+) -> DecodedSteps:
     """Feeds its own frames back until every text has stopped."""
     state, B = decoder.first_state(memory.values), memory.values.size(0)
     hidden = cell = memory.values.new_zeros(B, decoder.decoder_rnn.hidden_size)
     frame = memory.values.new_zeros(B, decoder.n_mels)
     steps = []
-    while not watch.all_stopped:
+    while not tracker.all_stopped:
         state = decoder.attention_step(decoder.prenet(frame, generator), state, memory, None)
         hidden, cell = decoder.decoder_rnn(torch.cat((state.hidden, state.context), 1), (hidden, cell))
         features = torch.cat((hidden, state.context), 1)
-        steps.append(Said(*decoder.project(features), state.weights[:, 0]))
+        steps.append(DecodedSteps(*decoder.project(features), state.weights[:, 0]))
         frame = steps[-1].projected[:, -decoder.n_mels :]
-        watch.observe(torch.sigmoid(steps[-1].gate_logits), steps[-1].weights)
-    return Said(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
+        tracker.observe(torch.sigmoid(steps[-1].gate_logits), steps[-1].weights)
+    return DecodedSteps(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
 
 def _at(mask: Tensor | None, t: int) -> Tensor | None:
@@ -149,7 +158,7 @@ def plain_reasons(hp: ModelParams) -> tuple[str, ...]:
 
 
 @cache
-def say_fast_loop_recomputes() -> None:
+def log_fast_loop_recomputes() -> None:
     LOG.info("use_memory_efficient_attention acts in the plain decoder loop; the fast one always computes again")
 
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from hparams import ModelParams
 
-RECOGNISER_DROPOUT = 0.5  # weak on purpose, too
+RECOGNIZER_DROPOUT = 0.5  # weak on purpose, too
 
 
-class Recogniser(nn.Module):
+class Recognizer(nn.Module):
     """Decoder features -> log-probabilities of all symbols and, last, of CTC's blank."""
 
     def __init__(self, n_features: int, hp: ModelParams) -> None:
@@ -28,4 +28,4 @@ class Recogniser(nn.Module):
         """features [T_dec, B, D + E] -> [T_dec, B, n_symbols + 1] in the precision of the weights, autocast or not."""
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(features.to(self.hidden.weight.dtype)))
-            return F.log_softmax(self.output(F.dropout(hidden, RECOGNISER_DROPOUT, self.training)), 2)
+            return F.log_softmax(self.output(F.dropout(hidden, RECOGNIZER_DROPOUT, self.training)), 2)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from hparams import StyleParams
+from hparams import NetworkParams
 from layers import LinearNorm, add_to_text
 
 FIRST_STD = 0.1  # small, so that a voice that several speakers start from sounds at first as it did
@@ -11,7 +11,7 @@ FIRST_STD = 0.1  # small, so that a voice that several speakers start from sound
 class SpeakerEmbedding(nn.Module):
     """A vector for each speaker, projected and added to the encoded text: the decoder's shapes stay."""
 
-    def __init__(self, n_speakers: int, hp: StyleParams) -> None:
+    def __init__(self, n_speakers: int, hp: NetworkParams) -> None:
         super().__init__()
         self.table = nn.Embedding(n_speakers, hp.speaker_embedding_dim)
         nn.init.normal_(self.table.weight, std=FIRST_STD)

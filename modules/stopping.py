@@ -25,7 +25,7 @@ class DecodeLimits:
         return by_text.ceil().long().clamp(max=self.max_frames)
 
 
-class Said(NamedTuple):
+class DecodedSteps(NamedTuple):
     """Some steps of every text of a batch."""
 
     projected: Tensor  # [n, B, r * n_mels]
@@ -33,7 +33,7 @@ class Said(NamedTuple):
     weights: Tensor  # [n, B, T_text]
 
 
-class StopWatch:
+class StopTracker:
     """Decides for every utterance of a batch when it has stopped, and why.
 
     The gate says so; or attention has stayed on the last symbol for `dwell_frames`; or the text's own length
@@ -41,11 +41,13 @@ class StopWatch:
     """
 
     def __init__(self, text_lengths: Tensor, limits: DecodeLimits, r: int) -> None:
+        """text_lengths [B], in symbols; r: frames a decoder step."""
         self.limits, self.r, self.step = limits, r, 0
         self.last_symbol = text_lengths - 1
         # counted on the host: some numbers a text, while each operation on a device costs as much as a thousand of them
         self.budget: list[int] = limits.budget(text_lengths).tolist()
-        self.dwell, self.stopped_at = [0] * len(text_lengths), [0] * len(text_lengths)  # stopped_at 0: still speaking
+        self.frames_on_last_symbol = [0] * len(text_lengths)
+        self.stopped_at = [0] * len(text_lengths)  # 0: still speaking
         self.reasons: list[StopReason] = ["limit"] * len(text_lengths)
 
     @property
@@ -54,27 +56,26 @@ class StopWatch:
 
     @property
     def n_steps(self) -> Tensor:
-        """[B] steps each utterance took; 0 while it speaks."""
+        """Steps that each utterance took, 0 while it speaks: [B]"""
         return torch.tensor(self.stopped_at)
 
     def observe(self, gate: Tensor, weights: Tensor) -> None:
         """gate [B] stop probability, weights [B, T_text] of the step just taken."""
-        self.observe_steps(gate.unsqueeze(0), weights.unsqueeze(0))
+        self.update(self.stop_signals(gate.unsqueeze(0), weights.unsqueeze(0)).tolist())
 
-    def observe_steps(self, gates: Tensor, weights: Tensor) -> None:
-        """gates [n, B], weights [n, B, T_text] of the n steps just taken. Waits for the device once."""
-        self.note(self.signs(gates, weights).tolist())
+    def stop_signals(self, gates: Tensor, weights: Tensor) -> Tensor:
+        """Of n steps, whether the gate says stop and whether attention is on the last symbol.
 
-    def signs(self, gates: Tensor, weights: Tensor) -> Tensor:
-        """Of each step, whether the gate says stop and whether attention is on the last symbol: [n, B, 2]"""
+        gates [n, B], weights [n, B, T_text] -> [n, B, 2]
+        """
         return torch.stack((gates > self.limits.gate_threshold, weights.argmax(2) == self.last_symbol), 2)
 
-    def note(self, signs: list[list[tuple[bool, bool]]]) -> None:
-        """The `signs` of the steps that follow on those noted before."""
-        for step in signs:
+    def update(self, signals: list[list[tuple[bool, bool]]]) -> None:
+        """The `stop_signals` of the steps that follow on those before."""
+        for step in signals:
             self.step += 1
             for i, (says_stop, is_on_last) in enumerate(step):
-                self.dwell[i] = self.dwell[i] + self.r if is_on_last else 0
+                self.frames_on_last_symbol[i] = self.frames_on_last_symbol[i] + self.r if is_on_last else 0
                 reason = self._reason(i, says_stop=says_stop)
                 if reason is not None and not self.stopped_at[i]:
                     self.stopped_at[i], self.reasons[i] = self.step, reason
@@ -83,7 +84,7 @@ class StopWatch:
         # Said early while attention is still in the text's first half, "stop" is a mistake; NVIDIA obeys it too.
         if says_stop:
             return "gate"
-        if self.dwell[i] >= self.limits.dwell_frames:
+        if self.frames_on_last_symbol[i] >= self.limits.dwell_frames:
             return "dwell"
         if self.step * self.r < self.budget[i]:
             return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hparams import StyleParams, shrunk
+from hparams import NetworkParams, shrunk
 from layers import LinearNorm, add_to_text, at_least_float32, padding_mask
 
 PREDICTOR_DIM = 64  # width of the GRU that reads the text: it decides on a few weights only
@@ -67,7 +67,7 @@ class ReferenceEncoder(nn.Module):
     statistics of the normalisation, and the GRU ends where the recording does.
     """
 
-    def __init__(self, hp: StyleParams) -> None:
+    def __init__(self, hp: NetworkParams) -> None:
         super().__init__()
         self.kernel, self.stride, self.pad = hp.ref_enc_size[0], hp.ref_enc_strides[0], hp.ref_enc_pad[0]
         widths = (1, *hp.ref_enc_filters)
@@ -104,13 +104,13 @@ class ReferenceEncoder(nn.Module):
             inside = ~padding_mask(lengths, x.size(1))
             x = F.relu(norm(x, inside)).masked_fill(~inside[:, :, None, None], 0.0).transpose(1, 2)  # [B, C, T, F]
         sequence = x.transpose(1, 2).flatten(2)  # [B, T, C * F]
-        return last_of(self.gru(sequence)[0], lengths)
+        return last_state(self.gru(sequence)[0], lengths)
 
 
 class StyleTokens(nn.Module):
     """Reference encoder, tokens, the attention between them, and the way of a style into the encoded text."""
 
-    def __init__(self, hp: StyleParams) -> None:
+    def __init__(self, hp: NetworkParams) -> None:
         super().__init__()
         self.heads, width, xavier = hp.num_heads, hp.token_embedding_size, hp.xavier_init
         self.reference_encoder = ReferenceEncoder(hp)
@@ -136,7 +136,7 @@ class StyleTokens(nn.Module):
         """memory [B, T_text, E] with the style of weights [B, heads, tokens] in it."""
         return add_to_text(memory, self.projection(self.embedding(weights)), text_lengths)
 
-    def one_token(self, index: int, weight: float) -> Tensor:
+    def single_token_style(self, index: int, weight: float) -> Tensor:
         """A style of one token alone in every head: [1, heads, tokens]"""
         weights = self.tokens.new_zeros(1, self.heads, self.tokens.size(0))
         weights[:, :, index] = weight
@@ -149,7 +149,7 @@ class StyleTokens(nn.Module):
 class StylePredictor(nn.Module):
     """The weights that a text suggests. It listens in: nothing it learns changes the encoder or the tokens."""
 
-    def __init__(self, hp: StyleParams) -> None:
+    def __init__(self, hp: NetworkParams) -> None:
         super().__init__()
         self.heads = hp.num_heads
         self.gru = nn.GRU(hp.encoder_embedding_dim, PREDICTOR_DIM, batch_first=True)
@@ -157,11 +157,11 @@ class StylePredictor(nn.Module):
 
     def forward(self, memory: Tensor, text_lengths: Tensor) -> Tensor:
         """memory [B, T_text, E] without style -> logarithms of the weights [B, heads, tokens]"""
-        logits = self.projection(last_of(self.gru(memory.detach())[0], text_lengths)).float()
+        logits = self.projection(last_state(self.gru(memory.detach())[0], text_lengths)).float()
         return torch.log_softmax(logits.unflatten(1, (self.heads, -1)), dim=2)
 
 
-def last_of(states: Tensor, lengths: Tensor) -> Tensor:
+def last_state(states: Tensor, lengths: Tensor) -> Tensor:
     """states [B, T, D], lengths [B] -> the state at the end of each sequence, [B, D]"""
     ends = (lengths - 1)[:, None, None].expand(-1, 1, states.size(2))
     return states.gather(1, ends).squeeze(1)

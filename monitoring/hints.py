@@ -4,19 +4,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recovery.advice import MUCH_WAITING, RULES, Symptom
+
 Facts = Mapping[str, Any]
 CLIPPED = 10.0  # times grad_clip_thresh: beyond that, the direction of single batches decides
-WAITED, PADDED = 0.2, 0.35  # shares of a step that are worth an effort
+PADDED = 0.35  # share of the frames that is worth an effort
+FEW_STOP = 0.5  # share of the texts that stop by themselves
 FLAT, APART = 0.002, 2.0  # relative fall of the loss; validation loss over training loss
 FULL = 0.92  # of a device's memory
 
 
 @dataclass(frozen=True)
-class Rule:
-    """`says` is given where `holds`; both see the report and the hyperparameters."""
+class Hint:
+    """`finding` is said where `holds`, with what the rule book says of the symptom; both see report and settings."""
 
+    symptom: Symptom | None
     holds: Callable[[Facts, Facts], bool]
-    says: Callable[[Facts, Facts], str]
+    finding: Callable[[Facts, Facts], str]
+
+    def __call__(self, report: Facts, hp: Facts) -> str:
+        text = self.finding(report, hp)
+        if self.symptom is None:
+            return text
+        rule = RULES[self.symptom]
+        return f"{text}: {rule.advice[0]} (common causes: {', '.join(rule.causes)})"
 
 
 def _free(report: Facts, name: str, default: float) -> float:
@@ -52,36 +63,31 @@ def _gap(report: Facts) -> float:
     return float(theirs["mel_post"] / mine) if mine and "mel_post" in theirs else 0.0
 
 
-RULES = (
-    Rule(
+HINTS = (
+    Hint(
+        "unguided",
         lambda r, hp: _is_unaligned(r, hp) and _is_guide_off(r, hp),
         lambda r, hp: (
-            f"guided attention has no weight, but free-running alignment is only {_free(r, 'alignment', 1):.2f}: "
-            "give it longer (guide_loss_decay_start, guide_loss_decay_steps) or keep some (guide_loss_final_weight=0.2)"
+            f"guided attention has no weight, but free-running alignment is only {_free(r, 'alignment', 1):.2f}"
         ),
     ),
-    Rule(
+    Hint(
+        "unaligned",
         lambda r, hp: _is_unaligned(r, hp) and not _is_guide_off(r, hp) and r["step"] > hp["guide_loss_decay_start"],
-        lambda r, hp: (
-            f"free-running alignment is only {_free(r, 'alignment', 1):.2f} at step {r['step']}: look at alignments/; "
-            "common causes are texts that don't match their recordings, long silences, or too high a learning rate"
-        ),
+        lambda r, hp: f"free-running alignment is only {_free(r, 'alignment', 1):.2f} at step {r['step']}",
     ),
-    Rule(
-        lambda r, hp: not _is_unaligned(r, hp) and _free(r, "stop_rate", 1.0) < 0.5,
-        lambda r, hp: (
-            f"aligned, but only {_free(r, 'stop_rate', 1):.0%} of the texts stop by themselves: cut the silence at the "
-            "recordings' ends, or lower gate_threshold"
-        ),
+    Hint(
+        "does_not_stop",
+        lambda r, hp: not _is_unaligned(r, hp) and _free(r, "stop_rate", 1.0) < FEW_STOP,
+        lambda r, hp: f"aligned, but only {_free(r, 'stop_rate', 1):.0%} of the texts stop by themselves",
     ),
-    Rule(
+    Hint(
+        "not_finite",
         lambda r, hp: r["skipped"]["now"] > 0,
-        lambda r, hp: (
-            f"{r['skipped']['now']} steps were not taken, as their gradient was not finite: events.jsonl names their "
-            "utterances; if it goes on, lower learning_rate"
-        ),
+        lambda r, hp: f"{r['skipped']['now']} steps were not taken; events.jsonl names their utterances",
     ),
-    Rule(
+    Hint(
+        None,
         lambda r, hp: bool(_modules(r, "gradient", None) or _modules(r, "weight", None)),
         lambda r, hp: (
             "not finite in the last step: gradient of "
@@ -89,49 +95,47 @@ RULES = (
             f"weights of {', '.join(_modules(r, 'weight', None)) or 'nothing'}"
         ),
     ),
-    Rule(
+    Hint(
+        None,
         lambda r, hp: bool(_modules(r, "gradient", 0.0)),
         lambda r, hp: f"no gradient reaches {', '.join(_modules(r, 'gradient', 0.0))}: it does not learn",
     ),
-    Rule(
+    Hint(
+        "always_clipped",
         lambda r, hp: (r["gradient"]["mean"] or 0.0) > CLIPPED * hp["grad_clip_thresh"],
         lambda r, hp: (
             f"the gradient norm is {r['gradient']['mean'] / hp['grad_clip_thresh']:.0f} times grad_clip_thresh on "
-            "average, so clipping sets the size of nearly every step: lower learning_rate, or raise grad_clip_thresh"
+            "average, so clipping sets the size of nearly every step"
         ),
     ),
-    Rule(
+    Hint(
+        None,
         lambda r, hp: (_loss(r).get("change") is not None) and _loss(r)["change"] > -FLAT and _gap(r) <= APART,
         lambda r, hp: (
             f"the training loss has not fallen since the last report ({_loss(r)['before']:.3f} to "
             f"{_loss(r)['mean']:.3f}); learning rate now {r['learning_rate']:.1e}"
         ),
     ),
-    Rule(
+    Hint(
+        "overfitted",
         lambda r, hp: _gap(r) > APART,
-        lambda r, hp: (
-            f"validation mel loss is {_gap(r):.1f} times that of training: it learns by heart; more data, "
-            "more dropout (dropout_rate, p_decoder_dropout), or stop here"
-        ),
+        lambda r, hp: f"validation mel loss is {_gap(r):.1f} times that of training, it learns by heart",
     ),
-    Rule(
-        lambda r, hp: r["speed"]["data_wait"] > WAITED,
-        lambda r, hp: (
-            f"{r['speed']['data_wait']:.0%} of the time is spent waiting for data: raise num_workers, or put the "
-            "cache on a faster disk"
-        ),
+    Hint(
+        "waits_for_data",
+        lambda r, hp: r["speed"]["data_wait"] > MUCH_WAITING,
+        lambda r, hp: f"{r['speed']['data_wait']:.0%} of the time is spent waiting for data",
     ),
-    Rule(
+    Hint(
+        "padded",
         lambda r, hp: r["speed"]["padding"] > PADDED,
-        lambda r, hp: (
-            f"{r['speed']['padding']:.0%} of the frames are padding: use_bucket_batching=True, or a smaller batch_size"
-        ),
+        lambda r, hp: f"{r['speed']['padding']:.0%} of the frames are padding",
     ),
-    Rule(
+    Hint(
+        "out_of_memory",
         lambda r, hp: (r["memory"].get("cuda_peak_share") or 0.0) > FULL,
         lambda r, hp: (
-            f"the device's memory was {r['memory']['cuda_peak_share']:.0%} full: a longer utterance may not fit; set "
-            "max_batch_frames, or a smaller batch_size with gradient_accumulation_steps"
+            f"the device's memory was {r['memory']['cuda_peak_share']:.0%} full, a longer utterance may not fit"
         ),
     ),
 )
@@ -139,4 +143,4 @@ RULES = (
 
 def hints_of(report: Facts, hparams: Facts) -> list[str]:
     """One sentence for each thing worth a look, the gravest first; [] where all is well."""
-    return [rule.says(report, hparams) for rule in RULES if rule.holds(report, hparams)]
+    return [hint(report, hparams) for hint in HINTS if hint.holds(report, hparams)]

@@ -8,10 +8,17 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from common.log import LOG
+from common.redaction import without_secrets
 
 QUIET_EVENTS = frozenset({"saved"})  # in events.jsonl and train.log, not on the console
 
 CONSOLE = Console(stderr=True)
+
+
+def redact(record: logging.LogRecord) -> bool:
+    """A filter that keeps every line, but for the secrets of addresses in it."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
 
 
 def configure_logging(log_directory: Path | None = None) -> None:
@@ -27,11 +34,13 @@ def configure_logging(log_directory: Path | None = None) -> None:
     else:
         shown = logging.StreamHandler(sys.stderr)
     shown.addFilter(lambda record: getattr(record, "kind", "") not in QUIET_EVENTS)
+    shown.addFilter(redact)
     LOG.addHandler(shown)
     if log_directory is not None:
         log_directory.mkdir(parents=True, exist_ok=True)
         file = LogFile(log_directory / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.addFilter(redact)
         LOG.addHandler(file)
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,23 @@ from typing import Any
 from audio.recordings import write_wav
 from common.files import write_atomic
 from common.log import LOG
+from common.redaction import hide_address
 from monitoring import plots
+from monitoring.mlflow_store import (
+    artifacts_of,
+    existing_run,
+    experiment_id,
+    follow_move,
+    local_store,
+    prepare_sqlite,
+    store_uri,
+)  # fmt: skip
 from monitoring.observer import RunInfo
-from monitoring.sample_files import Drawn
+from monitoring.sample_files import PictureSchedule
 from monitoring.scalars import scalars_of
 from run_directory.metrics_log import read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
-from run_directory.run_info import read_run_info, without_password
+from run_directory.run_info import read_run_info
 
 FLUSH_EVERY_S = 20.0  # one delivery costs the interpreter, which training shares, some ten milliseconds
 RETRY_EVERY_S = 300.0  # after a failure
@@ -32,32 +42,7 @@ ENVIRONMENT = {  # what a dead server may cost, unless the user says otherwise; 
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 STATE_FILE = "mlflow.json"
-
-
-def store_home(directory: Path) -> Path:
-    """The folder of the default store: the run's parent, so that the runs beside each other share one.
-
-    A run directly in the working folder, or in one that can't be written to, has its own.
-    """
-    directory = directory.resolve()
-    parent = directory.parent
-    is_closed = parent.exists() and not os.access(parent, os.W_OK)
-    return directory if parent in (Path.cwd(), Path(parent.anchor)) or is_closed else parent
-
-
-def store_uri(directory: Path, tracking_uri: str = "") -> str:
-    """Where this run's MLflow data goes: as given, as MLFLOW_TRACKING_URI says, or to SQLite in `store_home`."""
-    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{store_home(directory)}/mlflow.db"
-
-
-def ui_command(directory: Path, tracking_uri: str = "") -> str | None:
-    """How to look at it; None where a server shows it."""
-    uri = store_uri(directory, tracking_uri)
-    if not uri.startswith("sqlite:///"):
-        return None
-    path = Path(uri.removeprefix("sqlite:///"))
-    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"mlflow ui --backend-store-uri sqlite:///{shown}"
+DIRECTORY_TAG = "run_directory"
 
 
 class MLflowObserver:
@@ -71,7 +56,11 @@ class MLflowObserver:
         self, *, experiment: str, tracking_uri: str, images: bool, alignment_scalars: bool, picture_every: int
     ) -> None:
         self.experiment, self.tracking_uri = experiment, tracking_uri
-        self.images, self.alignment_scalars, self._drawn = images, alignment_scalars, Drawn(every=picture_every)
+        self.images, self.alignment_scalars, self._schedule = (
+            images,
+            alignment_scalars,
+            PictureSchedule(every=picture_every),
+        )
         self._client: Any = None  # None: not connected
         self._pending: list[tuple[str, Mapping[str, Any]]] = []  # ("step" or "eval", as in metrics.jsonl)
         self._known: dict[str, int] = {}  # by kind, the newest step that needs no delivery when it comes (again)
@@ -85,7 +74,7 @@ class MLflowObserver:
 
     def on_start(self, run: RunInfo) -> None:
         self._run, self._uri = run, store_uri(run.directory, self.tracking_uri)
-        self._state = _read_state(run.directory, uri=without_password(self._uri), experiment=self.experiment)
+        self._state = _read_state(run.directory, experiment=self.experiment)
         self._flush()
 
     def on_record(self, record: Record) -> None:
@@ -109,7 +98,7 @@ class MLflowObserver:
         self._add("eval", record)
         if record.is_best:
             self._tags |= {"best.step": str(record.step), "best.score": f"{record.score:.4f}"}
-        if self._drawn.is_due(record):
+        if self._schedule.is_due(record):
             self._take_pictures(record)
 
     def _take_pictures(self, record: EvalRecord) -> None:
@@ -125,7 +114,7 @@ class MLflowObserver:
             self._tags["mlflow.note.content"] = f"`{self._run.command}`\n\n{event.message}"
 
     def close(self) -> None:
-        if (record := self._drawn.left()) is not None:
+        if (record := self._schedule.left()) is not None:
             self._take_pictures(record)
         if self._client is not None or not self._has_warned:  # a server that was dead a moment ago is not waited for
             self._flush(is_last=True)
@@ -145,7 +134,7 @@ class MLflowObserver:
             if self._client is None:
                 self._connect()
             self._deliver(is_last=is_last)
-        except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSErrors
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:  # requests' errors are OSErrors
             self._on_failure(error)
 
     def _on_failure(self, error: Exception) -> None:
@@ -154,9 +143,9 @@ class MLflowObserver:
         self._next_flush = time.monotonic() + RETRY_EVERY_S
         if not self._has_warned:
             self._has_warned = True
-            text = without_password(" ".join(str(error).split()))[:SHOWN_ERROR]
-            where = without_password(self._uri)
-            LOG.warning("MLflow at %s can't be reached (%s); training goes on, metrics.jsonl has all", where, text)
+            where, why = (hide_address(text, self._uri) for text in (self._uri, " ".join(str(error).split())))
+            text = "MLflow at %s can't be reached (%s); training goes on, metrics.jsonl has all"
+            LOG.warning(text, where, why[:SHOWN_ERROR])
 
     def _connect(self) -> None:
         """Finds or makes the MLflow run, and reads from metrics.jsonl what it lacks."""
@@ -166,9 +155,10 @@ class MLflowObserver:
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # pages for what _on_failure says
         prepare_sqlite(self._uri)
+        follow_move(self._uri)
         client = MlflowClient(tracking_uri=self._uri)
-        existing = _existing_run(client, self._state["run_id"])
-        if existing is None:
+        existing = existing_run(client, self._state["run_id"])
+        if existing is None or _is_copy(self._run.directory, existing):
             self._state["run_id"] = self._new_run(client)
             self._state["delivered"] = {}
         else:
@@ -187,7 +177,9 @@ class MLflowObserver:
         from mlflow.entities import Param
 
         directory = self._run.directory
-        experiment = _experiment_id(client, self.experiment, artifacts=self._artifacts())
+        store = local_store(self._uri)
+        artifacts = None if store is None else artifacts_of(store).as_uri()  # a server knows its own place
+        experiment = experiment_id(client, self.experiment, artifacts=artifacts)
         run_id = client.create_run(experiment, tags=tags_of(self._run), run_name=directory.resolve().name).info.run_id
         client.log_batch(run_id, params=[Param(name, _shown(value)) for name, value in self._run.hparams.items()])
         for name in ("hparams.yaml", "run.json"):
@@ -195,15 +187,10 @@ class MLflowObserver:
                 client.log_artifact(run_id, str(directory / name))
         return str(run_id)
 
-    def _artifacts(self) -> str | None:
-        """Beside a local store; a server knows its own place."""
-        if not self._uri.startswith("sqlite:///"):
-            return None
-        return (Path(self._uri.removeprefix("sqlite:///")).resolve().parent / "mlflow-artifacts").as_uri()
-
     def _note_changes(self, client: Any, existing: Any) -> None:
-        """The run goes on. MLflow's parameters can't change, so those that did become tags."""
+        """The run goes on, perhaps in another place. MLflow's parameters can't change: those that did become tags."""
         client.update_run(self._state["run_id"], status="RUNNING")
+        client.set_tag(self._state["run_id"], DIRECTORY_TAG, str(self._run.directory.resolve()))
         for name, value in self._run.hparams.items():
             if existing.data.params.get(name) not in (None, _shown(value)):
                 tag = f"changed.{name}", f"{_shown(value)} from step {self._run.first_step}"
@@ -243,75 +230,25 @@ class MLflowObserver:
                 self._client.log_artifact(run_id, str(path), "samples")
 
 
-# -- the store ------------------------------------------------------------------------------------------------
-
-
-def _read_state(directory: Path, *, uri: str, experiment: str) -> dict[str, Any]:
-    """Of mlflow.json; a new one where it tells of another store or experiment."""
-    state: dict[str, Any] = {"tracking_uri": uri, "experiment": experiment, "run_id": None, "delivered": {}}
+def _read_state(directory: Path, *, experiment: str) -> dict[str, Any]:
+    """Of mlflow.json; a new one where it tells of another experiment."""
+    state: dict[str, Any] = {"experiment": experiment, "run_id": None, "delivered": {}}
     try:
         found = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return state
-    same = all(found.get(name) == state[name] for name in ("tracking_uri", "experiment"))
-    return {**state, **found} if same else state
+    is_same = found.get("experiment") == experiment
+    return {name: found.get(name, value) for name, value in state.items()} if is_same else state
 
 
-def _existing_run(client: Any, run_id: str | None) -> Any:
-    from mlflow.exceptions import MlflowException
-
+def _is_copy(directory: Path, run: Any) -> bool:
+    """Whether the MLflow run is that of another run directory, of which this one is a copy."""
+    other = Path(run.data.tags.get(DIRECTORY_TAG, directory))
     try:
-        found = client.get_run(run_id) if run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # a store that was emptied: begin anew
-            raise
-        return None
-    return None if found is None or found.info.lifecycle_stage == "deleted" else found
-
-
-def _experiment_id(client: Any, name: str, *, artifacts: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
-        except MlflowException:  # a run beside this one was quicker
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
-
-
-def prepare_sqlite(uri: str) -> None:
-    """Makes a new SQLite store whole or not at all.
-
-    MLflow sets it up in seconds of migrations, and one that was cut off in the middle never opens again.
-    """
-    if not uri.startswith("sqlite:///") or (path := Path(uri.removeprefix("sqlite:///"))).exists():
-        return
-    from mlflow.tracking import MlflowClient
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="mlflow-"))
-    copy = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        MlflowClient(tracking_uri=f"sqlite:///{folder}/new.db").search_experiments(max_results=1)
-        shutil.copyfile(folder / "new.db", copy)
-        _link(copy, path)
-    finally:
-        copy.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Gives the file its second name, unless a run beside this one was quicker."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without hard links
-        source.rename(target)
+        theirs = json.loads((other / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):  # it was moved here
+        return False
+    return other.resolve() != directory.resolve() and theirs.get("run_id") == run.info.run_id
 
 
 def tags_of(run: RunInfo) -> dict[str, str]:
@@ -320,7 +257,7 @@ def tags_of(run: RunInfo) -> dict[str, str]:
     tags = {
         "mlflow.source.name": next(iter(info.get("command", [])), ""),
         "mlflow.source.git.commit": info.get("git_revision") or "",
-        "run_directory": str(run.directory.resolve()),
+        DIRECTORY_TAG: str(run.directory.resolve()),
         "data": info.get("data", ""),
         **{f"version.{name}": version for name, version in info.get("versions", {}).items()},
     }

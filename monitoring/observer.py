@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.files import NO_ROOM
+from common.cli import expect_foreign_threads
+from common.errors import NO_ROOM
 from common.log import LOG
+from run_directory.metrics_log import RunLog
 from run_directory.records import Record
 
 REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later what they lack, or do without
@@ -18,7 +20,7 @@ REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later w
 class Observer(Protocol):
     """Watches a run. Called from one thread at a time, in order; `close` comes last.
 
-    How the run ended says the event before: `ended` (data: `signal`, None unless interrupted) or `crashed`.
+    The last event before `close` is `ended` or `crashed`; its data says why.
     """
 
     def on_start(self, run: "RunInfo") -> None: ...
@@ -42,7 +44,7 @@ class ObserverOff(Exception):
     """Raised by an observer that can do no more; its text is for the user."""
 
 
-class Queued:
+class BackgroundObserver:
     """Runs an observer in its own thread behind a bounded queue.
 
     Training never waits: when the queue is full the oldest record is dropped and counted. An observer that
@@ -87,6 +89,7 @@ class Queued:
         if self._thread.is_alive():
             text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
             LOG.warning(text, self.name, self.patience_s)
+            expect_foreign_threads()
         if self.dropped:
             LOG.warning("%s missed %d records: it was too slow", self.name, self.dropped)
 
@@ -130,14 +133,44 @@ class Queued:
             pass
 
 
+class Recorder:
+    """Where a run's records go: to disk first, then to whoever watches.
+
+    Of several processes only the first has a log and observers; the others' recorder does nothing.
+    """
+
+    def __init__(self, log: RunLog | None = None, observers: Sequence[Observer] = ()) -> None:
+        self.log, self.observers = log, observers
+
+    def start(self, run: RunInfo) -> None:
+        for observer in self.observers:
+            observer.on_start(run)
+
+    def emit(self, record: Record) -> None:
+        if self.log is not None:
+            self.log.write(record)
+        for observer in self.observers:
+            observer.on_record(record)
+
+    def rewind(self, to_step: int) -> None:
+        """Whatever was recorded after `to_step` will be done again."""
+        if self.log is not None:
+            self.log.rewind(to_step)
+
+    def close(self) -> None:
+        close_all(self.observers)
+        if self.log is not None:
+            self.log.close()
+
+
 def close_all(observers: Sequence[Observer]) -> None:
     """Closes them in order. Those behind queues finish beside each other, but for those that are to close last."""
     for observer in observers:
-        if isinstance(observer, Queued) and not observer.closes_last:
+        if isinstance(observer, BackgroundObserver) and not observer.closes_last:
             observer.finish_soon()
     began = time.monotonic()
     for observer in observers:
-        if isinstance(observer, Queued) and not observer.closes_last:
+        if isinstance(observer, BackgroundObserver) and not observer.closes_last:
             observer.close(max(began + observer.patience_s - time.monotonic(), 0.0))
         else:
             observer.close()

@@ -22,7 +22,7 @@ OPEN_BOX = "\u2423"  # how a space is shown on an axis
 
 
 def alignment_figure(alignment: np.ndarray, *, text: Sequence[str] | None = None, title: str = "Alignment") -> Figure:
-    """Attention weights over decoder steps. text: T_text symbols, one string each, for the ticks (60 at most)."""
+    """Attention weights [T_dec, T_text]. text: T_text symbols, one string each, for the ticks (60 at most)."""
     figure = new_figure(width=8.0, height=6.0)
     _draw_alignment(figure.add_subplot(), alignment, text=text, title=title)
     return figure
@@ -31,7 +31,7 @@ def alignment_figure(alignment: np.ndarray, *, text: Sequence[str] | None = None
 def mel_figure(
     predicted: np.ndarray, *, frame_s: float, target: np.ndarray | None = None, title: str = "Mel spectrogram"
 ) -> Figure:
-    """Predicted log-mel, above the target if there is one, on common time and colour scales.
+    """Predicted log-mel [n_mels, T_mel], above the target if there is one, on common time and colour scales.
 
     frame_s: seconds per frame (hop_length / sampling_rate).
     """
@@ -61,7 +61,9 @@ def sample_figure(
     threshold: float = 0.5,
     title: str = "",
 ) -> Figure:
-    """One utterance at a glance: alignment on the left; predicted mel, target mel and gate on the right."""
+    """One utterance at a glance: alignment [T_dec, T_text] on the left; predicted and target mel [n_mels, T_mel] and
+    gate [T_dec] on the right. frame_s: seconds per frame.
+    """
     mels = (
         {"Predicted mel": predicted_mel}
         if target_mel is None

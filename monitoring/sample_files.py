@@ -14,7 +14,7 @@ DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of differ
 
 
 @dataclass
-class Drawn:
+class PictureSchedule:
     """Which validations are drawn: the first one with samples, then one every so many steps, at the end the last one.
 
     Drawing takes a third of a second of a core a picture, and the interpreter, which training then waits for.
@@ -62,7 +62,7 @@ class SampleFiles:
     """
 
     def __init__(self, *, plot_every: int) -> None:
-        self._drawn = Drawn(every=plot_every)
+        self._schedule = PictureSchedule(every=plot_every)
 
     def on_start(self, run: RunInfo) -> None:
         self._directory = run.directory
@@ -74,7 +74,7 @@ class SampleFiles:
         for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
             if sample.wav is not None:
                 write_wav(self._path("samples", f"{_name(record, i)}.wav"), sample.wav, sample.sampling_rate)
-        if self._drawn.is_due(record):
+        if self._schedule.is_due(record):
             self._plot(record)
 
     def _write_texts(self, record: EvalRecord) -> None:
@@ -90,7 +90,7 @@ class SampleFiles:
             plots.save_png(figure_of(sample), self._path("samples", f"{_name(record, i)}.png"))
 
     def close(self) -> None:
-        if (record := self._drawn.left()) is not None:
+        if (record := self._schedule.left()) is not None:
             self._plot(record)
 
     def _path(self, folder: str, name: str) -> Path:

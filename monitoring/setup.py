@@ -6,7 +6,7 @@ import threading
 from common.translations import language_of
 from hparams import HParams
 from monitoring.console import ConsoleObserver
-from monitoring.observer import REMOTE_CLOSE_S, Observer, Queued
+from monitoring.observer import REMOTE_CLOSE_S, BackgroundObserver, Observer
 from monitoring.report.observer import ReportFile
 from monitoring.sample_files import SampleFiles
 
@@ -18,12 +18,14 @@ def observers(hp: HParams) -> list[Observer]:
     """Who watches this run. All but the console sit behind queues."""
     watching: list[Observer] = [ConsoleObserver()]
     if hp.save_attention_plots:
-        watching.append(Queued(SampleFiles(plot_every=hp.attention_plot_frequency), patience_s=FILES_PATIENCE_S))
+        watching.append(
+            BackgroundObserver(SampleFiles(plot_every=hp.attention_plot_frequency), patience_s=FILES_PATIENCE_S)
+        )
     if hp.tensorboard_logging:
         from monitoring.tensorboard import TensorBoardObserver
 
         watching.append(
-            Queued(
+            BackgroundObserver(
                 TensorBoardObserver(
                     images=hp.log_attention_weights,
                     alignment_scalars=hp.log_alignment_metrics,
@@ -36,7 +38,7 @@ def observers(hp: HParams) -> list[Observer]:
         from monitoring.mlflow import MLflowObserver
 
         watching.append(
-            Queued(
+            BackgroundObserver(
                 MLflowObserver(
                     experiment=hp.mlflow_experiment_name,
                     tracking_uri=hp.mlflow_tracking_uri,
@@ -50,11 +52,13 @@ def observers(hp: HParams) -> list[Observer]:
     if hp.debug_reporting:
         from monitoring.debug_report import DebugReport
 
-        watching.append(Queued(DebugReport(every=hp.debug_report_interval), patience_s=FILES_PATIENCE_S))
+        watching.append(BackgroundObserver(DebugReport(every=hp.debug_report_interval), patience_s=FILES_PATIENCE_S))
     if hp.telegram_monitoring:
         watching += telegram_observers(hp)
     # last: at the end it shows what the others wrote
-    watching.append(Queued(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True))
+    watching.append(
+        BackgroundObserver(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True)
+    )
     return watching
 
 
@@ -68,4 +72,4 @@ def telegram_observers(hp: HParams) -> list[Observer]:
     closing = threading.Event()
     every, language = hp.telegram_notification_interval, hp.telegram_language
     observer = TelegramObserver(account, every=every, language=language, closing=closing)
-    return [Queued(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]
+    return [BackgroundObserver(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]

@@ -1,7 +1,7 @@
 """Telegram: the start, regular reports with the newest alignment, alerts, the end; in English or Russian.
 
 Token and chat come from the environment alone. The token is part of every address of Telegram's interface, so no text
-of an error leaves `Courier` with it.
+of an error leaves `TelegramClient` with it.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Undelivered(Exception):
         self.pause_s = pause_s
 
 
-class Courier:
+class TelegramClient:
     """Delivers messages to one chat, with a few attempts. Lives in one thread, where it owns an event loop."""
 
     def __init__(self, account: Account, closing: threading.Event, *, pause_s: float) -> None:
@@ -191,7 +191,7 @@ class TelegramObserver:
         self._run, self._name = run, run.directory.resolve().name
         self._pace, self._began = Pace(run.first_step), time.monotonic()
         self._reported = run.first_step
-        self._courier = Courier(self._account, self._closing, pause_s=self._pause_s)
+        self._client = TelegramClient(self._account, self._closing, pause_s=self._pause_s)
 
     def on_record(self, record: Record) -> None:
         if isinstance(record, EvalRecord):
@@ -210,7 +210,7 @@ class TelegramObserver:
         self._report_if_due()
         if self._alerts:
             self._send_alerts(max(alert.last for alert in self._alerts.values()))
-        self._courier.close()
+        self._client.close()
 
     # -- what is said -----------------------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class TelegramObserver:
         if time.monotonic() < self._quiet_until and not self._closing.is_set():
             return False
         try:
-            self._courier.send(text, picture=picture)
+            self._client.send(text, picture=picture)
             return True
         except Undelivered as error:
             self._quiet_until = time.monotonic() + error.pause_s

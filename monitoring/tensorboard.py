@@ -6,7 +6,7 @@ import shutil
 
 from monitoring import plots
 from monitoring.observer import RunInfo
-from monitoring.sample_files import Drawn, figure_of
+from monitoring.sample_files import PictureSchedule, figure_of
 from monitoring.scalars import scalars_of
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 
@@ -19,7 +19,11 @@ class TensorBoardObserver:
 
     def __init__(self, *, images: bool, alignment_scalars: bool, picture_every: int) -> None:
         """images: whether alignments are shown apart; the first sample is drawn whole in any case."""
-        self.images, self.alignment_scalars, self._drawn = images, alignment_scalars, Drawn(every=picture_every)
+        self.images, self.alignment_scalars, self._schedule = (
+            images,
+            alignment_scalars,
+            PictureSchedule(every=picture_every),
+        )
 
     def on_start(self, run: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -50,7 +54,7 @@ class TensorBoardObserver:
         for i, sample in enumerate(record.samples[:LOGGED_SAMPLES]):
             if sample.wav is not None:
                 self._writer.add_audio(f"audio/{i}", sample.wav[None], record.step, sample_rate=sample.sampling_rate)
-        if self._drawn.is_due(record):
+        if self._schedule.is_due(record):
             self._draw(record)
         self._writer.flush()
 
@@ -67,6 +71,6 @@ class TensorBoardObserver:
         self._writer.add_text(f"event/{event.kind}", event.message, event.step)
 
     def close(self) -> None:
-        if (record := self._drawn.left()) is not None:
+        if (record := self._schedule.left()) is not None:
             self._draw(record)
         self._writer.close()

@@ -7,13 +7,14 @@ import time
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-FOLDER = "TACOTRON2_PULSES"  # environment variable, of the launcher's making: where the files are
-ALL_STOOD_S = 5.0  # between two looks of the launcher: it was stopped too (Ctrl-Z, a suspended job), so nobody hangs
-TELLS_WHERE = signal.SIGUSR1  # makes a process print where its training is
+FOLDER_VARIABLE = "TACOTRON2_HEARTBEATS"  # environment variable, of the launcher's making: where the files are
+LAUNCHER_STOOD_S = 5.0  # between two looks of the launcher: it was stopped too (Ctrl-Z, a suspended job): no hang
+# makes a process print where its training is; Windows has none
+STACK_TRACE_SIGNAL: int | None = getattr(signal, "SIGUSR1", None)
 
 
-class Pulse:
-    """One process's sign of life. `Pulse(None)`: nobody watches."""
+class Heartbeat:
+    """One process's heartbeat. `Heartbeat(None)`: nobody watches."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -28,25 +29,26 @@ class Pulse:
             os.utime(self.path, (at_s, at_s))
 
 
-def pulse_of(local_rank: int, environment: Mapping[str, str] = os.environ) -> Pulse:
+def heartbeat_of(local_rank: int, environment: Mapping[str, str] = os.environ) -> Heartbeat:
     """Of this process, for the launcher that started it."""
-    if FOLDER not in environment:
-        return Pulse(None)
-    faulthandler.register(TELLS_WHERE, all_threads=False)
-    return Pulse(Path(environment[FOLDER]) / str(local_rank))
+    if FOLDER_VARIABLE not in environment:
+        return Heartbeat(None)
+    if STACK_TRACE_SIGNAL is not None:
+        faulthandler.register(STACK_TRACE_SIGNAL, all_threads=False)
+    return Heartbeat(Path(environment[FOLDER_VARIABLE]) / str(local_rank))
 
 
-class Watch:
-    """The launcher's look at all pulses of its machine. timeout_s: a process that stands still for so long hangs."""
+class HeartbeatMonitor:
+    """The launcher's look at all heartbeats of its machine. timeout_s: a process without one for so long hangs."""
 
     def __init__(self, folder: Path, *, timeout_s: float) -> None:
         self.folder, self.timeout_s = folder, timeout_s
         self._looked_at = self._since = time.monotonic()
 
-    def standing(self, *, ended: Container[int] = ()) -> int | None:
+    def find_hung(self, *, ended: Container[int] = ()) -> int | None:
         """The process that has stood still for longest, if that is too long: the others wait for it."""
         now = time.monotonic()
-        if now - self._looked_at > ALL_STOOD_S:
+        if now - self._looked_at > LAUNCHER_STOOD_S:
             self._since = now
         self._looked_at = now
         beats = {int(path.name): path.stat().st_mtime for path in self.folder.iterdir() if int(path.name) not in ended}
@@ -54,7 +56,7 @@ class Watch:
         is_late = first is not None and now - max(beats[first], self._since) > self.timeout_s
         return first if is_late else None
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Before the processes start anew."""
         for path in self.folder.iterdir():
             path.unlink()

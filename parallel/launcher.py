@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,15 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
 from common.errors import UserError
 from common.log import LOG
-from parallel.heartbeat import FOLDER, TELLS_WHERE, Watch
+from parallel.heartbeat import FOLDER_VARIABLE, STACK_TRACE_SIGNAL, HeartbeatMonitor
+from parallel.rendezvous import Meeting
 
 KILL_AFTER_S = 5  # what the others get to end by themselves when one of them has died
 FOLLOW_WITHIN_S = 30.0  # and where one has ended on purpose, as all of them do
 SAVE_WITHIN_S = 300  # after a signal to the launcher; a second one ends them at once
 INTERRUPTED = (130, 143)
 ON_PURPOSE = frozenset({2, 3, 4, 5, *INTERRUPTED})  # a restart would only say it again
-TELL_WITHIN_S = 2.0  # how long processes get to print where they hang
+STACK_TRACE_WITHIN_S = 2.0  # how long processes get to print where they hang
 TAIL_LINES = 30
 
 
@@ -58,12 +59,12 @@ class Failure:
     local_rank: int
     exit_code: int
     log: str  # what it said; "" where that went to the terminal
-    stood_s: float = 0.0  # it hung and was killed for it
+    hung_s: float = 0.0  # it hung and was killed for it
 
     def __str__(self) -> str:
-        if self.stood_s:
+        if self.hung_s:
             how = "it hung, or waits for one: --hang_timeout"
-            return f"process {self.local_rank} did nothing for {self.stood_s:.0f} s ({how})"
+            return f"process {self.local_rank} did nothing for {self.hung_s:.0f} s ({how})"
         by = f"was killed by signal {self.exit_code - 128}" if self.exit_code > 128 else f"exited with {self.exit_code}"
         return f"process {self.local_rank} {by}"
 
@@ -88,7 +89,7 @@ class Agent(LocalElasticAgent):
     """The agent of one machine, with another opinion on what a failure is and how long to wait."""
 
     failure: Failure | None = None
-    watch: Watch | None = None
+    watch: HeartbeatMonitor | None = None
 
     def exit_codes(self) -> dict[int, int]:
         """Of the processes that have ended, by their number on this machine; negative for a signal."""
@@ -98,19 +99,19 @@ class Agent(LocalElasticAgent):
         return {rank: code for rank, code in polled.items() if code is not None}
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        failure = self._first_failure() or self._hanging()
+        failure = self._first_failure() or self._find_hung()
         if failure is not None:
             assert self._pcontext is not None
             self.failure = failure
             if failure.exit_code in ON_PURPOSE:
                 self._remaining_restarts = 0
-                self._let_them_follow()
+                self._wait_for_others()
             elif self._remaining_restarts:
                 LOG.warning("%s; starting all again, %d more times at most", failure, self._remaining_restarts)
             self._pcontext.close(signal.SIGTERM, KILL_AFTER_S)
-            self._end_their_children()
+            self._kill_process_groups()
             if self.watch is not None:
-                self.watch.forget()
+                self.watch.reset()
         return super()._monitor_workers(worker_group)
 
     def _first_failure(self) -> Failure | None:
@@ -121,24 +122,25 @@ class Agent(LocalElasticAgent):
         rank = first_cause(failed)
         return Failure(rank, failed[rank] if failed[rank] > 0 else 128 - failed[rank], self._pcontext.stderrs[rank])
 
-    def _hanging(self) -> Failure | None:
+    def _find_hung(self) -> Failure | None:
         """After each process was asked to print where it is; one that is stopped can't."""
-        rank = None if self.watch is None else self.watch.standing(ended=self.exit_codes())
+        rank = None if self.watch is None else self.watch.find_hung(ended=self.exit_codes())
         if self.watch is None or rank is None:
             return None
         assert self._pcontext is not None
         for pid in self._pcontext.pids().values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, TELLS_WHERE)
-        time.sleep(TELL_WITHIN_S)
+            if STACK_TRACE_SIGNAL is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, STACK_TRACE_SIGNAL)
+        time.sleep(STACK_TRACE_WITHIN_S)
         return Failure(rank, 128 + signal.SIGKILL, self._pcontext.stderrs[rank], self.watch.timeout_s)
 
-    def _let_them_follow(self) -> None:
+    def _wait_for_others(self) -> None:
         deadline = time.monotonic() + FOLLOW_WITHIN_S
         while len(self.exit_codes()) < self._worker_group.spec.local_world_size and time.monotonic() < deadline:
             time.sleep(self._worker_group.spec.monitor_interval)
 
-    def _end_their_children(self) -> None:
+    def _kill_process_groups(self) -> None:
         """Loader processes, whose parents are gone; each process leads a process group of its own."""
         assert self._pcontext is not None
         for pid in self._pcontext.pids().values():
@@ -186,13 +188,13 @@ def run(launch: Launch) -> int:
     """
     threads = max(1, (os.cpu_count() or 1) // launch.n_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each; more than there are cores would fight for them
-    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder, all_machines(launch):
         agent = agent_of(launch, Path(folder) / "logs")
         if launch.hang_timeout_s:
-            pulses = Path(folder) / "pulses"
-            pulses.mkdir()
-            os.environ[FOLDER] = str(pulses)  # which the processes inherit
-            agent.watch = Watch(pulses, timeout_s=launch.hang_timeout_s)
+            heartbeats = Path(folder) / "heartbeats"
+            heartbeats.mkdir()
+            os.environ[FOLDER_VARIABLE] = str(heartbeats)  # which the processes inherit
+            agent.watch = HeartbeatMonitor(heartbeats, timeout_s=launch.hang_timeout_s)
         try:
             agent.run()
         except SignalException as stopped:
@@ -207,8 +209,18 @@ def run(launch: Launch) -> int:
             agent.get_worker_group().spec.rdzv_handler.shutdown()
         if agent.failure is None or agent.get_worker_group().state is not WorkerState.FAILED:
             return 0
-        tell(agent.failure, agent.exit_codes())
+        print_failure(agent.failure, agent.exit_codes())
         return agent.failure.exit_code
+
+
+@contextmanager
+def all_machines(launch: Launch) -> Iterator[None]:
+    """Waits for the other machines' launchers. That of machine 0 holds the store that their agents meet at."""
+    store = None
+    if launch.nnodes > 1:
+        store = Meeting.of_machines(launch.rdzv_endpoint, launch.node_rank, launch.nnodes).store()
+    yield
+    del store
 
 
 def after_signal(number: int, exit_codes: Mapping[int, int]) -> int:
@@ -220,7 +232,7 @@ def after_signal(number: int, exit_codes: Mapping[int, int]) -> int:
     return 0 if is_finished else 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
-def tell(failure: Failure, exit_codes: Mapping[int, int]) -> None:
+def print_failure(failure: Failure, exit_codes: Mapping[int, int]) -> None:
     """Which process failed, and the end of what it said, unless the terminal has the same from the first one."""
     if failure.exit_code in ON_PURPOSE and exit_codes.get(0) == failure.exit_code:
         return

@@ -2,7 +2,7 @@
 
 Every process computes a part of each step's batch. Whatever one of them alone can know (a signal, the clock, a full
 disk, what the run directory holds) is agreed before anybody acts on it, so that all take the same steps and none waits
-for another that has left. `ALONE` is the group of one: its methods return what they are given.
+for another that has left. `SINGLE_PROCESS` is the group of one: its methods return what they are given.
 """
 
 import hashlib
@@ -21,10 +21,12 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from common.cli import expect_foreign_threads
 from common.errors import UserError
 from common.log import LOG
 from hparams import DistributedParams
-from parallel.heartbeat import Pulse, pulse_of
+from parallel.heartbeat import Heartbeat, heartbeat_of
+from parallel.rendezvous import Meeting
 
 T = TypeVar("T")
 # What processes wait for in the host group: a validation, a slow disk, the first one's pass over a large corpus. A
@@ -34,13 +36,10 @@ LOOKS_FOR_PARENT_EVERY_S = 1.0
 FIRST_ONE_ENDS_S = 3.0
 PARTING = timedelta(seconds=5)  # how long a process waits for the others before it ends with its error
 
-# This process has been in a group. Threads of gloo may outlive it by a moment and let go of a tensor, which takes the
-# interpreter: one that is just ending would tear them out of foreign code.
-has_met_others = False
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """One process of several: its number, of how many, which of its machine's, and where they meet."""
 
     rank: int
@@ -53,9 +52,9 @@ class Place:
         return self.url == "env://"
 
 
-def place_of(
+def resolve_rank(
     hp: DistributedParams, *, rank: int | None, n_gpus: int | None, environment: Mapping[str, str] = os.environ
-) -> Place | None:
+) -> ProcessRank | None:
     """Where this process stands: as a launcher says in the environment, or as --rank and --n_gpus do; None = alone.
 
     UserError where they don't make one sense.
@@ -64,7 +63,7 @@ def place_of(
         if rank is not None or n_gpus is not None:
             raise UserError("--rank and --n_gpus of train.py are the launcher's to say: give --n_gpus to the launcher")
         n, size, local = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        return Place(n, size, local, "env://") if size > 1 else None
+        return ProcessRank(n, size, local, "env://") if size > 1 else None
     if rank is None:
         if n_gpus is not None and n_gpus > 1:
             raise UserError(
@@ -83,19 +82,19 @@ def place_of(
         raise UserError(f'--rank {rank} needs --hparams "distributed_run=True", to join {size} processes at dist_url')
     if rank >= size:
         raise UserError(f"--rank {rank} needs --n_gpus of at least {rank + 1} (ranks count from 0), not {n_gpus}")
-    return Place(rank, size, rank % (torch.cuda.device_count() or size), hp.dist_url) if size > 1 else None
+    return ProcessRank(rank, size, rank % (torch.cuda.device_count() or size), hp.dist_url) if size > 1 else None
 
 
 @dataclass(frozen=True)
-class Group:
-    """All processes of a run, as one of them sees them. Every method but the properties is called by all of them."""
+class ProcessGroup:
+    """The process group of a run. Every method is a collective: call it on all ranks."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     device: torch.device = torch.device("cpu")
     host: Any = None  # a gloo process group, for what is not on the device
-    pulse: Pulse = Pulse(None)  # it beats before this process waits for others, with patience where they may work long
+    heartbeat: Heartbeat = Heartbeat(None)  # beats before this process waits for others; patient where they work long
 
     @property
     def is_first(self) -> bool:
@@ -104,24 +103,24 @@ class Group:
 
     # -- agreeing ---------------------------------------------------------------------------------------------
 
-    def greatest(self, *values: float) -> tuple[int, ...]:
-        """Of each value the greatest that any process has, as an integer; a truth that one of them knows holds."""
-        self.pulse.beat()
+    def all_reduce_max(self, *values: float) -> tuple[int, ...]:
+        """Element-wise maximum over ranks, truncated to int; for flags this is a logical or."""
+        self.heartbeat.beat()
         counts = torch.tensor([int(value) for value in values])
         if self.size > 1:
             dist.all_reduce(counts, dist.ReduceOp.MAX, group=self.host)
         return tuple(counts.tolist())
 
-    def added(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sum over all processes under each name; the names are the same everywhere."""
+    def all_reduce_sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sum over ranks under each name; every rank gives the same names."""
         if self.size == 1:
             return dict(values)
         sums = torch.tensor(list(values.values()), dtype=torch.float64)
         dist.all_reduce(sums, group=self.host)
         return dict(zip(values, sums.tolist(), strict=True))
 
-    def same(self, value: T) -> T:
-        """The first process's value."""
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value."""
         if self.size == 1:
             return value
         box = [value]
@@ -129,8 +128,8 @@ class Group:
             dist.broadcast_object_list(box, src=0, group=self.host)
         return box[0]
 
-    def gathered(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
@@ -138,19 +137,19 @@ class Group:
             dist.all_gather_object(values, value, group=self.host)
         return cast(list[T], values)
 
-    def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes; its UserError is everybody's."""
+    def run_on_rank0(self, make: Callable[[], T]) -> T:
+        """What `make` returns on rank 0; its UserError is raised on every rank."""
         with self._patience():
             made, error = _attempt(make) if self.is_first else (None, None)
-        made, error = self.same((made, error))
+        made, error = self.broadcast((made, error))
         if error is not None:
             raise error
         return cast(T, made)
 
-    def in_turn(self, make: Callable[[], T]) -> T:
-        """What each process makes, one of each machine first: what that one leaves in a cache, the others find there.
+    def run_one_at_a_time(self, make: Callable[[], T]) -> T:
+        """What `make` returns on each rank. One rank of each machine goes first and fills the caches for the others.
 
-        The UserError of any of them is everybody's.
+        The UserError of any rank is raised on every rank.
         """
         made: T | None = None
         for is_mine in (self.local_rank == 0, self.local_rank != 0):
@@ -158,7 +157,7 @@ class Group:
             if is_mine:
                 with self._patience():
                     made, error = _attempt(make)
-            for one in self.gathered(error):
+            for one in self.all_gather(error):
                 if one is not None:
                     raise one
         return cast(T, made)
@@ -166,38 +165,44 @@ class Group:
     @contextmanager
     def _patience(self) -> Iterator[None]:
         """Around what may take hours: the pass over a large corpus, here or in another process."""
-        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+        self.heartbeat.beat(patience_s=PATIENCE.total_seconds())
         yield
-        self.pulse.beat()
+        self.heartbeat.beat()
 
-    def rest(self) -> None:
-        """Training is over; what is still to be written may take its time."""
-        self.pulse.beat(patience_s=PATIENCE.total_seconds())
+    def long_operation(self) -> None:
+        """From here on this process may be silent for hours: training is over, and files are written."""
+        self.heartbeat.beat(patience_s=PATIENCE.total_seconds())
 
-    def beating(self, items: Iterable[T]) -> Iterator[T]:
-        """The items; each that is asked for is a sign of life."""
+    def with_heartbeat(self, items: Iterable[T]) -> Iterator[T]:
+        """The items; asking for each is a heartbeat."""
         for item in items:
-            self.pulse.beat()
+            self.heartbeat.beat()
             yield item
 
     # -- adding up --------------------------------------------------------------------------------------------
 
-    def totals(self, *counts: Tensor | int) -> tuple[Tensor | int, ...]:
-        """Of each count the sum over all processes, on the device; nothing waits for it."""
+    def all_reduce_sum_on_device(self, *counts: Tensor | int) -> tuple[Tensor | int, ...]:
+        """The sum of each count [] over ranks, on the device; nothing waits for it."""
         if self.size == 1:
             return counts
-        sums = torch.stack([torch.as_tensor(count, device=self.device) for count in counts])
+        sums = torch.stack([self._on_device(count) for count in counts])
         dist.all_reduce(sums)
         return tuple(sums)
 
-    def add_gradients(self, parameters: Iterable[Tensor], *, compression: str = "none") -> None:
-        """Every `.grad` becomes the sum over all processes, the same bits in each; sent as bf16 if asked to.
+    def _on_device(self, count: Tensor | int) -> Tensor:
+        """The count [] there. A copy of a number from the host would wait for the device; filling doesn't."""
+        if isinstance(count, Tensor):
+            return count.to(self.device)
+        return torch.full((), count, device=self.device)
+
+    def all_reduce_gradients(self, parameters: Iterable[Tensor], *, compression: str = "none") -> None:
+        """Every `.grad` [...] becomes the sum over ranks, the same bits on each; sent as bf16 if asked to.
 
         Which parameters have one follows from the settings, so it is the same everywhere.
         """
         if self.size == 1:
             return
-        self.pulse.beat()
+        self.heartbeat.beat()
         with_gradient = [p for p in parameters if p.grad is not None]
         flat = torch.cat([cast(Tensor, p.grad).reshape(-1) for p in with_gradient])
         sent = flat.to(torch.bfloat16) if compression == "bf16" else flat
@@ -206,8 +211,8 @@ class Group:
         for parameter, part in zip(with_gradient, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Every floating-point tensor becomes the mean over all processes."""
+    def all_reduce_mean(self, tensors: Iterable[Tensor]) -> None:
+        """Every floating-point tensor [...] becomes the mean over ranks."""
         if self.size == 1:
             return
         floating = [t for t in tensors if t.is_floating_point()]
@@ -217,15 +222,15 @@ class Group:
             for tensor, part in zip(floating, (flat / self.size).split([t.numel() for t in floating]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Every tensor becomes the first process's."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Every tensor [...] becomes rank 0's."""
         for tensor in tensors if self.size > 1 else ():
             dist.broadcast(tensor.detach(), src=0)
 
     # -- randomness -------------------------------------------------------------------------------------------
 
-    def seed_apart(self, seed: int, *, step: int = 0) -> None:
-        """Dropout of its own for each process but the first, which goes on with what it has."""
+    def seed_by_rank(self, seed: int, *, step: int = 0) -> None:
+        """Another random state on every rank but 0, so that each draws its own dropout."""
         if self.rank:
             digest = hashlib.sha256(f"{seed},{self.rank},{step}".encode("ascii")).digest()
             torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -248,14 +253,14 @@ class Group:
                 self.size,
             )
         if self.rank >= len(by_rank):
-            self.seed_apart(seed, step=step)
+            self.seed_by_rank(seed, step=step)
             return
         torch.set_rng_state(by_rank[self.rank]["torch_rng"])
         if self.device.type == "cuda" and by_rank[self.rank]["cuda_rng"]:
             torch.cuda.set_rng_state(by_rank[self.rank]["cuda_rng"][0], self.device)
 
 
-ALONE = Group()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def _attempt(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
@@ -270,51 +275,52 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def joined(place: Place | None, hp: DistributedParams) -> Iterator[Group]:
+def process_group(process: ProcessRank | None, hp: DistributedParams) -> Iterator[ProcessGroup]:
     """The group that this process is one of, until the block ends. UserError if a GPU that it needs isn't there."""
-    pulse = pulse_of(int(os.environ.get("LOCAL_RANK", "0")))
-    if pulse.path is not None or (place is not None and place.has_launcher):
+    heartbeat = heartbeat_of(int(os.environ.get("LOCAL_RANK", "0")))
+    if heartbeat.path is not None or (process is not None and process.has_launcher):
         _end_with(os.getppid())
-    if place is None:
-        yield Group(device=best_device(), pulse=pulse)
+    if process is None:
+        yield ProcessGroup(device=best_device(), heartbeat=heartbeat)
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        if place.local_rank >= torch.cuda.device_count():
+        if process.local_rank >= torch.cuda.device_count():
             raise UserError(
-                f"process {place.local_rank} of this machine needs a GPU of its own, and there are "
+                f"process {process.local_rank} of this machine needs a GPU of its own, and there are "
                 f"{torch.cuda.device_count()}; start fewer"
             )
-        device = torch.device("cuda", place.local_rank)
+        device = torch.device("cuda", process.local_rank)
         torch.cuda.set_device(device)
-    backend = chosen_backend(hp, device, is_first=place.rank == 0)
-    global has_met_others
-    has_met_others = True
+    backend = chosen_backend(hp, device, is_first=process.rank == 0)
+    expect_foreign_threads()  # gloo's may outlive the group by a moment
     dist.init_process_group(
         backend,
-        store=_meeting(place),
-        rank=place.rank,
-        world_size=place.size,
+        store=_meeting(process),
+        rank=process.rank,
+        world_size=process.size,
         timeout=PATIENCE if backend == "gloo" else None,
         device_id=device if backend == "nccl" else None,
     )
     try:
         host = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Group(place.rank, place.size, place.local_rank, device, host, pulse)
+        yield ProcessGroup(process.rank, process.size, process.local_rank, device, host, heartbeat)
         dist.barrier(group=host)  # whoever hosts the rendezvous must not leave before the others
     except UserError:  # mostly everybody's: nobody leaves while another still reads what it is
         with suppress(RuntimeError):  # but not where it is one process's own
             dist.monitored_barrier(group=host, timeout=PARTING)
-        if place.rank:
+        if process.rank:
             time.sleep(FIRST_ONE_ENDS_S)  # the launcher shows what another says unless the first one ended so too
         raise
     finally:
         dist.destroy_process_group()
 
 
-def _meeting(place: Place) -> dist.Store:
+def _meeting(process: ProcessRank) -> dist.Store:
     """Where the processes find each other's addresses; after a restart, not those of the ones that are gone."""
-    store, _, _ = next(rendezvous(place.url, place.rank, place.size))
+    if not process.has_launcher:
+        return Meeting(process.url, process.rank, process.size).store()
+    store, _, _ = next(rendezvous(process.url, process.rank, process.size))
     return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
@@ -340,8 +346,8 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()
 
 
-def agreed(value: Tensor) -> Tensor:
-    """The mean over all processes, where there are several: they must not weigh the same step differently."""
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of value [...] over ranks, where there are several: they must not weigh the same step differently."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return value

@@ -13,8 +13,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from common.durations import duration
-from common.errors import NothingToRecover, UserError, says_no_memory
+from common.errors import NothingToRecover, UserError
 from hparams import HParams, create_hparams
+from recovery.advice import RULES, Symptom, advice_for, safer_settings
+from recovery.ladder import LOST_SHARE
 from run_directory.paths import is_in_use
 from run_directory.reader import Record, Run, number, read_mapping, read_run
 
@@ -25,7 +27,6 @@ ROSE = 3.0  # a loss of so many times its recent median has risen
 RECENT = 20  # step records that count as recent
 LEAST_SILENCE_S = 300.0  # nobody is called dead sooner
 SILENCE_IN_GAPS = 3.0  # times the longest of the recent gaps between records: a validation may take long
-FORMED, LOST = 0.5, 0.25  # free-running alignment that had been there, and that is gone
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,34 @@ class Diagnosis:
     why: str
     step: int  # the last recorded one
     at: float | None
-    command: Sequence[str]
-    working_directory: str | None
-    processes: int
+    command: Sequence[str] = ()
+    working_directory: str | None = None
+    processes: int = 1
     causes: Sequence[str] = ()
+    advice: Sequence[str] = ()
     safer: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that make the same end less likely
     reasons: Sequence[str] = ()  # for each of `safer`
     utterances: Sequence[str] = ()
+    last_good: str | None = None  # checkpoint, where training gave up
     problems: Sequence[str] = ()  # files of the run that could not be read
 
 
-def story(diagnosis: Diagnosis) -> str:
+def diagnosis_of_end(directory: Path, content: Mapping[str, Any]) -> Diagnosis:
+    """Of a run that gives up now. content: what it writes to `diagnosis.json`."""
+    return Diagnosis(
+        directory=directory,
+        state="gave_up",
+        why=content["message"],
+        step=content["step"],
+        at=content["time"],
+        causes=content["causes"],
+        advice=content["advice"],
+        utterances=content["utterances"],
+        last_good=content["last_good"],
+    )
+
+
+def format_diagnosis(diagnosis: Diagnosis) -> str:
     """For a person."""
     when = "at an unknown time"
     if diagnosis.at:
@@ -58,8 +76,11 @@ def story(diagnosis: Diagnosis) -> str:
     lines.append(f"last record: step {diagnosis.step}, {when}")
     lines += [f"unreadable:  {problem}" for problem in diagnosis.problems]
     lines += [f"cause:       {cause}" for cause in diagnosis.causes]
+    lines += [f"advice:      {text}" for text in diagnosis.advice]
     if diagnosis.utterances:
         lines.append(f"utterances:  {', '.join(diagnosis.utterances)}")
+    if diagnosis.state == "gave_up":
+        lines.append(f"last good:   {diagnosis.last_good or 'no checkpoint'}")
     return "\n".join(lines)
 
 
@@ -83,11 +104,13 @@ def diagnose(directory: Path) -> Diagnosis:
     run = read_run(directory)
     if not run.info and not run.events and not (directory / "checkpoints").is_dir():
         raise UserError(f"{directory} holds no run: neither run.json nor checkpoints/ is in it")
-    attempt = _last_attempt(run)
     state, why = state_of(run, now=time.time())
     written = read_mapping(directory / "diagnosis.json", []) if state == "gave_up" else {}
-    causes, safer, reasons = _advice(run, attempt, state)
-    lines = [*attempt, *run.steps, *run.evals]
+    is_down = state not in ("running", "finished", "interrupted")
+    hp = saved_hparams(run)
+    found = find_symptoms(run, hp) if is_down else []
+    safer = safer_settings([finding.symptom for finding in found], hp)
+    lines = [*_last_attempt(run), *run.steps, *run.evals]
     return Diagnosis(
         directory=directory,
         state=state,
@@ -97,11 +120,13 @@ def diagnose(directory: Path) -> Diagnosis:
         command=run.info.get("command", ()),
         working_directory=run.info.get("working_directory"),
         processes=int(run.info.get("processes", 1)),
-        causes=[*written.get("causes", ()), *causes],
-        safer=safer,
-        reasons=reasons,
+        causes=[*written.get("causes", ()), *map(str, found)],
+        advice=written.get("advice") or advice_for([finding.symptom for finding in found]),
+        safer={name: setting.value for name, setting in safer.items()},
+        reasons=[f"{name}={setting.value}: {setting.reason}" for name, setting in safer.items()],
         utterances=written.get("utterances", ()),
-        problems=[problem for problem in run.problems if "No such file" not in problem],
+        last_good=written.get("last_good"),
+        problems=[str(problem) for problem in run.problems if not problem.is_missing],
     )
 
 
@@ -136,6 +161,8 @@ def state_of(run: Run, *, now: float) -> tuple[State, str]:
         return "crashed", kinds["crashed"].get("message", "")
     if "ended" in kinds:
         reason = kinds["ended"].get("message", "")
+        if lost := (kinds["ended"].get("data") or {}).get("not_saved"):
+            return "interrupted", f"{reason}, but steps {lost[0]} to {lost[1]} were not saved"
         return ("finished", reason) if reason in COMPLETE else ("interrupted", reason)
     host, silence_s = run.info.get("host"), unusual_silence_s(run, now=now)
     is_elsewhere = host != platform.node() and run.last_time is not None and not silence_s
@@ -148,74 +175,56 @@ def state_of(run: Run, *, now: float) -> tuple[State, str]:
     return "killed", f"it stopped without a word: {hint}"
 
 
-@dataclass
-class _Advice:
-    """Gathers causes, and for each setting the safest of the values that were proposed."""
-
-    causes: list[str] = field(default_factory=list)
-    safer: dict[str, Any] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
-
-    def cause(self, text: str, **safer: tuple[Any, str]) -> None:
-        self.causes.append(text)
-        for name, (value, reason) in safer.items():
-            if name not in self.safer:
-                self.safer[name] = value
-                self.reasons.append(f"{name}={value}: {reason}")
+# ---- what the records speak for
 
 
-def _advice(run: Run, attempt: Sequence[Record], state: State) -> tuple[list[str], dict[str, Any], list[str]]:
-    """Causes that the records speak for, and settings that answer them; nothing for a run that is fine."""
-    advice, hp = _Advice(), saved_hparams(run)
-    if state in ("running", "finished", "interrupted"):
-        return [], {}, []
-    said = [(line["kind"], str(line.get("message", ""))) for line in attempt]
-    if any(kind == "out_of_memory" or says_no_memory(message) for kind, message in said):
-        _memory(advice, hp)
-    if any(kind == "save_failed" or "No space left" in message for kind, message in said):
-        advice.cause("the disk was full or failing: free some space before going on (df -h)")
-    _numbers(advice, run.steps[-RECENT:], attempt, hp)
-    _alignment(advice, run.evals, hp)
-    return advice.causes, advice.safer, advice.reasons
+@dataclass(frozen=True)
+class Finding:
+    """A symptom, and what in the records shows it."""
+
+    symptom: Symptom
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.text}; likely: {RULES[self.symptom].causes[0]}"
 
 
-def _memory(advice: _Advice, hp: HParams) -> None:
-    halved = max(hp.batch_size // 2, 1)
-    k = hp.gradient_accumulation_steps * (2 if halved < hp.batch_size else 1)
-    advice.cause(
-        "memory ran out",
-        batch_size=(halved, "half the memory for activations"),
-        gradient_accumulation_steps=(k, "so that a step still sees as many utterances"),
-        fp16_run=(True, "half-precision activations take less memory"),
-    )
+def find_symptoms(run: Run, hp: HParams) -> list[Finding]:
+    """Of the newest launch."""
+    return [*_failures(_last_attempt(run)), *_numbers(run, hp), *_alignment(run.evals, hp)]
 
 
-def _numbers(advice: _Advice, steps: Sequence[Record], attempt: Sequence[Record], hp: HParams) -> None:
+CAUSES = {"out_of_memory": "out_of_memory", "not_validated": "out_of_memory", "save_failed": "disk_full"}  # by kind
+
+
+def _failures(attempt: Sequence[Record]) -> list[Finding]:
+    """What events say by their data, or by their kind where that is enough."""
+    causes = {(line.get("data") or {}).get("cause") or CAUSES.get(line["kind"]) for line in attempt}
+    known = (Finding("out_of_memory", "memory ran out"), Finding("disk_full", "files could not be written"))
+    return [finding for finding in known if finding.symptom in causes]
+
+
+def _numbers(run: Run, hp: HParams) -> list[Finding]:
     """Losses and gradients that were not finite, exploded, or rose."""
+    found, steps = [], run.steps[-RECENT:]
     skipped = sum(line.get("skipped", 0) for line in steps)
-    rollbacks = sum(line["kind"] in ("rollback", "gave_up") for line in attempt)
-    calmer = {
-        "learning_rate": (hp.learning_rate / 2, "smaller steps"),
-        "grad_clip_thresh": (min(hp.grad_clip_thresh, max(hp.grad_clip_thresh / 2, 0.1)), "a single step moves less"),
-    }
+    rollbacks = sum(line["kind"] in ("rollback", "gave_up") for line in _last_attempt(run))
     if skipped or rollbacks:
-        halves = {"amp_dtype": ("bf16", "its range is that of fp32: no overflow")} if hp.fp16_run else {}
         counts = f"{skipped} skipped steps, {rollbacks} rollbacks"
-        advice.cause(f"losses or gradients were not finite ({counts})", **calmer, **halves)
+        found.append(Finding("not_finite", f"losses or gradients were not finite ({counts})"))
     norms = [norm for line in steps if isfinite(norm := number(line.get("grad_norm")))]
     if norms and max(norms) > hp.gradient_explosion_threshold:
-        advice.cause(f"gradients exploded: their norm reached {max(norms):.3g}", **calmer)
+        found.append(Finding("explosion", f"gradients exploded: their norm reached {max(norms):.3g}"))
     totals = [total for line in steps if isfinite(total := number(line["losses"].get("total")))]
     if len(totals) > 3 and totals[-1] > ROSE * median(totals[:-1]) > 0:
-        advice.cause(f"the loss rose from about {median(totals[:-1]):.3g} to {totals[-1]:.3g}", **calmer)
+        found.append(Finding("loss_rose", f"the loss rose from about {median(totals[:-1]):.3g} to {totals[-1]:.3g}"))
+    return found
 
 
-def _alignment(advice: _Advice, evaluations: Sequence[Record], hp: HParams) -> None:
+def _alignment(evaluations: Sequence[Record], hp: HParams) -> list[Finding]:
     seen = [number(line.get("free_running", {}).get("alignment")) for line in evaluations]
-    values = [value for value in seen if isfinite(value)]
-    if values and max(values) >= FORMED and values[-1] < LOST:
-        advice.cause(
-            f"the alignment had formed ({max(values):.2f}) and was lost ({values[-1]:.2f})",
-            learning_rate=(hp.learning_rate / 2, "smaller steps"),
-            guide_loss_weight=(max(hp.guide_loss_weight, 1.0) * 2, "guided attention pulls it back"),
-        )
+    values, formed = [value for value in seen if isfinite(value)], hp.alignment_diagonal_threshold
+    if values and max(values) >= formed and values[-1] < LOST_SHARE * formed:
+        text = f"the alignment had formed ({max(values):.2f}) and was lost ({values[-1]:.2f})"
+        return [Finding("alignment_lost", text)]
+    return []

@@ -31,22 +31,22 @@ DROPPED_WITH_VALUE = ("--hparams", "--hparams-file", "--preset", "-c", "--checkp
 class Findings:
     """All files of a run's `checkpoints/` that end in .pt, newest step first."""
 
-    verdicts: Sequence[checkpoint_dir.Verdict]
+    statuses: Sequence[checkpoint_dir.CheckpointStatus]
 
     @property
-    def good(self) -> list[checkpoint_dir.Verdict]:
-        return [verdict for verdict in self.verdicts if verdict.problem is None]
+    def good(self) -> list[checkpoint_dir.CheckpointStatus]:
+        return [status for status in self.statuses if status.problem is None]
 
     @property
-    def newest(self) -> checkpoint_dir.Verdict | None:
+    def newest(self) -> checkpoint_dir.CheckpointStatus | None:
         return self.good[0] if self.good else None
 
 
 def examine(run: Path) -> Findings:
     """Reads every checkpoint of a run as a whole: about a gigabyte in a few seconds."""
     files = sorted((run / "checkpoints").glob("*.pt")) if (run / "checkpoints").is_dir() else []
-    verdicts = [checkpoint_dir.verdict(path) for path in files]
-    return Findings(sorted(verdicts, key=lambda v: (v.step is not None, v.step or 0, v.path.name), reverse=True))
+    statuses = [checkpoint_dir.status_of(path) for path in files]
+    return Findings(sorted(statuses, key=lambda v: (v.step is not None, v.step or 0, v.path.name), reverse=True))
 
 
 def repair_pointers(run: Path, findings: Findings) -> list[str]:
@@ -54,53 +54,50 @@ def repair_pointers(run: Path, findings: Findings) -> list[str]:
     directory, good, done = run / "checkpoints", findings.good, list[str]()
     if not good:
         return done
-    named = {verdict.path for verdict in good}
+    named = {status.path for status in good}
     if checkpoint_dir.pointed(directory, "last") != good[0].path:
         checkpoint_dir.point(directory, "last", good[0].path)
         done.append(f"last -> {good[0].path.name}")
     if checkpoint_dir.pointed(directory, "best") not in named:
-        best, score = _best_of(good, run)
-        checkpoint_dir.point(directory, "best", best, **({} if score is None else {"score": score}))
+        best = _best_of(good, run)
+        checkpoint_dir.point(directory, "best", best)
         done.append(f"best -> {best.name}")
     return done
 
 
-def _best_of(good: Sequence[checkpoint_dir.Verdict], run: Path) -> tuple[Path, float | None]:
+def _best_of(good: Sequence[checkpoint_dir.CheckpointStatus], run: Path) -> Path:
     """The whole checkpoint with the best recorded score; the newest where none was validated."""
     scores = {line["step"]: number(line.get("score")) for line in read_run(run).evals}
     judged = [(scores[v.step], v.path) for v in good if v.step in scores and isfinite(scores[v.step])]
-    if not judged:
-        return good[0].path, None
-    score, path = min(judged)
-    return path, score
+    return min(judged)[1] if judged else good[0].path
 
 
 def quarantine(findings: Findings) -> list[Path]:
     """Sets aside what training must not go on from: files named like checkpoints that are not whole."""
     return [
         checkpoint_dir.quarantine(v.path)
-        for v in findings.verdicts
+        for v in findings.statuses
         if v.problem and checkpoint_dir.NAME.fullmatch(v.path.name)
     ]
 
 
-def chosen(findings: Findings, path: Path | None, run: Path) -> checkpoint_dir.Verdict:
+def chosen(findings: Findings, path: Path | None, run: Path) -> checkpoint_dir.CheckpointStatus:
     """The checkpoint to go on from: the one that was asked for, else the newest whole one."""
     if path is None:
-        if findings.newest is None and not findings.verdicts:
+        if findings.newest is None and not findings.statuses:
             raise NothingToRecover(f"{run}: it has saved nothing yet; the command that began it begins it anew")
         if findings.newest is None:
             raise NothingToRecover(
-                f"{run}: none of its {len(findings.verdicts)} checkpoints is whole; start anew with "
+                f"{run}: none of its {len(findings.statuses)} checkpoints is whole; start anew with "
                 f"python train.py -o {run} --fresh (the old run is moved aside), or name a file with --checkpoint"
             )
         return findings.newest
     if not path.is_file():
         raise UserError(f"--checkpoint {path}: no such file")
-    verdict = checkpoint_dir.verdict(path)
-    if verdict.problem is not None:
-        raise NothingToRecover(f"--checkpoint {path} {verdict.problem}; name another one, or none for the newest whole")
-    return verdict
+    status = checkpoint_dir.status_of(path)
+    if status.problem is not None:
+        raise NothingToRecover(f"--checkpoint {path} {status.problem}; name another one, or none for the newest whole")
+    return status
 
 
 def strip_optimizer(path: Path, run: Path) -> Path:
@@ -168,5 +165,5 @@ def _kept(arguments: Sequence[str]) -> list[str]:
 
 def as_json(diagnosis: Diagnosis, findings: Findings, done: Sequence[str]) -> str:
     content = {**vars(diagnosis), "directory": str(diagnosis.directory), "done": list(done)}
-    content["checkpoints"] = [{**vars(v), "path": str(v.path)} for v in findings.verdicts]
+    content["checkpoints"] = [{**vars(v), "path": str(v.path)} for v in findings.statuses]
     return json.dumps(content, ensure_ascii=False, indent=1, default=list)

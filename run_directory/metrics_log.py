@@ -1,7 +1,7 @@
 """The run directory and the truth about a run: `metrics.jsonl`, `events.jsonl`, and who may watch.
 
 Trainer and tuner speak in three records. `RunLog` writes them to disk; observers (console, TensorBoard, ...)
-get the same records and can neither slow nor stop training: see `Queued`.
+get the same records and can neither slow nor stop training: see `BackgroundObserver`.
 
 Symbols used throughout: B batch, T_text tokens, T_mel frames, T_dec decoder steps (T_mel / r), n_mels mel
 channels, D hidden width, L audio samples.

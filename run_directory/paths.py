@@ -1,15 +1,17 @@
 """The run directory before training starts: where it is, what it already holds, and whether that may go on."""
 
-import fcntl
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError, report
-from common.files import refusals_explained
+from filelock import BaseFileLock, FileLock, Timeout
+
+from common.errors import UserError, format_problems
+from common.files import explain_write_errors
 from common.log import LOG
 from hparams import HParams, hparams_hash
 from run_directory.reader import read_mapping
@@ -28,6 +30,8 @@ OWN_FILES = (
     "recovery.json",
     "diagnosis.json",
 )
+LOCK_FILE = "run.lock"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 DEMO = "demo corpus"
 MAKE_ROOM = "free space there (df -h), or name another"
 
@@ -45,7 +49,7 @@ def run_paths(output: Path | None, logs: Path | None, hp: HParams) -> RunPaths:
     paths = RunPaths(output or Path("output") / name, logs or Path("logs") / name, output is not None)
     problems = [*_no_place("-o", paths.directory), *_no_place("-l", paths.log_directory)]
     if problems:
-        raise UserError(report(problems, headline="the run has no place to write to; name another one"))
+        raise UserError(format_problems(problems, headline="the run has no place to write to; name another one"))
     if output is None or logs is None:
         LOG.warning(
             "no -o or -l given: this setting's own run is %s, its logs %s", paths.directory, paths.log_directory
@@ -62,44 +66,50 @@ def _no_place(switch: str, directory: Path) -> list[str]:
 
 
 @contextmanager
-def alone_in(directory: Path, *, ways_on: str) -> Iterator[None]:
+def exclusive_lock(directory: Path, *, what_next: str) -> Iterator[None]:
     """One process at a time writes into a run directory. The lock goes with the process, however that ends.
 
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
     """
     is_made_here = not directory.exists()
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+    lock = FileLock(directory / LOCK_FILE, timeout=0)
+    with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        pid = read_mapping(directory / "run.json", []).get("pid")
-        raise UserError(f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {ways_on}") from None
-    except OSError as error:  # some network file systems have no locks
-        LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error.strerror)
+        _acquire(lock, directory, what_next)
     try:
         yield
     finally:
-        os.close(descriptor)
-        if is_made_here:
-            with suppress(OSError):  # it holds a run by now
-                directory.rmdir()
+        if is_made_here and [path.name for path in directory.iterdir()] == [LOCK_FILE]:
+            (directory / LOCK_FILE).unlink()
+            directory.rmdir()
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, directory: Path, what_next: str) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
+        pid = read_mapping(directory / "run.json", []).get("pid")
+        raise UserError(
+            f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {what_next}"
+        ) from None
+    except (NotImplementedError, OSError) as error:  # some network file systems have no locks
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error)
 
 
 def is_in_use(directory: Path) -> bool:
     """Whether a process of this machine, or one whose lock is seen here, is at work in a run directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no locks here: alone_in has said so
+    if not (directory / LOCK_FILE).exists():
         return False
-    finally:
-        os.close(descriptor)
-    return False
+    try:
+        with FileLock(directory / LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):  # no locks here: exclusive_lock has said so; or nothing may be written
+        return False
 
 
 def move_aside(directory: Path, names: Sequence[str] = OWN_FILES) -> Path | None:

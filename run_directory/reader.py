@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,18 @@ from run_directory.metrics_log import without_superseded
 
 SAMPLE_FILE = re.compile(r"step_(\d{8})_(\d+)\.(wav|png)")
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A file of a run that could not be read, or not as a whole."""
+
+    name: str
+    detail: str
+    is_missing: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -29,13 +41,13 @@ class Run:
     sounds: Mapping[int, Mapping[int, Path]]  # step -> number of the text -> wav
     pictures: Mapping[int, Mapping[int, Path]]  # mels, gate and alignment
     alignments: Mapping[int, Mapping[int, Path]]
-    problems: tuple[str, ...]  # what could not be read
+    problems: tuple[FileProblem, ...]
 
     @property
     def last_time(self) -> float | None:
         """Seconds since the epoch of the newest record."""
         times = [number(lines[-1].get("time")) for lines in (self.steps, self.evals, self.events) if lines]
-        return max((t for t in times if t == t), default=None)
+        return max((t for t in times if isfinite(t)), default=None)
 
     @property
     def best(self) -> Record | None:
@@ -57,7 +69,7 @@ def number(value: object) -> float:
 
 
 def read_run(directory: Path) -> Run:
-    problems: list[str] = []
+    problems: list[FileProblem] = []
     metrics = _read_lines(directory / "metrics.jsonl", problems)
     sound = [line for line in metrics if _is_rewind(line) or _is_record(line)]
     recorded = without_superseded(sound)
@@ -76,12 +88,12 @@ def read_run(directory: Path) -> Run:
     )
 
 
-def _read_lines(path: Path, problems: list[str]) -> list[Record]:
+def _read_lines(path: Path, problems: list[FileProblem]) -> list[Record]:
     """Every whole line that is an object. A last line without its end is still being written, and no problem."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        problems.append(f"{path.name}: {error.strerror}")
+        problems.append(FileProblem(path.name, error.strerror or str(error), isinstance(error, FileNotFoundError)))
         return []
     lines, n_bad = [], 0
     for line in content.split(b"\n")[:-1]:
@@ -94,7 +106,7 @@ def _read_lines(path: Path, problems: list[str]) -> list[Record]:
         else:
             n_bad += 1
     if n_bad:
-        problems.append(f"{path.name}: {n_bad} unreadable lines")
+        problems.append(FileProblem(path.name, f"{n_bad} unreadable lines"))
     return lines
 
 
@@ -111,13 +123,14 @@ def _is_event(line: Record) -> bool:
     return isinstance(line.get("step"), int) and isinstance(line.get("kind"), str)
 
 
-def read_mapping(path: Path, problems: list[str]) -> Record:
+def read_mapping(path: Path, problems: list[FileProblem]) -> Record:
     """A JSON or YAML file that holds one object. {} where it is missing or damaged, which `problems` then says."""
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        problems.append(f"{path.name}: {str(error).partition(chr(10))[0]}")
+        detail = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        problems.append(FileProblem(path.name, detail or str(error), isinstance(error, FileNotFoundError)))
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -3,11 +3,9 @@
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 
 from common.errors import UserError
 from common.files import write_atomic
+from common.redaction import without_secrets
 from hparams import HParams
 
 
@@ -40,7 +39,7 @@ def read_run_info(directory: Path) -> dict[str, Any]:
     return content
 
 
-def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str, mel: Mapping[str, Any]) -> int:
+def write_run_info(directory: Path, hp: HParams, *, data: str) -> int:
     """Writes hparams.yaml and run.json. -> the number of this attempt, from 1."""
     import torch
 
@@ -48,7 +47,7 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
-        "command": [Path(sys.argv[0]).name, *map(without_password, sys.argv[1:])],
+        "command": [Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])],
         "attempt": attempt,
         "working_directory": os.getcwd(),
         "host": platform.node(),
@@ -56,18 +55,11 @@ def write_run_info(directory: Path, hp: HParams, *, data: str, fingerprint: str,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "launch_id": launch_id(),
         "data": data,
-        "data_fingerprint": fingerprint,
-        "mel_fingerprint": dict(mel),
         "git_revision": git_revision(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     write_atomic(directory / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
     return attempt
-
-
-def without_password(text: str) -> str:
-    """A database's address without the user and password that it may hold."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def git_revision() -> str | None:

@@ -3,18 +3,17 @@
 `check_config` and its neighbours return findings, not text: `report` says them in English or Russian.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
 from common.translations import Language, messages
+from common.typed_values import convert
 from config.source_scan import names_read, program_files, texts_found
-from hparams import HParams, create_hparams, field_info, field_names, preset_names, resolve_hparams
-from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Interval, read_range
-from tools import convert, format_overrides, format_value, read_yaml_layer
+from hparams import HParams, create_hparams, field_info, preset_names, resolve_hparams, spellings
+from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Range, read_range
+from tools import SettingProblem, SettingsError, format_overrides, format_value, nearest_name, read_yaml_layer
 
 ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN_KINDS = ("unknown_name", "unknown_name_far")
@@ -35,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Compatibility:
-    """The verdict: the names that config.yaml searches, and everything that is wrong."""
+    """The result: the names that config.yaml searches, and everything that is wrong."""
 
     names: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -57,7 +56,7 @@ class Compatibility:
 def check(config: Path = CONFIG, *, overrides: str | None = None, root: Path = ROOT) -> Compatibility:
     """Everything at once; `overrides` is a text for --hparams to check beside."""
     layer = read_yaml_layer(config, label=config.name)
-    findings = _file_findings(config, layer.problems)
+    findings = file_findings(config, layer.problems)
     search = dict(layer.search)
     if not findings and not search:
         findings.append(Finding("no_search", facts={"config": config.name}))
@@ -73,23 +72,14 @@ def check(config: Path = CONFIG, *, overrides: str | None = None, root: Path = R
     return Compatibility(tuple(search), (*findings, *parsed), not parsed and bool(usable))
 
 
-def _file_findings(config: Path, problems: Iterable[str]) -> list[Finding]:
-    """What reading found, with the label that tools.py puts before it taken off."""
-    findings = []
-    for problem in problems:
-        text = problem.removeprefix(f"{config.name}: ")
-        head, given_twice, _ = text.partition(" is given twice")
-        if given_twice:
-            line, _, name = head.removeprefix("line ").partition(": ")
-            findings.append(Finding("duplicate_key", name, {"line": line, "config": config.name}))
-        else:
-            findings.append(Finding("config_unreadable", facts={"error": text, "config": config.name}))
-    return findings
-
-
-def spellings() -> dict[str, str]:
-    """Every name and alias of every field, with the name that counts."""
-    return {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
+def file_findings(config: Path, problems: Iterable[SettingProblem]) -> list[Finding]:
+    """What reading config.yaml found."""
+    return [
+        Finding("duplicate_key", problem.name, {"line": problem.line, "config": config.name})
+        if problem.kind == "given_twice"
+        else Finding("config_unreadable", facts={"error": problem.text, "config": config.name})
+        for problem in problems
+    ]
 
 
 def check_search(search: Mapping[str, object], *, config: str) -> list[Finding]:
@@ -108,7 +98,7 @@ def check_narrowed(where: str, *, beside: Mapping[str, object] | None = None, **
     """
     try:
         settings = resolve_hparams(**layers)
-    except UserError:
+    except SettingsError:
         return []  # said by check_layers, or by whoever resolved them before
     findings = []
     for name, raw in {**(beside or {}), **settings.search}.items():
@@ -124,8 +114,7 @@ def check_names(search: Mapping[str, object], known: Mapping[str, str], *, confi
     spelt: dict[str, str] = {}
     for name in search:
         if name not in known:
-            close = difflib.get_close_matches(name.lower().replace("-", "_"), list(known), n=1)
-            meant = HParams.wrong_names.get(name) or (close[0] if close else None)
+            meant = HParams.renamed.get(name) or nearest_name(name, known)
             kind = "unknown_name" if meant else "unknown_name_far"
             findings.append(Finding(kind, name, {"config": config, "meant": meant}))
         elif known[name] in spelt:
@@ -154,9 +143,9 @@ def check_range(
     except BadRange as bad:
         return [Finding(bad.kind, spelling, {"config": config})]
     assert isinstance(raw, dict)
-    if isinstance(searched, Interval) and (searched.scale == "integer") != (spec.type == "int"):
+    if isinstance(searched, Range) and (searched.scale == "integer") != (spec.type == "int"):
         return [Finding("range_kind", spelling, {"config": config, "scale": searched.scale, "type": spec.type})]
-    if name == BUDGET and not isinstance(searched, Interval):
+    if name == BUDGET and not isinstance(searched, Range):
         return [Finding("range_budget", spelling, {"config": config})]
     findings = [
         finding
@@ -176,7 +165,7 @@ def check_range(
     return findings
 
 
-def _values_of(searched: Choices | Interval) -> list[tuple[str, object]]:
+def _values_of(searched: Choices | Range) -> list[tuple[str, object]]:
     if isinstance(searched, Choices):
         return [("choices", value) for value in searched.values]
     return [("low", searched.low), ("high", searched.high)]
@@ -195,11 +184,11 @@ def _value_finding(
     facts = {"config": config, "key": key, "value": format_value(value), "allowed": field_info(name).allowed}
     try:
         resolve_hparams(**layers, trial={name: value})
-    except UserError as error:
-        detail = str(error).splitlines()[-1].strip()
-        if ": must be " in detail and facts["allowed"] in detail:
+    except SettingsError as error:
+        problem = error.problems[-1]
+        if problem.kind == "not_allowed":
             return Finding("not_allowed", spelling, facts)
-        return Finding("not_with_defaults", spelling, facts | {"error": detail})
+        return Finding("not_with_defaults", spelling, facts | {"error": str(problem)})
     return None
 
 
@@ -213,8 +202,8 @@ def check_old_names(root: Path) -> list[Finding]:
     """The historical wrong names as strings in the tuner's code."""
     paths = [path for path in program_files(root) if path.parent.name == "smart_tuner"]
     return [
-        Finding("old_name", name, {"place": place, "meant": HParams.wrong_names[name]})
-        for name, place in texts_found(paths, HParams.wrong_names)
+        Finding("old_name", name, {"place": place, "meant": HParams.renamed[name]})
+        for name, place in texts_found(paths, HParams.renamed)
     ]
 
 
@@ -229,9 +218,8 @@ def check_layers(overrides: str | None) -> list[Finding]:
 def _refusal(where: str, **layer: str) -> list[Finding]:
     try:
         resolve_hparams(**layer)  # type: ignore[arg-type]
-    except UserError as error:
-        lines = [line.strip().removeprefix(f"{where}: ") for line in str(error).splitlines()[1:]]
-        return [Finding("refused", facts={"where": where, "error": line}) for line in lines]
+    except SettingsError as error:
+        return [Finding("refused", facts={"where": where, "error": problem.text}) for problem in error.problems]
     return []
 
 
@@ -253,7 +241,7 @@ def _parsing_finding(spelling: str, name: str, value: object) -> list[Finding]:
         expected = convert(value, field_info(name).annotation)
         text = format_overrides({spelling: expected})
         parsed = getattr(create_hparams(text), name)
-    except (ValueError, UserError):
+    except (ValueError, SettingsError):
         return []  # not a value of this field, which check_range reports
     if parsed == expected and type(parsed) is type(expected):
         return []
@@ -263,7 +251,7 @@ def _parsing_finding(spelling: str, name: str, value: object) -> list[Finding]:
 # ---- the report
 
 
-def report(result: Compatibility, language: Language) -> str:
+def format_findings(result: Compatibility, language: Language) -> str:
     """One line for each parameter, the counts, the parsing test, and what to do."""
     texts = messages("compatibility", language)
     width = max((len(name) for name in result.names), default=0)
@@ -274,7 +262,8 @@ def report(result: Compatibility, language: Language) -> str:
     lines += [f"   - {name.ljust(width)} {mark[name not in result.faulty]}" for name in result.names]
     lines += ["", texts["results"], f"   {texts['correct'].format(n=n_correct)}"]
     lines += [f"   {texts['missing'].format(n=len(result.missing))}"]
-    lines += [f"   {texts['problems'].format(n=n_other)}"] * bool(n_other)
+    if n_other:
+        lines.append(f"   {texts['problems'].format(n=n_other)}")
     lines += ["", texts["parsing"].format(outcome=texts["passed" if result.is_parsed else "failed"])]
     lines += [texts["compatible" if result.is_compatible else "incompatible"]]
     if result.findings:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from smart_tuner.search_space import Interval
+from smart_tuner.search_space import Range
 from speech.metrics import ALIGNMENT_WEIGHT, WORST_COMPOSITE, composite_score
 
 Ending = Literal["finished", "pruned", "interrupted", "diverged", "stalled", "died"]
@@ -45,12 +45,12 @@ class Budget:
         return round(epoch / self.rung_epochs)
 
     @property
-    def warm_rungs(self) -> int:
+    def warmup_validations(self) -> int:
         return math.ceil(self.warm_epochs / self.rung_epochs)
 
 
 def budget_of(
-    searched: Interval | None,
+    searched: Range | None,
     *,
     epochs: int,
     validate_interval: int,
@@ -124,7 +124,7 @@ def _has_learnt(record: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialResult:
     """What the study is told of a trial. constraints: over 0 is violated. parts: of the best validation, by name."""
 
     value: float
@@ -135,15 +135,15 @@ class Verdict:
     epoch: float
 
 
-def judge(records: Records, ending: Ending) -> Verdict:
+def score_trial(records: Records, ending: Ending) -> TrialResult:
     """A trial that ended so with these records. One that failed gets the worst value, never none: samplers ignore
     what has no value, and would ask for the same again.
     """
     judged = validations(records)
     is_failed = ending in ("diverged", "stalled", "died") or not judged or is_diverged(records)
     if is_failed:
-        return Verdict(WORST_VALUE, True, {"failed": 1.0, "attention": DEAD_ALIGNMENT}, {}, 0, 0.0)
+        return TrialResult(WORST_VALUE, True, {"failed": 1.0, "attention": DEAD_ALIGNMENT}, {}, 0, 0.0)
     best = min(judged, key=value_of)
     constraints = {"failed": -1.0, "attention": DEAD_ALIGNMENT - best["free_running"]["alignment"]}
     parts = {**best["free_running"], "validation_mel_loss": _mel_loss(best), "composite": best["score"]}
-    return Verdict(value_of(best), False, constraints, parts, best["step"], best["epoch"])
+    return TrialResult(value_of(best), False, constraints, parts, best["step"], best["epoch"])

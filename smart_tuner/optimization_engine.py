@@ -19,16 +19,16 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from common.errors import GaveUp, UserError, report
+from common.errors import GaveUp, UserError, format_problems
 from common.log import LOG
 from data_utils import Corpus, plan_batches
 from hparams import HParams, Resolved, field_info, resolve_hparams
 from monitoring.logging_setup import configure_logging
-from run_directory.paths import RunPaths, alone_in, move_aside, run_paths
+from run_directory.paths import RunPaths, exclusive_lock, move_aside, run_paths
 from run_directory.run_info import launch_id
 from smart_tuner import study as studies
-from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search
-from smart_tuner.monitors.live_table import Watched, following
+from smart_tuner.config_check import CONFIG, check_narrowed, check_search, file_findings
+from smart_tuner.monitors.live_table import TrialProgress, live_table
 from smart_tuner.monitors.results import write_results
 from smart_tuner.objective import (
     LAST_RUNG_REACHED,
@@ -36,19 +36,19 @@ from smart_tuner.objective import (
     Ending,
     Records,
     TrialPlan,
-    Verdict,
+    TrialResult,
     budget_of,
     is_diverged,
-    judge,
     plan_of,
     pruning_score,
+    score_trial,
     validations,
 )
 from smart_tuner.search_space import BUDGET, FIXED_BY, SearchSpace, acts, canonical_search, first_trial, search_space
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from tools import format_overrides, read_yaml_layer
-from training.corpus_setup import read_corpus, with_demo_files
+from training.corpus_setup import read_corpus
 from training.options import Options
 from training.resume import is_demo_wanted
 from training.session import train
@@ -66,7 +66,7 @@ IN_EVERY_TRIAL = {
     "telegram_monitoring": False,
 }
 LOOK_EVERY_S = 0.5
-WAYS_ON = "--n-jobs runs more trials at a time, another -o is another search"
+WHAT_NEXT = "--n-jobs runs more trials at a time, another -o is another search"
 
 
 @dataclass(frozen=True)
@@ -116,18 +116,20 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings)
-    with alone_in(paths.directory, ways_on=WAYS_ON):
+    with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
-        plan = planned(layers, settings, space, options, paths, repeated)
+        plan = make_plan(layers, settings, space, options, paths, repeated)
         storage = studies.open_storage(search.storage, plan.directory)
         base = "study" if search.storage is None else str(paths.directory)
         name = studies.study_name(base, storage, is_new=search.is_new)
-        study = studies.open_study(storage, name, seed=settings.hparams.seed, warm_rungs=plan.budget.warm_rungs)
+        study = studies.open_study(
+            storage, name, seed=settings.hparams.seed, warmup_validations=plan.budget.warmup_validations
+        )
         check_same_study(study, plan)
         with StopRequest() as stop:
             Search(study, storage, plan, search, stop).run()
-        best = write_results(study, plan.directory, partial(exported, plan))
+        best = write_results(study, plan.directory, partial(best_values, plan))
     if stop.signal is not None:
         LOG.warning("interrupted; the same command goes on with this study")
         return 128 + stop.signal
@@ -143,7 +145,7 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
         return 0
     if not search.train_best:
         return 0
-    values = exported(plan, best)
+    values = best_values(plan, best)
     LOG.info("training with the best hyperparameters: %s", format_overrides(values))
     if options.max_steps is not None:  # it was meant in steps of the settings' batch size
         options = replace(options, max_steps=plan.trial_plan(best.params).max_steps)
@@ -151,12 +153,12 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
 
 
 def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
-    problems = [
-        f"{plan.trial_directory(studies.origin_of(t)).name}: {t.user_attrs.get('ending')}: {t.user_attrs.get('error')}"
-        for t in failed
-    ]
+    problems = []
+    for trial in failed:
+        name, facts = plan.trial_directory(studies.trial_id_of(trial)).name, trial.user_attrs
+        problems.append(f"{name}: {facts.get('ending')}: {facts.get('error')}")
     headline = f"all {len(failed)} trials failed; each one's output.log in {plan.directory} says why"
-    return report(problems, headline=headline)
+    return format_problems(problems, headline=headline)
 
 
 # -- before the first trial -------------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
 def checked_space(layers: Layers, settings: Resolved) -> SearchSpace:
     """The search space. UserError with everything that is wrong with it."""
     config = read_yaml_layer(CONFIG, label=CONFIG.name)
-    findings = [Finding("config_unreadable", facts={"error": p, "config": CONFIG.name}) for p in config.problems]
+    findings = file_findings(CONFIG, config.problems)
     findings += check_search(config.search, config=CONFIG.name)
     if not findings:
         standing = {name: without_default(raw) for name, raw in canonical_search(config.search).items()}
@@ -178,7 +180,7 @@ def checked_space(layers: Layers, settings: Resolved) -> SearchSpace:
         space = search_space(settings)
         problems = [] if space.ranges else ["--hparams fixes everything that is searched; leave something open"]
     if problems:
-        raise UserError(report(problems, headline=f"{len(problems)} problem(s) in what is searched"))
+        raise UserError(format_problems(problems, headline=f"{len(problems)} problem(s) in what is searched"))
     return space
 
 
@@ -188,7 +190,7 @@ def without_default(raw: object) -> object:
     return {key: value for key, value in raw.items() if key != "default"}
 
 
-def planned(
+def make_plan(
     layers: Layers,
     settings: Resolved,
     space: SearchSpace,
@@ -199,7 +201,7 @@ def planned(
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
     is_demo = is_demo_wanted(settings, paths.directory)
-    corpus = read_corpus(with_demo_files(hp) if is_demo else hp, settings, options)
+    corpus = read_corpus(settings, options, is_demo=is_demo)
     budget = budget_of(
         space.budget,
         epochs=hp.epochs,
@@ -220,7 +222,8 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
     hp = plan.settings.hparams
     mine = {name: value for name, value in hp.canonical().items() if not field_info(name).mutable}
     mine = {name: value for name, value in mine.items() if name not in plan.space.ranges}
-    mine |= {f"search {name}": str(searched) for name, searched in plan.space.ranges.items()}
+    # "Interval": what the class was called when the first studies were written
+    mine |= {f"search {name}": str(one).replace("Range(", "Interval(") for name, one in plan.space.ranges.items()}
     mine |= {f"budget {name}": round(value, 6) for name, value in asdict(plan.budget).items()}
     mine |= {"data": plan.corpus.fingerprint}
     mine = json.loads(json.dumps(mine))
@@ -234,10 +237,12 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
         absent = "nothing"
         problems = [f"{name}: {theirs.get(name, absent)} there, {mine.get(name, absent)} here" for name in names]
         ways = "Ways on: the old settings, --new-study (the old study is moved aside), another -o."
-        raise UserError(report(problems, headline=f"{plan.directory} holds a search with other settings") + f"\n{ways}")
+        raise UserError(
+            format_problems(problems, headline=f"{plan.directory} holds a search with other settings") + f"\n{ways}"
+        )
 
 
-def exported(plan: Plan, best: FrozenTrial) -> dict[str, Any]:
+def best_values(plan: Plan, best: FrozenTrial) -> dict[str, Any]:
     """The best trial's values, with the epoch of its best score where epochs are searched."""
     searched = plan.space.budget is not None
     return {**best.params, **({BUDGET: max(1, math.ceil(best.user_attrs["epoch"]))} if searched else {})}
@@ -258,7 +263,7 @@ class Search:
         stop: StopRequest,
     ) -> None:
         self.study, self.storage, self.plan, self.search, self.stop = study, storage, plan, search, stop
-        self.watched: dict[int, Watched] = {}  # by origin, those that run here
+        self.watched: dict[int, TrialProgress] = {}  # by origin, those that run here
         self.worker = f"{socket.gethostname()}:{plan.directory.resolve()}"
         self._deadline = time.monotonic() + search.timeout_s if search.timeout_s else math.inf
         self._lock = threading.Lock()  # asking and telling, one thread at a time
@@ -269,7 +274,7 @@ class Search:
         threads = [threading.Thread(target=self._work, args=(slot,)) for slot in range(self.search.n_jobs)]
         for thread in threads:
             thread.start()
-        with following(self.study, self.watched, self.search.n_trials) as show:
+        with live_table(self.study, self.watched, self.search.n_trials) as show:
             while any(thread.is_alive() for thread in threads):
                 show()
                 threads[-1].join(LOOK_EVERY_S)  # signals arrive in between
@@ -313,10 +318,10 @@ class Search:
             return None
 
     def _run(self, trial: optuna.Trial, slot: int) -> None:
-        number = studies.origin_of(trial)
+        number = studies.trial_id_of(trial)
         directory = self.plan.trial_directory(number)
         LOG.info("%s: %s", directory.name, format_overrides(trial.params))
-        self.watched[number] = watched = Watched(self.plan.budget.epochs)
+        self.watched[number] = watched = TrialProgress(self.plan.budget.epochs)
         try:
             command = self.plan.command(number, trial.params)
         except UserError as error:  # values that don't go together: a bad trial, not the end of the search
@@ -325,13 +330,13 @@ class Search:
             wrapper = TrainerWrapper(command, directory, environment=environment(slot, self.search.n_jobs))
             outcome = wrapper.run(self._watch(trial, watched))
         with self._lock:
-            studies.patiently(partial(self._tell, trial, outcome), time.sleep)
+            studies.retry_storage(partial(self._tell, trial, outcome), time.sleep)
         del self.watched[number]
         self._drop_checkpoints()
 
-    def _watch(self, trial: optuna.Trial, watched: Watched) -> Callable[[Records], Ending | None]:
+    def _watch(self, trial: optuna.Trial, watched: TrialProgress) -> Callable[[Records], Ending | None]:
         reported: set[int] = set()
-        heartbeat = Heartbeat(self.storage, trial)
+        heartbeat = TrialHeartbeat(self.storage, trial)
 
         def watch(records: Records) -> Ending | None:
             heartbeat.beat()
@@ -342,7 +347,7 @@ class Search:
             new = {rung: record for rung, record in rungs.items() if rung not in reported}
             reported.update(new)
             for rung, record in new.items():
-                studies.patiently(partial(trial.report, pruning_score(record), rung), time.sleep)
+                studies.retry_storage(partial(trial.report, pruning_score(record), rung), time.sleep)
             if is_diverged(records):
                 return "diverged"
             at_the_end = watched.epoch >= LAST_RUNG_REACHED * self.plan.budget.epochs
@@ -360,23 +365,23 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             studies.enqueue_again(self.study, frozen, {"retries": trial.user_attrs.get("retries", 0)})
             return
-        verdict = judge(outcome.records, outcome.ending)
-        describe(trial, verdict, outcome, told=frozen.constraints)
-        name = self.plan.trial_directory(studies.origin_of(trial)).name
+        result = score_trial(outcome.records, outcome.ending)
+        describe(trial, result, outcome, told=frozen.constraints)
+        name = self.plan.trial_directory(studies.trial_id_of(trial)).name
         if outcome.ending == "pruned":
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, verdict.value)
-        said = outcome.error if verdict.is_failed else f"value={verdict.value:.4f} at epoch {verdict.epoch:.1f}"
-        LOG.log(logging.WARNING if verdict.is_failed else logging.INFO, "%s %s: %s", name, outcome.ending, said)
+            self.study.tell(trial, result.value)
+        said = outcome.error if result.is_failed else f"value={result.value:.4f} at epoch {result.epoch:.1f}"
+        LOG.log(logging.WARNING if result.is_failed else logging.INFO, "%s %s: %s", name, outcome.ending, said)
 
     def _drop_checkpoints(self) -> None:
         """Only the best trial keeps its weights; records, pictures and sounds stay everywhere."""
         with self._lock:
             best = studies.best_trial(self.study)
             for trial in studies.finished(self.study):
-                if best is None or studies.origin_of(trial) != studies.origin_of(best):
-                    drop_weights(self.plan.trial_directory(studies.origin_of(trial)) / "checkpoints")
+                if best is None or studies.trial_id_of(trial) != studies.trial_id_of(best):
+                    drop_weights(self.plan.trial_directory(studies.trial_id_of(trial)) / "checkpoints")
 
 
 def drop_weights(directory: Path) -> None:
@@ -401,20 +406,20 @@ def draw(trial: optuna.Trial, name: str, distribution: optuna.distributions.Base
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def describe(trial: optuna.Trial, verdict: Verdict, outcome: TrialOutcome, *, told: Mapping[str, float]) -> None:
+def describe(trial: optuna.Trial, result: TrialResult, outcome: TrialOutcome, *, told: Mapping[str, float]) -> None:
     """Everything about the trial that its value doesn't say, so that a table can be made of the database alone."""
-    facts: dict[str, Any] = {"ending": outcome.ending, "failed": verdict.is_failed, "exit_code": outcome.exit_code}
-    facts |= {"epoch": verdict.epoch, "step": verdict.step, **verdict.parts}
+    facts: dict[str, Any] = {"ending": outcome.ending, "failed": result.is_failed, "exit_code": outcome.exit_code}
+    facts |= {"epoch": result.epoch, "step": result.step, **result.parts}
     if outcome.error:
         facts["error"] = outcome.error
     for name, value in facts.items():
         trial.set_user_attr(name, value)
-    for name, value in verdict.constraints.items():
+    for name, value in result.constraints.items():
         if name not in told:  # by an attempt that the database cut short
             trial.set_constraint(name, value)
 
 
-class Heartbeat:
+class TrialHeartbeat:
     """Tells the database that the trial lives. Optuna's own thread ends silently at the first error; this one tries
     again at the next beat.
     """

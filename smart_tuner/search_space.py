@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hparams import HParams, Resolved, field_info, field_names
-from tools import convert, read_yaml_layer
+from common.typed_values import convert
+from hparams import HParams, Resolved, field_info, spellings
+from tools import read_yaml_layer
 
 CONFIG = Path(__file__).parent / "config.yaml"
 BUDGET = "epochs"  # its range is the budget of every trial, see objective.py; it is not sampled
@@ -41,7 +42,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Range:
     """From low to high, both included."""
 
     low: Any
@@ -49,7 +50,7 @@ class Interval:
     scale: Scale
 
 
-def read_range(raw: object) -> Choices | Interval:
+def read_range(raw: object) -> Choices | Range:
     """`{choices: [...]}` or `{low:, high:, scale:}`, `default` beside either. Raises BadRange."""
     keys = set(raw) - {"default"} if isinstance(raw, dict) else set()
     if not isinstance(raw, dict) or keys not in ({"choices"}, {"low", "high", "scale"}):
@@ -65,7 +66,7 @@ def read_range(raw: object) -> Choices | Interval:
         raise BadRange("range_order")
     if raw["scale"] == "log" and ends[0] <= 0:
         raise BadRange("range_log")
-    return Interval(*ends, raw["scale"])
+    return Range(*ends, raw["scale"])
 
 
 def _choices(values: object) -> Choices:
@@ -80,14 +81,14 @@ def _choices(values: object) -> Choices:
 class SearchSpace:
     """Canonical names with the range of each, in the order of sampling, and the range of the budget in epochs."""
 
-    ranges: Mapping[str, Choices | Interval]
-    budget: Interval | None
+    ranges: Mapping[str, Choices | Range]
+    budget: Range | None
 
 
 def canonical_search(search: Mapping[str, object]) -> dict[str, object]:
     """The ranges of a `search:` section by canonical names; unknown ones are left out."""
-    canonical = {spelling: name for name in field_names() for spelling in (name, *field_info(name).aliases)}
-    return {canonical[spelling]: raw for spelling, raw in search.items() if spelling in canonical}
+    known = spellings()
+    return {known[spelling]: raw for spelling, raw in search.items() if spelling in known}
 
 
 def search_space(settings: Resolved, *, config: Path = CONFIG) -> SearchSpace:
@@ -98,15 +99,15 @@ def search_space(settings: Resolved, *, config: Path = CONFIG) -> SearchSpace:
     open_names = [name for name, raw in found.items() if raw is not None and settings.origins[name] != FIXED_BY]
     ranges = {name: typed(name, read_range(found[name])) for name in open_names}
     budget = ranges.pop(BUDGET, None)
-    if budget is not None and not isinstance(budget, Interval):
+    if budget is not None and not isinstance(budget, Range):
         raise BadRange("range_budget")
     conditions_last = sorted(ranges, key=lambda name: (name in ACTS and name != "use_guided_attn", name))
     return SearchSpace({name: ranges[name] for name in conditions_last}, budget)
 
 
-def typed(name: str, searched: Choices | Interval) -> Choices | Interval:
+def typed(name: str, searched: Choices | Range) -> Choices | Range:
     """Choices as the values that the field declares: 1 may stand for 1.0."""
-    if isinstance(searched, Interval):
+    if isinstance(searched, Range):
         return searched
     return Choices(tuple(convert(value, field_info(name).annotation) for value in searched.values))
 
@@ -116,7 +117,7 @@ def acts(name: str, values: Mapping[str, Any]) -> bool:
     return name not in ACTS or ACTS[name](values)
 
 
-def contains(searched: Choices | Interval, value: Any) -> bool:
+def contains(searched: Choices | Range, value: Any) -> bool:
     if isinstance(searched, Choices):
         return value in searched.values
     return bool(searched.low <= value <= searched.high)

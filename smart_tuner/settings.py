@@ -7,7 +7,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cli import positive_int, positive_seconds
+from common.cli import int_at_least, positive
 from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best")
@@ -43,9 +43,10 @@ class Layers:
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add = p.add_argument_group("search for hyperparameters (smart_tuner/README.md)").add_argument
     add("--optimize-hyperparams", action="store_true", help="search; the same command goes on with an older search")
-    add("--n-trials", type=positive_int, metavar="N", help="trials of the whole study, earlier ones included (10)")
-    add("--optimization-timeout", type=positive_seconds, metavar="S", help="end this launch after S seconds, resumable")
-    add("--n-jobs", type=positive_int, metavar="N", help="so many trials at a time (1)")
+    add("--n-trials", type=int_at_least(1), metavar="N", help="trials of the whole study, earlier ones included (10)")
+    seconds = positive("seconds")
+    add("--optimization-timeout", type=seconds, metavar="S", help="end this launch after S seconds, resumable")
+    add("--n-jobs", type=int_at_least(1), metavar="N", help="so many trials at a time (1)")
     add("--storage", metavar="URL", help="an Optuna database, for several machines; default: study/optuna.db in -o")
     add("--new-study", action="store_true", help="search anew; an older study in -o is moved aside")
     add("--train-best", action="store_true", help="then train in -o with the best hyperparameters")

@@ -22,7 +22,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from common.errors import UserError
-from smart_tuner.search_space import Choices, Interval
+from common.redaction import without_secrets
+from smart_tuner.search_space import Choices, Range
 
 DATABASE = "optuna.db"
 HEARTBEAT_S, GRACE_S = 60, 300  # a trial without a heartbeat for so long has lost its machine
@@ -70,14 +71,14 @@ class SeededTPE(BaseSampler):
         return self._mine.tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
-def pruner(*, warm_rungs: int) -> BasePruner:
+def pruner(*, warmup_validations: int) -> BasePruner:
     """Ends a trial that doesn't get better and is behind half of the others, once some have finished."""
     with experimental_parts():
-        median = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_rungs)
+        median = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup_validations)
         return PatientPruner(median, patience=PATIENCE)
 
 
-def distribution(searched: Choices | Interval) -> BaseDistribution:
+def distribution(searched: Choices | Range) -> BaseDistribution:
     if isinstance(searched, Choices):
         return CategoricalDistribution(searched.values)
     if searched.scale == "integer":
@@ -97,10 +98,11 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
         url = f"sqlite:///{path}"
     arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {}
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
+        make_url(url)
+        shown = without_secrets(url)
     except ArgumentError:
         raise UserError(
-            "--storage is no database URL; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+            "--storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME (USER:PASSWORD@ before HOST)"
         ) from None
     try:
         with experimental_parts():
@@ -119,7 +121,7 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
 
 
 def use_write_ahead_log(path: Path) -> None:
-    """Readers and one writer at a time without waiting for each other; SQLite remembers it in the file."""
+    """Readers and one writer at a time without allow_host_sync for each other; SQLite remembers it in the file."""
     connection = sqlite3.connect(path, timeout=LOCK_WAIT_S)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -142,12 +144,12 @@ def _numbered(base: str, n: int) -> str:
     return base if n == 1 else f"{base} #{n}"
 
 
-def open_study(storage: RDBStorage, name: str, *, seed: int, warm_rungs: int) -> optuna.Study:
+def open_study(storage: RDBStorage, name: str, *, seed: int, warmup_validations: int) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name=name,
         sampler=SeededTPE(seed),
-        pruner=pruner(warm_rungs=warm_rungs),
+        pruner=pruner(warmup_validations=warmup_validations),
         direction="minimize",
         load_if_exists=True,
     )
@@ -156,7 +158,7 @@ def open_study(storage: RDBStorage, name: str, *, seed: int, warm_rungs: int) ->
 # -- trials -----------------------------------------------------------------------------------------------------------
 
 
-def origin_of(trial: FrozenTrial | optuna.Trial) -> int:
+def trial_id_of(trial: FrozenTrial | optuna.Trial) -> int:
     return int(trial.user_attrs.get("origin", trial.number))
 
 
@@ -174,7 +176,7 @@ def enqueue_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[s
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={"origin": origin_of(trial), **attributes},
+            user_attrs={"origin": trial_id_of(trial), **attributes},
         )
     )
 
@@ -182,7 +184,7 @@ def enqueue_again(study: optuna.Study, trial: FrozenTrial, attributes: Mapping[s
 def started(study: optuna.Study) -> int:
     """Trials that count: each origin once, unless its latest run still waits to be started."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get("withdrawn")]
-    latest = {origin_of(trial): trial.state for trial in trials}
+    latest = {trial_id_of(trial): trial.state for trial in trials}
     return sum(state != TrialState.WAITING for state in latest.values())
 
 
@@ -193,7 +195,7 @@ def is_failed(trial: FrozenTrial) -> bool:
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Complete and pruned ones, in the order of their origins."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=origin_of)
+    return sorted(study.get_trials(deepcopy=False, states=states), key=trial_id_of)
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
@@ -205,7 +207,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 
 
-def patiently(action: Callable[[], Any], wait: Callable[[float], object], *, tries: int = 6) -> Any:
+def retry_storage(action: Callable[[], Any], wait: Callable[[float], object], *, tries: int = 6) -> Any:
     """A database that can't be written to for a while (locked, restarted) must not cost a trial's result."""
     for attempt in range(1, tries):
         try:

@@ -55,6 +55,7 @@ def ignored_symbols(symbols: Sequence[str]) -> np.ndarray:
 
 
 def log_mel(standardised: Tensor, stats: MelStats) -> np.ndarray:
+    """standardised [n_mels, T_mel] -> float32 log-mel [n_mels, T_mel]"""
     return (standardised.float().cpu().numpy() * stats.std + stats.mean).astype(np.float32)
 
 

@@ -32,7 +32,9 @@ WORST_COMPOSITE = WORST_MEL_DISTANCE + ALIGNMENT_WEIGHT + STOP_WEIGHT + DURATION
 
 
 def sharpness(alignment: np.ndarray) -> float:
-    """Mean over decoder steps of the largest weight, 1/T_text (uniform) to 1; sharp does not mean right."""
+    """alignment [T_dec, T_text] -> mean over decoder steps of the largest weight, 1/T_text (uniform) to 1; sharp does
+    not mean right.
+    """
     return float(alignment.max(axis=1).mean())
 
 
@@ -56,12 +58,12 @@ def diagonality(alignment: np.ndarray) -> float:
 
 
 def monotonicity(alignment: np.ndarray) -> float:
-    """Share of argmax moves that read on: no retreat and no leap. 0 for a single step.
+    """Share of argmax moves of alignment [T_dec, T_text] that read on: no retreat and no leap. 0 for a single step.
 
-    Retreat: more than one symbol behind the furthest of the recent steps (the time of about three symbols). Against
-    the previous step alone, text read backwards slowly would pass; against all steps, one stray early step would fail
-    the rest. Leap: more than 4 symbols ahead of the previous step, scaled by symbols per step between 1 and 3, since
-    with reduction factor r each step does r frames' work.
+    Retreat: more than one symbol behind the furthest of the recent steps (the time of about three symbols). Against the
+    previous step alone, text read backwards slowly would pass; against all steps, one stray early step would fail the
+    rest. Leap: more than 4 symbols ahead of the previous step, scaled by symbols per step between 1 and 3, since with
+    reduction factor r each step does r frames' work.
     """
     path = alignment.argmax(axis=1)
     if len(path) < 2:
@@ -103,19 +105,21 @@ def argmax_coverage(alignment: np.ndarray, *, ignore: np.ndarray | None = None) 
 
 
 def end_reached(alignment: np.ndarray) -> bool:
-    """Whether the argmax was ever on one of the last three symbols."""
+    """Whether the argmax of alignment [T_dec, T_text] was ever on one of the last three symbols."""
     return bool((alignment.argmax(axis=1) >= alignment.shape[1] - END_SYMBOLS).any())
 
 
 def longest_dwell(alignment: np.ndarray) -> int:
-    """Decoder steps of the longest stay of the argmax on one symbol."""
+    """Decoder steps of the longest stay of the argmax of alignment [T_dec, T_text] on one symbol."""
     changes = np.flatnonzero(np.diff(alignment.argmax(axis=1))) + 1
     edges = np.concatenate([[0], changes, [alignment.shape[0]]])
     return int(np.diff(edges).max())
 
 
 def backward_jump(alignment: np.ndarray) -> int:
-    """Symbols of the largest retreat behind the running maximum of the argmax: a repeated word shows here."""
+    """Symbols of the largest retreat behind the running maximum of the argmax of alignment [T_dec, T_text]: a repeated
+    word shows here.
+    """
     path = alignment.argmax(axis=1)
     return int((np.maximum.accumulate(path) - path).max())
 
@@ -131,7 +135,7 @@ def alignment_score(*, coverage: float, monotonicity: float, sharpness: float, e
 
 
 def attention_score(alignment: np.ndarray, *, ignore: np.ndarray | None = None) -> float:
-    """`alignment_score` of one alignment; `ignore` as in `argmax_coverage`."""
+    """`alignment_score` of one alignment [T_dec, T_text]; `ignore` as in `argmax_coverage`."""
     return alignment_score(
         coverage=argmax_coverage(alignment, ignore=ignore),
         monotonicity=monotonicity(alignment),

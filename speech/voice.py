@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio.mel import mel_spectrogram
+from audio.mel import mel_spectrogram, require_known_format
 from audio.recordings import read_audio
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
-from common.errors import DataError, UserError, report
+from common.errors import DataError, UserError, format_problems
 from common.log import LOG
 from corpus.mel_statistics import MelStats
 from hparams import HParams, create_hparams
-from kernels.backend import lacks_for
-from kernels.packed_weights import PrecisionChoice, SpeakingPrecision
+from kernels.backend import why_unsupported
+from kernels.packed_weights import InferencePrecision, PrecisionChoice
 from model import DecodeLimits, Decoder, Tacotron2, without_training_parts
 from modules.style_tokens import StyleTokens
 from run_directory.records import Sample
@@ -73,19 +73,19 @@ class Speaker:
         else:
             speaker = cls._of_nvidias(content, path, gate_threshold)
         decoder = speaker.model.decoder
-        decoder.prepare_to_speak(usable(precision, decoder))
+        decoder.prepare_for_inference(usable(precision, decoder))
         return speaker
 
     @classmethod
     def _of_ours(cls, saved: Checkpoint, path: Path, gate_threshold: float | None) -> "Speaker":
         voice = saved.voice
+        require_known_format(voice.mel_fingerprint, where=path)
         hp = HParams.model_validate(dict(voice.hparams))
         r = voice.frames_per_step or hp.n_frames_per_step
         limits = DecodeLimits(
             max_frames=hp.max_decoder_steps * r,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,
             frames_per_symbol=voice.frames_per_symbol,
-            budget_offset=voice.budget_offset,
         )
         names = tuple(voice.speakers)
         model = Tacotron2(without_training_parts(hp), n_speakers=len(names))
@@ -166,7 +166,7 @@ class Speaker:
         tokens = self._tokens("--style-token")
         if not 0 <= index < self.hp.token_num:
             raise UserError(f"--style-token {index}: the voice has the tokens 0 to {self.hp.token_num - 1}")
-        return tokens.one_token(index, weight)
+        return tokens.single_token_style(index, weight)
 
     def _tokens(self, switch: str) -> StyleTokens:
         if self.model.gst is None:
@@ -174,12 +174,12 @@ class Speaker:
         return self.model.gst
 
 
-def usable(wanted: PrecisionChoice, decoder: Decoder) -> SpeakingPrecision:
+def usable(wanted: PrecisionChoice, decoder: Decoder) -> InferencePrecision:
     """That precision, or fp32 with a warning that says why; "auto" takes the fastest that can be used."""
     if wanted == "fp32":
         return "fp32"
     for precision in ("int8", "bf16") if wanted == "auto" else (wanted,):
-        lacking = lacks_for(decoder, precision)
+        lacking = why_unsupported(decoder, precision)
         if lacking is None:
             return precision
     LOG.warning("precision=%s spoken_in=fp32: %s", wanted, lacking)
@@ -192,5 +192,5 @@ def read_texts(texts: Sequence[str], front_end: FrontEnd) -> list[Sequence[int]]
     problems = [f"{r.text!r}: {found.detail}" for r in readings for found in r.problems]
     n_bad = sum(bool(reading.problems) for reading in readings)
     if problems:
-        raise DataError(report(problems, headline=f"{n_bad} of {len(texts)} texts can't be spoken:"))
+        raise DataError(format_problems(problems, headline=f"{n_bad} of {len(texts)} texts can't be spoken:"))
     return [reading.ids for reading in readings]

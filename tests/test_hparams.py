@@ -149,13 +149,16 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("mel_fmax=12000", "mel_fmax must be at most half of sampling_rate"),
         ("mel_fmin=8000", "mel_fmin must be below mel_fmax"),
         ("win_length=1100", "win_length must be at most filter_length"),
+        ("hop_length=1024", "hop_length must be below win_length"),
         ("encoder_embedding_dim=511", "must be even"),
         ("learning_rate=1e-6", "learning_rate_min must be at most learning_rate"),
         ("use_ddc=True,n_frames_per_step=4", "ddc_reduction_factor must be a multiple of n_frames_per_step"),
         ("drop_frame_rate=0.1,global_mean_npy=mean.npz", "global_mean_npy must name a .npy file"),
         ("anneal_steps=10,learning_rate_min=0", "learning_rate_min must be over 0"),
         ("mlflow_experiment_name=", "mlflow_experiment_name must not be empty"),
-        ("mlflow_tracking_uri=http://me:secret@host", "must hold no user name and password"),
+        ("mlflow_tracking_uri=http://me:secret@host", "must hold no user name, password or key"),
+        ("mlflow_tracking_uri=http://host/api?key=secret", "must hold no user name, password or key"),
+        ("mlflow_tracking_uri=http://host/#secret", "must hold no user name, password or key"),
         ("encoder_kernel_size=4", "must be odd"),
         ("attention_location_kernel_size=30", "must be odd"),
         ("postnet_kernel_size=2", "must be odd"),
@@ -163,8 +166,9 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
     ],
 )
 def test_a_rule_over_fields_is_checked(bad: str, requirement: str) -> None:
-    with pytest.raises(UserError, match=requirement):
+    with pytest.raises(UserError, match=requirement) as refused:
         create_hparams(bad)
+    assert "secret" not in str(refused.value)
 
 
 def test_rules_over_fields_are_reported_beside_faulty_fields() -> None:

@@ -16,9 +16,9 @@ from layers import (
     LinearNorm,
     LocationLayer,
     Prenet,
+    activation_dropout,
+    bernoulli_mask,
     dropout_mask,
-    dropped,
-    keep_bits,
     padding_mask,
 )  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_a_dropout_mask_keeps_the_mean() -> None:
 def test_units_are_dropped_at_the_given_rate_and_independently(rate: float) -> None:
     n = 1_000_000
     torch.manual_seed(3)
-    is_kept = keep_bits(n, rate)
+    is_kept = bernoulli_mask(n, rate)
     spread = (rate * (1 - rate) / n) ** 0.5  # of the share of dropped ones; 2^-17 is what rounding the rate may do
     assert (~is_kept).float().mean().item() == pytest.approx(rate, abs=5 * spread + 2**-17)
     centred = is_kept.double() - is_kept.double().mean()
@@ -198,13 +198,13 @@ def test_dropped_equals_activation_times_the_mask_of_the_same_seed(
     for is_ours in (True, False):
         torch.manual_seed(4)
         if is_ours:
-            y = dropped(x, rate, activation=activation)
+            y = activation_dropout(x, rate, activation=activation)
         else:
             y = ACTIVATIONS[activation](x) * dropout_mask((3, 40, 7), rate, like=x.detach())
         results.append((y, torch.autograd.grad(y.square().sum(), x)[0]))
     (ours, gradient), (expected, expected_gradient) = results
     assert torch.equal(ours, expected)
-    # tanh is read back from its dropped, rescaled value: one rounding more
+    # tanh is read back from its activation_dropout, rescaled value: one rounding more
     rounding = 3e-2 if dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(gradient, expected_gradient, rtol=rounding, atol=rounding)
 
@@ -213,14 +213,14 @@ def test_dropped_keeps_one_tensor_and_a_byte_a_unit_for_its_gradient() -> None:
     kept: list[int] = []
     x = torch.randn(64, 64, requires_grad=True) * 1.0
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
-        dropped(x, 0.5, activation="tanh")
+        activation_dropout(x, 0.5, activation="tanh")
         assert sum(kept) == x.nbytes + x.numel()
         kept.clear()
-        dropped(x, 0.5, activation="relu")
+        activation_dropout(x, 0.5, activation="relu")
         assert sum(kept) == x.nbytes
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_without_a_rate_nothing_is_dropped(activation: Literal["relu", "tanh"]) -> None:
     x = torch.randn(5, 6)
-    assert torch.equal(dropped(x, 0.0, activation=activation), ACTIVATIONS[activation](x))
+    assert torch.equal(activation_dropout(x, 0.0, activation=activation), ACTIVATIONS[activation](x))

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from layers import Normalisation, padding_mask
+from layers import AlignmentFunction, padding_mask
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, mels, small, teach, texts
 
 LENGTHS, T_TEXT = torch.tensor([7, 4, 1]), 7
 PADDING = padding_mask(LENGTHS, T_TEXT)
 WAYS = {
-    "softmax": Normalisation(),
-    "smoothed": Normalisation(smoothing=0.3),
-    "forward": Normalisation(is_forward=True),
-    "both": Normalisation(smoothing=0.3, is_forward=True),
+    "softmax": AlignmentFunction(),
+    "smoothed": AlignmentFunction(smoothing=0.3),
+    "forward": AlignmentFunction(is_forward=True),
+    "both": AlignmentFunction(smoothing=0.3, is_forward=True),
 }
 
 
@@ -23,7 +23,7 @@ def energies_of(step: int, *, scale: float = 3.0) -> Tensor:
     return scale * torch.randn(3, T_TEXT, generator=torch.Generator().manual_seed(step))
 
 
-def walk(how: Normalisation, n_steps: int, *, scale: float = 3.0) -> Tensor:
+def walk(how: AlignmentFunction, n_steps: int, *, scale: float = 3.0) -> Tensor:
     """Weights of n_steps steps, [n_steps, 3, T_text]."""
     weights = [how.first_weights(torch.zeros(3, 2, T_TEXT))[:, 0]]
     for t in range(n_steps):
@@ -33,14 +33,14 @@ def walk(how: Normalisation, n_steps: int, *, scale: float = 3.0) -> Tensor:
 
 @pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("scale", [1.0, 200.0])
-def test_rows_sum_to_one_and_padding_gets_nothing(how: Normalisation, scale: float) -> None:
+def test_rows_sum_to_one_and_padding_gets_nothing(how: AlignmentFunction, scale: float) -> None:
     weights = walk(how, 30, scale=scale)
     torch.testing.assert_close(weights.sum(2), torch.ones(30, 3))
     assert bool((weights.masked_select(PADDING) == 0).all())
 
 
 @pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
-def test_gradients_stay_finite_where_energies_are_extreme(how: Normalisation) -> None:
+def test_gradients_stay_finite_where_energies_are_extreme(how: AlignmentFunction) -> None:
     energies = energies_of(0, scale=300.0).requires_grad_()
     last = how.first_weights(torch.zeros(3, 2, T_TEXT))[:, 0].clone().requires_grad_()
     second = how(energies.flip(1), PADDING, how(energies, PADDING, last))
@@ -52,7 +52,7 @@ def test_gradients_stay_finite_where_energies_are_extreme(how: Normalisation) ->
 def test_the_default_is_softmax() -> None:
     energies = energies_of(1)
     assert torch.equal(
-        Normalisation()(energies, PADDING, torch.zeros(3, T_TEXT)),
+        AlignmentFunction()(energies, PADDING, torch.zeros(3, T_TEXT)),
         torch.softmax(energies.masked_fill(PADDING, -math.inf), 1),
     )
 
@@ -63,7 +63,7 @@ def test_the_default_is_softmax() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_smoothing_mixes_in_sigmoids_divided_by_their_sum(share: float) -> None:
     energies = energies_of(2)
-    weights = Normalisation(smoothing=share)(energies, PADDING, torch.zeros(3, T_TEXT))
+    weights = AlignmentFunction(smoothing=share)(energies, PADDING, torch.zeros(3, T_TEXT))
     for b, length in enumerate(LENGTHS.tolist()):
         e = [float(x) for x in energies[b, :length]]
         exps, sigmoids = [math.exp(x) for x in e], [1 / (1 + math.exp(-x)) for x in e]

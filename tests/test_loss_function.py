@@ -237,7 +237,7 @@ def test_weight_of_guided_attention(overrides: dict[str, object], step: int, wei
     assert guide_weight_at(step, **{**SCHEDULE, **overrides}) == pytest.approx(weight)
 
 
-# The ancestor's loss
+# NVIDIA's loss
 
 
 def masked_outputs(outputs: Outputs) -> Outputs:
@@ -250,7 +250,7 @@ def masked_outputs(outputs: Outputs) -> Outputs:
     )
 
 
-def test_the_ancestors_loss_is_the_masked_one_diluted_by_the_padding() -> None:
+def test_nvidias_loss_is_the_masked_one_diluted_by_the_padding() -> None:
     outputs, mel, gate = random_outputs(9, 7)
     parts = loss_of(outputs, mel, gate).parts
     valid_share = int(MEL_LENGTHS.sum()) / (B * 9)
@@ -258,7 +258,7 @@ def test_the_ancestors_loss_is_the_masked_one_diluted_by_the_padding() -> None:
     assert unmasked_nvidia_loss(masked_outputs(outputs), mel, gate, 1.0).item() == pytest.approx(expected)
 
 
-def test_the_ancestors_loss_is_in_log_mel_units() -> None:
+def test_nvidias_loss_is_in_log_mel_units() -> None:
     outputs, mel, gate = random_outputs(9, 7)
     mean, std = -5.0, 2.0
 

@@ -12,12 +12,12 @@ from model import (
     GATE_OF_PADDING,
     Decoded,
     DecodeLimits,
-    StopReason,
-    StopWatch,
+    StopTracker,
     Tacotron2,
     decoder_steps,
     pad_texts,
 )
+from modules.stopping import StopReason
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach, texts
 
 
@@ -334,7 +334,7 @@ def test_without_prenet_dropout_the_seed_does_not_matter() -> None:
         assert torch.equal(a.mel, b.mel)
 
 
-# The stop watch on its own: gate probabilities and attended symbols of one text of 4 symbols, step by step
+# The stop tracker on its own: gate probabilities and attended symbols of one text of 4 symbols, step by step
 
 
 @pytest.mark.parametrize(
@@ -352,20 +352,20 @@ def test_without_prenet_dropout_the_seed_does_not_matter() -> None:
 )
 def test_stop_watch(gates: list[float], symbols: list[int], r: int, reason: StopReason, n_steps: int) -> None:
     how = DecodeLimits(max_frames=100, frames_per_symbol=1.0, budget_offset=4, dwell_frames=3)
-    watch = StopWatch(torch.tensor([4]), how, r)
+    tracker = StopTracker(torch.tensor([4]), how, r)
     for gate, symbol in zip(gates, symbols, strict=True):
-        watch.observe(torch.tensor([gate]), torch.nn.functional.one_hot(torch.tensor([symbol]), 4).float())
-    assert watch.all_stopped and watch.reasons == [reason] and watch.n_steps.tolist() == [n_steps]
+        tracker.observe(torch.tensor([gate]), torch.nn.functional.one_hot(torch.tensor([symbol]), 4).float())
+    assert tracker.all_stopped and tracker.reasons == [reason] and tracker.n_steps.tolist() == [n_steps]
 
 
 def test_the_watch_runs_until_the_last_text_has_stopped() -> None:
-    watch = StopWatch(torch.tensor([4, 4]), DecodeLimits(max_frames=3, budget_offset=50), 1)
+    tracker = StopTracker(torch.tensor([4, 4]), DecodeLimits(max_frames=3, budget_offset=50), 1)
     attended = torch.eye(4)[:1].expand(2, 4)
-    watch.observe(torch.tensor([0.9, 0.1]), attended)
-    assert not watch.all_stopped
+    tracker.observe(torch.tensor([0.9, 0.1]), attended)
+    assert not tracker.all_stopped
     for _ in range(2):
-        watch.observe(torch.tensor([0.9, 0.1]), attended)
-    assert watch.all_stopped and watch.reasons == ["gate", "limit"] and watch.n_steps.tolist() == [1, 3]
+        tracker.observe(torch.tensor([0.9, 0.1]), attended)
+    assert tracker.all_stopped and tracker.reasons == ["gate", "limit"] and tracker.n_steps.tolist() == [1, 3]
 
 
 def test_a_budget_rounds_up_and_obeys_the_limit() -> None:

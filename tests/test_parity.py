@@ -61,7 +61,7 @@ class Ancestor(theirs.Tacotron2):
 
 
 @contextmanager
-def ancestor_on_cpu(dropout: Dropout = lambda x, p, training: x) -> Iterator[None]:
+def nvidia_on_cpu(dropout: Dropout = lambda x, p, training: x) -> Iterator[None]:
     """Inside, its dropout is `dropout` (the prenet's can't be switched off otherwise), and its mask needs no GPU."""
     functional = SimpleNamespace(relu=F.relu, softmax=F.softmax, dropout=dropout)
 
@@ -180,7 +180,7 @@ modes = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"]
 def test_outputs_equal_the_other_implementation(training: bool, backend: str) -> None:
     ours, other = twins(training=training, decoder_backend=backend)
     batch = ragged_batch(SIZES["n_mel_channels"])
-    with torch.no_grad(), ancestor_on_cpu():
+    with torch.no_grad(), nvidia_on_cpu():
         expected, actual = run_other(other, batch), run_ours(ours, batch)
     found = values_by_name(actual, batch)
     for name, value in values_by_name(expected, batch).items():
@@ -193,7 +193,7 @@ def test_outputs_equal_the_other_implementation(training: bool, backend: str) ->
 def test_loss_and_gradients_equal_the_other_implementation(training: bool, backend: str) -> None:
     ours, other = twins(training=training, decoder_backend=backend)
     batch = ragged_batch(SIZES["n_mel_channels"])
-    with ancestor_on_cpu():
+    with nvidia_on_cpu():
         expected = other_loss(run_other(other, batch), batch)
     actual = unmasked_nvidia_loss(run_ours(ours, batch), batch.mel, batch.gate, 1.0)
     assert actual.item() == pytest.approx(expected.item(), rel=1e-9)
@@ -204,7 +204,7 @@ def test_loss_and_gradients_equal_the_other_implementation(training: bool, backe
 def test_batch_statistics_are_tracked_as_the_other_implementation_does() -> None:
     ours, other = twins(training=True)
     batch = ragged_batch(SIZES["n_mel_channels"])
-    with torch.no_grad(), ancestor_on_cpu():
+    with torch.no_grad(), nvidia_on_cpu():
         run_ours(ours, batch), run_other(other, batch)
     expected = dict(other.named_buffers())
     for name, buffer in ours.named_buffers():
@@ -227,7 +227,7 @@ def test_hidden_states_are_dropped_where_the_other_implementation_drops_them(bac
     def same_dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x * next(drawn[p]) if x.dim() == 2 and x.size(1) > SIZES["prenet_dim"] else x
 
-    with ancestor_on_cpu(same_dropout):
+    with nvidia_on_cpu(same_dropout):
         expected = other_loss(run_other(other, batch), batch)
     assert all(next(masks, None) is None for masks in drawn.values()), "every mask was used"
     torch.manual_seed(11)
@@ -239,7 +239,7 @@ def test_hidden_states_are_dropped_where_the_other_implementation_drops_them(bac
 def test_masking_in_place_spoils_one_gradient() -> None:
     ours, spoiled = twins(training=False, model_class=theirs.Tacotron2)
     batch = ragged_batch(SIZES["n_mel_channels"])
-    with ancestor_on_cpu():
+    with nvidia_on_cpu():
         wrong = gradients(spoiled, other_loss(run_other(spoiled, batch), batch))
     right = gradients(ours, unmasked_nvidia_loss(run_ours(ours, batch), batch.mel, batch.gate, 1.0))
     off = [name for name in right if relative_difference(wrong[name], right[name]) > 1e-9]
@@ -279,7 +279,7 @@ def test_full_size_outputs_in_single_precision_agree_to_1e_5(full_size: nn.Modul
     ours = Tacotron2(create_hparams(",".join(f"{name}={rate}" for name, rate in NO_DROPOUT.items()))).eval()
     ours.load_state_dict(full_size.state_dict())
     batch = ragged_batch(80, dtype=torch.float32)
-    with torch.no_grad(), ancestor_on_cpu():
+    with torch.no_grad(), nvidia_on_cpu():
         expected, actual = run_other(full_size, batch), run_ours(ours, batch)
     found = values_by_name(actual, batch)
     for name, value in values_by_name(expected, batch).items():

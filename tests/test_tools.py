@@ -13,10 +13,11 @@ from tools import (
     Check,
     Layer,
     Merged,
+    SettingProblem,
+    SettingsError,
     format_overrides,
     merge_layers,
     overrides_layer,
-    parse_overrides,
     read_yaml_layer,
 )
 
@@ -30,7 +31,7 @@ class Toy(Section):
     mode: Literal["soft", "hard"] = hp_field("soft")
     kernel: int = hp_field(3, parity="odd")
 
-    wrong_names: ClassVar[Mapping[str, str]] = {"width": "size"}
+    renamed: ClassVar[Mapping[str, str]] = {"width": "size"}
     checks: ClassVar[tuple[Check, ...]] = (
         Check(("rate", "size"), lambda rate, size: rate * size <= 10, "rate * size must be at most 10"),
     )
@@ -68,7 +69,8 @@ def yaml_layer(tmp_path: Path, text: str) -> Layer:
     ],
 )
 def test_the_grammar_reads(text: str, expected: list[tuple[str, object]]) -> None:
-    assert parse_overrides(text) == [Assignment(name, value) for name, value in expected]
+    layer = overrides_layer(text)
+    assert (layer.assignments, layer.problems) == (tuple(Assignment(name, value) for name, value in expected), ())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_the_grammar_reads(text: str, expected: list[tuple[str, object]]) -> Non
 )
 def test_the_grammar_refuses(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        parse_overrides(text)
+        merge(text)
 
 
 @pytest.mark.parametrize("value", ["", " ", "a,b", "[", "]", '"', "'", "\\", 'a\\"b', "a=b", "x\ny", "null", "1e-3"])
@@ -225,6 +227,20 @@ def test_all_problems_of_all_layers_are_reported_together(tmp_path: Path) -> Non
         "  kernel=4 (file x.yaml): must be odd",
         "  rate=0.9 (trial), size=30 (--hparams): rate * size must be at most 10",
     ]
+
+
+def test_a_problem_carries_what_its_sentence_says(tmp_path: Path) -> None:
+    layers = [yaml_layer(tmp_path, "size: 1\nsize: 2\n"), overrides_layer("sise=3,width=4,rate=2,mode,kernel=4")]
+    with pytest.raises(SettingsError) as caught:
+        merge_layers(Toy, layers)
+    assert caught.value.problems == (
+        SettingProblem("file x.yaml", "given_twice", "size", line=2),
+        SettingProblem("--hparams", "malformed", "mode", detail="'mode' is no assignment; write name=value,name=value"),
+        SettingProblem("--hparams", "unknown", "sise", "3", nearest="size"),
+        SettingProblem("--hparams", "renamed", "width", "4", nearest="size"),
+        SettingProblem("--hparams", "not_allowed", "rate", "2", allowed="float (>= 0, < 1)"),
+        SettingProblem("", "rule", "kernel", "kernel=4 (--hparams)", allowed="must be odd"),
+    )
 
 
 def test_a_long_value_is_shortened_in_the_message() -> None:

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from common.errors import DataError, UserError, report
+from common.errors import DataError, UserError, format_problems
 from text.arpabet import ipa_of
 from text.child import version_of
 from text.cleaners import named_cleaners
@@ -144,7 +144,7 @@ class FrontEnd:
             )
         problems = [problem for entry in self.pronunciations.entries if (problem := self._entry_problem(entry))]
         if problems:
-            raise UserError(report(problems, headline=f"{len(problems)} pronunciations have no symbols:"))
+            raise UserError(format_problems(problems, headline=f"{len(problems)} pronunciations have no symbols:"))
 
     def _needed_symbol(self) -> tuple[str, str]:
         if self.table.name == "corpus" or (self.cleaners is not None and self.text_input == "characters"):
@@ -200,7 +200,7 @@ class FrontEnd:
         reading = self.read([text])[0]
         if reading.problems:
             problems = [problem.detail for problem in reading.problems]
-            raise DataError(report(problems, headline=f"{excerpt(text)!r} cannot be read:"))
+            raise DataError(format_problems(problems, headline=f"{excerpt(text)!r} cannot be read:"))
         return list(reading.ids)
 
     def text_of(self, ids: Iterable[int]) -> str:

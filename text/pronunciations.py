@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from common.errors import UserError, report
+from common.errors import UserError, format_problems
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 
@@ -134,7 +134,7 @@ def read_pronunciations(path: Path, check: Callable[[Pronunciation], str | None]
                 problems.append(f"{path}:{number}: {problem}")
             entries.setdefault(entry.word, entry)
     if problems:
-        raise UserError(report(problems, headline=f"{len(problems)} bad lines in the pronunciations:"))
+        raise UserError(format_problems(problems, headline=f"{len(problems)} bad lines in the pronunciations:"))
     return Pronunciations(tuple(entries.values()))
 
 

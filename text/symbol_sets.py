@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
-from common.errors import UserError, report
+from common.errors import UserError, format_problems
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, needs_sound
 from text.symbols import symbols as nvidia_symbols
 
@@ -153,7 +153,7 @@ def read_symbols(path: Path) -> tuple[str, ...]:
             problems.append(f"{path}:{number}: {problem}")
         symbols.setdefault(symbol, number)
     if problems:
-        raise UserError(report(problems, headline=f"{len(problems)} bad lines in the symbols:"))
+        raise UserError(format_problems(problems, headline=f"{len(problems)} bad lines in the symbols:"))
     return tuple(symbols)
 
 

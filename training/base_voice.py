@@ -21,7 +21,7 @@ from types import FrameType
 from checkpointing import directory as checkpoint_dir
 from common.cache_dir import cache_directory
 from common.errors import UserError
-from common.files import refusals_explained, write_atomic
+from common.files import explain_write_errors, write_atomic
 from common.log import LOG
 from common.signals import REQUESTS
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
@@ -98,7 +98,7 @@ def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
 
 
 def train_base(settings: HParams, directory: Path, steps: int) -> None:
-    with refusals_explained(f"to {directory}", next_step="free space there"):
+    with explain_write_errors(f"to {directory}", next_step="free space there"):
         directory.mkdir(parents=True, exist_ok=True)
         write_atomic(directory / "base.yaml", settings.to_yaml())
     command = [

@@ -34,12 +34,12 @@ def with_demo_files(hp: HParams) -> HParams:
     )
 
 
-def read_corpus(hp: HParams, settings: Resolved, options: Options, front_end: FrontEnd | None = None) -> Corpus:
+def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_end: FrontEnd | None = None) -> Corpus:
     """front_end: of the voice that goes on; None for a new one."""
     corpus = load_corpus(
-        hp,
+        with_demo_files(settings.hparams) if is_demo else settings.hparams,
         skip_bad=options.skip_bad_data,
-        progress=counted_progress("mel features"),
+        progress=counted_progress,
         origins=settings.origins,
         front_end=front_end,
     )

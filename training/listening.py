@@ -198,7 +198,7 @@ def best_heard(directory: Path) -> tuple[Path, Heard] | None:
 
 
 def point_best(directory: Path, checkpoint: Path, heard: Heard) -> None:
-    """From here on `best` is the listener's to choose, see `Saver`."""
+    """From here on `best` is the listener's to choose, see `CheckpointWriter`."""
     content = {"file": checkpoint.name, **asdict(heard)}
     write_atomic(directory / f"{checkpoint_dir.CLEAREST}.json", json.dumps(content) + "\n")
     checkpoint_dir.point(directory, "best", checkpoint)

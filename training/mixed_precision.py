@@ -55,6 +55,7 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def scaled(self, loss: Tensor) -> Tensor:
+        """The loss [] times the loss scale, where there is one."""
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:

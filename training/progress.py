@@ -1,7 +1,9 @@
 """The counters of a run that its checkpoints keep."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 from hparams import HParams
 
@@ -24,24 +26,29 @@ class Progress:
     splits: int = 1  # parts that a batch is taken in, so that memory suffices
     rollbacks: int = 0  # number of the last one that this state knows of
     rollback_scale: float = 1.0  # what rollbacks left of the learning rate
-    passed_over: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # data, see `pass_over`
+    skipped_ranges: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # see `skip_data`
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Progress":
+        """As a checkpoint keeps it; `passed_over` is what version 0.1.0 called `skipped_ranges`."""
+        return cls(**{"skipped_ranges" if name == "passed_over" else name: value for name, value in saved.items()})
 
     @property
     def position(self) -> tuple[int, int]:
         """Epoch, and batch in it, that comes next."""
         return self.epoch, self.batch_in_epoch
 
-    def pass_over(self) -> bool:
+    def skip_data(self) -> bool:
         """Moves on if the next batch is in a stretch of data that a rollback left out. -> whether it was
 
         A stretch is [first position, end position), positions compare as tuples.
         """
-        ends = [end for first, end in self.passed_over if tuple(first) <= self.position < tuple(end)]
+        ends = [end for first, end in self.skipped_ranges if tuple(first) <= self.position < tuple(end)]
         if ends:
             self.epoch, self.batch_in_epoch = max(ends)
         return bool(ends)
 
-    def judge(self, score: float, alignment: float, hp: HParams) -> bool:
+    def update_best(self, score: float, alignment: float, hp: HParams) -> bool:
         """Takes a validation's result in. -> whether it is the best so far."""
         if self.aligned_at < 0 and alignment >= hp.alignment_diagonal_threshold and self.step >= hp.warmup_steps:
             self.aligned_at = self.plateau_step = self.step

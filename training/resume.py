@@ -1,24 +1,26 @@
 """Whether a run may go on, and from which checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from audio.mel import MelFingerprint
+from audio.mel import MelFingerprint, require_known_format
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import NothingToRecover, UserError
-from common.files import refusals_explained
+from common.files import explain_write_errors
 from common.log import LOG
 from config.hparams_diff import differences
 from data_utils import Corpus
 from hparams import HParams, Resolved
 from model import Tacotron2
+from monitoring.logging_setup import configure_logging
 from run_directory.metrics_log import RunLog
-from run_directory.paths import DEMO, MAKE_ROOM, move_aside
+from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, move_aside
 from run_directory.records import Event
 from run_directory.run_info import launch_id, read_run_info, write_run_info
 from text.front_end import FrontEnd, front_end_of_voice
@@ -66,11 +68,37 @@ def check_resumable(
     LOG.warning("going on with changed settings:\n  %s", listed)
 
 
-def kept_front_end(directory: Path, hp: HParams, options: Options, *, is_fresh: bool) -> FrontEnd | None:
+@dataclass(frozen=True)
+class RunStart:
+    """What a launch has found in its run directory. `data`: training_files, or `DEMO`."""
+
+    directory: Path
+    is_fresh: bool
+    data: str
+
+    @property
+    def is_demo(self) -> bool:
+        return self.data == DEMO
+
+
+def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunStart:
+    """Before anything takes its time: whether to start anew, on which data. UserError if -c can't be used."""
+    with explain_write_errors(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
+        configure_logging(paths.log_directory)
+    directory = paths.directory
+    is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
+    goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
+    if options.checkpoint is not None and not goes_on:
+        checkpoint_file.read(checkpoint_dir.resolve(options.checkpoint))  # a wrong -c is refused here
+    is_demo = is_demo_wanted(settings, directory, is_fresh=is_fresh)
+    return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
+
+
+def kept_front_end(start: RunStart, hp: HParams, options: Options) -> FrontEnd | None:
     """How the voice that goes on reads texts: its symbols and pronunciations stay. None where a new voice begins."""
-    path = None if is_fresh else checkpoint_dir.newest_good(directory / "checkpoints")
+    path = None if start.is_fresh else checkpoint_dir.newest_good(start.directory / "checkpoints")
     if path is None and options.checkpoint is not None and not options.warm_start:
-        path = checkpoint_dir.resolve(options.checkpoint)
+        path = checkpoint_dir.resolve(options.checkpoint, prefer="newest")
     voice = None if path is None else checkpoint_file.read_voice(path)
     if voice is None:
         return None
@@ -94,23 +122,32 @@ def _with_pronunciations(kept: FrontEnd, hp: HParams, options: Options, *, where
     return replace(kept, pronunciations=named)
 
 
-def open_run(
-    model: Tacotron2, hp: HParams, corpus: Corpus, directory: Path, options: Options, data: str, is_fresh: bool
+def prepare_run(
+    start: RunStart, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
 ) -> tuple[Checkpoint | None, int]:
     """What to go on from, perhaps weights that are in the model now, and the number of this attempt."""
-    saved = None if is_fresh else own_checkpoint(directory, hp, corpus, options)
+    directory = start.directory
+    saved = None if start.is_fresh else own_checkpoint(directory, hp, corpus, options)
     if saved is None and options.checkpoint is not None:
-        saved = start_from(checkpoint_dir.resolve(options.checkpoint), model, hp, corpus, options)
-    with refusals_explained(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
-        if is_fresh and (aside := move_aside(directory)):
+        saved = load_initial_weights(chosen_checkpoint(options.checkpoint), model, hp, corpus, options)
+    with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
+        if start.is_fresh and (aside := move_aside(directory)):
             LOG.warning("starting anew; the old run is kept in %s", aside)
-        attempt = write_run_info(
-            directory, hp, data=data, fingerprint=corpus.fingerprint, mel=MelFingerprint.of(hp).to_dict()
-        )
+        attempt = write_run_info(directory, hp, data=start.data)
     return saved, attempt
 
 
-def set_aside(directory: Path, step: int, log: RunLog) -> None:
+def chosen_checkpoint(named: Path) -> Path:
+    """The file that -c names; of a run its newest, which is said."""
+    path = checkpoint_dir.resolve(named, prefer="newest")
+    if path != named:
+        best = checkpoint_dir.pointed(path.parent, "best")
+        also = f" (the best is {best.name})" if best is not None and best != path else ""
+        LOG.info("-c %s: its newest checkpoint, %s%s", named, path.name, also)
+    return path
+
+
+def set_aside_damaged(directory: Path, step: int, log: RunLog) -> None:
     """Damaged files of later steps than the one that training goes on from: moved, never deleted."""
     for path in checkpoint_dir.all_checkpoints(directory / "checkpoints"):
         if path > checkpoint_dir.checkpoint_path(path.parent, step):
@@ -138,6 +175,7 @@ def own_checkpoint(directory: Path, hp: HParams, corpus: Corpus, options: Option
 def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, where: Path) -> Checkpoint:
     """A checkpoint of ours that training can go on from with these settings; else a UserError with the ways on."""
     saved = checkpoint_file.load(path)
+    require_known_format(saved.voice.mel_fingerprint, where=path)
     if saved.training is None:
         raise UserError(f"{path} was stripped of what resuming needs; start anew with --fresh -c {path} --warm-start")
     if list(saved.voice.speakers) != list(corpus.speakers):
@@ -153,22 +191,55 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
     return saved
 
 
-def start_from(path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options) -> Checkpoint | None:
+def warn_of_other_mels(path: Path, content: Mapping[str, Any], hp: HParams) -> None:
+    """Weights that have learnt mels of other parameters must learn these anew; NVIDIA's files don't say theirs."""
+    there = (content.get("voice") or {}).get("mel_fingerprint")
+    lines = MelFingerprint.of(hp).differences(there) if there else []
+    if lines:
+        LOG.warning(
+            "%s was trained on other mels, so what it knows of them helps little:\n  %s", path, "\n  ".join(lines)
+        )
+
+
+def warn_of_vain_exclusions(
+    path: Path, model: Tacotron2, content: Mapping[str, Any], hp: HParams, options: Options
+) -> None:
+    """What a warm start is told to leave out, and nothing has."""
+    theirs = checkpoint_weights.weights_of(content)
+    known = [*model.state_dict(), *theirs]
+    for key in hp.ignore_layers:
+        if key not in known:
+            nearest = get_close_matches(key, known, n=1, cutoff=0.0)
+            LOG.warning(
+                "ignore_layers: neither %s nor this model has %s; the nearest is %s", path, key, "".join(nearest)
+            )
+    for prefix in options.ignore_prefixes:
+        if not any(key.startswith(prefix) for key in theirs):
+            LOG.warning("%s has no weights that begin with %s, so there was nothing to leave out", path, prefix)
+
+
+def load_initial_weights(
+    path: Path, model: Tacotron2, hp: HParams, corpus: Corpus, options: Options
+) -> Checkpoint | None:
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = checkpoint_file.read(path)
     if options.warm_start:
         # a base voice reads the same symbols: its embedding is what it has learnt
         ignored_layers = hp.ignore_layers if options.base_steps is None else ()
-        ignore = [*ignored_layers, *checkpoint_weights.keys_under(options.ignore_prefixes, content)]
+        ignored = checkpoint_weights.keys_under(options.ignore_prefixes, content)
+        warn_of_vain_exclusions(path, model, content, hp, options)
         done = checkpoint_weights.warm_start(
             model,
             content,
-            ignore=ignore,
+            ignore=[*ignored_layers, *ignored],
             symbols=corpus.front_end.table.symbols,
             unnamed_symbols=named_table("nvidia").symbols,
             speakers=corpus.speakers,
         )
+        if done.is_empty:
+            raise UserError(f"no weight of {path} fits ({done.why_empty}); name another file, or start without -c")
         LOG.info("warm start from %s: %s", path, done)
+        warn_of_other_mels(path, content, hp)
         return None
     if content.get("format") == checkpoint_file.FORMAT:
         return resumable(path, hp, corpus, options, where=path)

@@ -3,14 +3,15 @@
 from hparams import LossParams, OptimisationParams, TeacherForcingParams
 
 
-def learning_rate(step: int, hp: OptimisationParams, *, scale: float = 1.0) -> float:
+def learning_rate(step: int, hp: OptimisationParams, *, scale: float = 1.0, peak: float | None = None) -> float:
     """Rate of optimiser step `step` (the first is 1).
 
-    Linear warm-up to `learning_rate`; then either an exponential fall from `anneal_start` to `learning_rate_min`
-    within `anneal_steps`, or `scale`, which the plateau decay lowers, with `learning_rate_min` as its floor.
+    Linear warm-up to `peak` (None: `learning_rate`); then either an exponential fall from `anneal_start` to
+    `learning_rate_min` within `anneal_steps`, or `scale`, which the plateau decay lowers, with `learning_rate_min` as
+    its floor.
     """
     warm = min(1.0, step / hp.warmup_steps) if hp.warmup_steps else 1.0
-    peak = hp.learning_rate
+    peak = hp.learning_rate if peak is None else peak
     if hp.anneal_steps:
         done = min(max((step - hp.anneal_start) / hp.anneal_steps, 0.0), 1.0)
         return warm * peak * (hp.learning_rate_min / peak) ** done

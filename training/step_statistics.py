@@ -1,21 +1,22 @@
-"""What gathers between two records of training, and the record that it becomes."""
+"""Statistics accumulated between two training records."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from corpus.batch import Batch
 from corpus.mel_statistics import MelStats, to_log_mel_units
-from parallel.process_group import Group
+from parallel.process_group import ProcessGroup
 from run_directory.records import StepRecord
-from training.train_step import SeenStep
+from training.batches import StepData
+from training.train_step import StepOutcome
 
 
 @dataclass
-class Interval:
+class StepStatistics:
     """The steps since the last record. Their losses stay on the device until `record` reads them."""
 
     losses: list[Mapping[str, Tensor]] = field(default_factory=list)
@@ -30,18 +31,27 @@ class Interval:
     def n_steps(self) -> int:
         return len(self.losses) + self.skipped
 
-    def add(self, done: SeenStep, losses: Mapping[str, Tensor]) -> None:
-        """A step; one that was not taken counts, but its losses don't."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock stands still inside: validating and saving are no part of a step's time."""
+        stopped = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.began += time.perf_counter() - stopped
+
+    def add(self, done: StepOutcome, losses: Mapping[str, Tensor]) -> None:
+        """One step and its losses [] by name; one that was not taken counts, but its losses don't."""
         if done.is_taken:
             self.losses.append(losses)
             self.norms.append(done.norm)
         else:
             self.skipped += 1
 
-    def add_data(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
+    def add_data(self, data: StepData) -> None:
         """What a step was made of, and how long it was waited for."""
-        self.waited_s += waited_s
-        for batch in micro_batches:
+        self.waited_s += data.waited_s
+        for batch in data.micro_batches:
             self.frames += batch.n_frames
             self.padded_frames += batch.mel.size(0) * batch.mel.size(2)
 
@@ -52,15 +62,15 @@ class Interval:
         epoch: float,
         learning_rate: float,
         stats: MelStats,
-        group: Group,
+        group: ProcessGroup,
         modules: Mapping[str, Mapping[str, float]],
     ) -> StepRecord:
         """Means over the steps, of all processes of the group, which call this together; waits for the device."""
         elapsed = time.perf_counter() - self.began
         names = sorted({name for losses in self.losses for name in losses})
         means = {m: torch.stack([x[m] for x in self.losses if m in x]).mean().item() for m in names}
-        means = group.added(means)  # each process has its part of every loss
-        frames, padded_frames = group.added({"n": self.frames, "padded": self.padded_frames}).values()
+        means = group.all_reduce_sum(means)  # each process has its part of every loss
+        frames, padded_frames = group.all_reduce_sum({"n": self.frames, "padded": self.padded_frames}).values()
         return StepRecord(
             step=step,
             epoch=epoch,

@@ -13,12 +13,12 @@ from checkpointing.checkpoint_file import Checkpoint
 from corpus.batch import Batch
 from data_utils import Corpus, spoken_symbols
 from hparams import HParams
-from kernels.chunked_steps import chunk_of
-from kernels.host_sync import are_waits_forbidden, is_gpu, no_waits, waiting
+from kernels.chunked_steps import chunk_for
+from kernels.host_sync import allow_host_sync, are_waits_forbidden, forbid_host_sync, is_gpu
 from loss_function import LossTerms, tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import Tacotron2, decoder_steps
-from parallel.process_group import ALONE, Group
+from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.ladder import Fault, StepLimits
 from run_directory.records import Event
 from training.frame_dropping import FrameDropper
@@ -28,8 +28,8 @@ from training.weight_averaging import AveragedWeights
 
 
 @dataclass(frozen=True)
-class SeenStep:
-    """What the host has read of a step."""
+class StepOutcome:
+    """Loss and gradient norm of one step, read back from the device."""
 
     loss: float
     norm: float  # of the gradient, before clipping
@@ -47,17 +47,17 @@ class StepResult:
     seeks_scale: bool  # fp16: a gradient that overflows only says that the loss scale is too high
     event: Event | None  # what a person should know of it
 
-    def seen(self, loss: float, norm: float, is_taken: float) -> SeenStep:
+    def outcome(self, loss: float, norm: float, is_taken: float) -> StepOutcome:
         """The numbers, read."""
         fault = self.limits.fault(loss, norm)
         if isfinite(loss) and not isfinite(norm) and self.seeks_scale:
             fault = None
-        return SeenStep(loss, norm, bool(is_taken), fault)
+        return StepOutcome(loss, norm, bool(is_taken), fault)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a step changes before anybody knows whether it will be taken."""
+class StepSnapshot:
+    """State to restore if the step is rejected: BatchNorm statistics, random state."""
 
     buffers: Sequence[Tensor]  # running statistics, which move in the forward pass
     factor: Tensor  # MMI's
@@ -65,11 +65,11 @@ class Moment:
     cuda_rng: Sequence[Tensor]
 
 
-class Stepper:
+class TrainStep:
     """Moves one model by one optimiser step at a time, and owns all that such a step changes beside the weights."""
 
     def __init__(
-        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: Group = ALONE
+        self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device, group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
         self.hp, self.model, self.device, self.group = hp, model, device, group
         self.auxiliary = AuxiliaryLosses(hp, model, spoken_symbols(corpus), device)
@@ -79,7 +79,7 @@ class Stepper:
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
         self.average = AveragedWeights(model, decay=hp.ema_decay) if hp.ema_decay else None
-        self.schedule = hp  # whose learning_rate is the peak: the checkpoint's with use_saved_learning_rate
+        self.peak_rate = hp.learning_rate  # the checkpoint's with use_saved_learning_rate
         self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
     @property
@@ -100,11 +100,11 @@ class Stepper:
         """Forward, backward, clip, update; a step over the `limits` is not taken. Nothing here waits for the device.
 
         step: the number of this one, from 1; rate_scale: what the plateau decay left of the learning rate. Both factors
-        are caution on top of the settings. If it raises, `abandon` undoes what it did.
+        are caution on top of the settings. If it raises, `undo_step` undoes what it did.
         """
-        rate = rate_factor * learning_rate(step, self.schedule, scale=rate_scale)
+        rate = rate_factor * learning_rate(step, self.hp, scale=rate_scale, peak=self.peak_rate)
         clip = clip_factor * self.hp.grad_clip_thresh
-        with no_waits(self.device) if self.forbids_waits else nullcontext():
+        with forbid_host_sync(self.device) if self.forbids_waits else nullcontext():
             return self._run(micro_batches, step=step, rate=rate, clip=clip, limits=limits)
 
     def _run(
@@ -113,14 +113,14 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        self._before = self._moment()
+        self._before = self._snapshot()
         losses = self.accumulate(micro_batches, step=step)
-        self.join()
+        self.sync_gradients()
         self.precision.unscale(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip).double()
         # all processes of a run must see the same two numbers here
-        loss = torch.as_tensor(self.group.totals(losses["total"].float())[0]).double()
-        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.norm)
+        loss = torch.as_tensor(self.group.all_reduce_sum_on_device(losses["total"].float())[0]).double()
+        is_good = torch.isfinite(loss) & torch.isfinite(norm) & (loss <= limits.loss) & (norm <= limits.gradient_norm)
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
         self._keep_statistics(is_good)
@@ -139,18 +139,18 @@ class Stepper:
             buffer.copy_(torch.where(is_good, buffer, old))
         self.auxiliary.factor = torch.where(is_good, self.auxiliary.factor, before.factor)
 
-    def join(self) -> None:
+    def sync_gradients(self) -> None:
         """From here on all processes have the same gradient, so they scale, clip, take or skip the step alike."""
-        self.group.add_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
-        self.group.average(self.model.buffers())
+        self.group.all_reduce_gradients(self.model.parameters(), compression=self.hp.gradient_compression)
+        self.group.all_reduce_mean(self.model.buffers())
 
     def rehearse(self, micro_batches: Sequence[Batch], *, step: int) -> None:
         """The part of a step that needs most memory, without a trace."""
-        self._before = self._moment()
+        self._before = self._snapshot()
         self.accumulate(micro_batches, step=step)
-        self.abandon()
+        self.undo_step()
 
-    def abandon(self) -> None:
+    def undo_step(self) -> None:
         """Everything as before the step that failed in the middle, random states too, and its memory given back."""
         self.optimizer.zero_grad(set_to_none=True)
         for parameter, state in list(self.optimizer.state.items()):
@@ -161,11 +161,11 @@ class Stepper:
         self.precision.forget_step()
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self._before.cuda_rng)
-            chunk_of.cache_clear()  # recordings of the larger batch would keep their memory
+            chunk_for.cache_clear()  # recordings of the larger batch would keep their memory
             torch.cuda.empty_cache()
 
-    def _moment(self) -> Moment:
-        return Moment(
+    def _snapshot(self) -> StepSnapshot:
+        return StepSnapshot(
             [b.clone() for b in self.model.buffers()],
             self.auxiliary.factor,
             torch.get_rng_state(),
@@ -177,7 +177,7 @@ class Stepper:
             buffer.copy_(before)
         self.auxiliary.factor = self._before.factor
 
-    def damage(self) -> str | None:
+    def find_non_finite_state(self) -> str | None:
         """What of that which lasts from step to step is not finite; None if all is."""
         lasting = {f"the model's {name}": t for name, t in self.model.state_dict().items() if t.is_floating_point()}
         for name, parameter in self.model.named_parameters():
@@ -192,15 +192,16 @@ class Stepper:
         return next((name for name, tensor in lasting.items() if not torch.isfinite(tensor).all()), None)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
-        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one.
+        """Gradients as of one batch of all utterances: every loss is a mean over valid decoder steps, or made one. ->
+        losses [] by name
 
         Of several processes, each gets its part of that gradient and of the losses: their sum is the whole.
         """
         guide = guide_weight(step, self.hp)
-        with waiting(self.device):  # not for the device: batches come from the host
+        with allow_host_sync(self.device):  # not for the device: batches come from the host
             steps = [int(decoder_steps(batch.mel_lengths, self.model.r).sum()) for batch in micro_batches]
         counting = [i for i, batch in enumerate(micro_batches) if batch.counts]
-        all_steps, n_utterances = self.group.totals(
+        all_steps, n_utterances = self.group.all_reduce_sum_on_device(
             sum(steps[i] for i in counting), sum(len(micro_batches[i]) for i in counting)
         )
         sums: dict[str, Tensor] = {}
@@ -208,10 +209,10 @@ class Stepper:
             share = n / all_steps
             batch = batch.to(self.device, non_blocking=True).with_frames_per_step(self.model.r)
             terms = self._losses(batch, guide, step=step, share=share, by_utterances=len(batch) / n_utterances)
-            share = share if batch.counts else 0 * share
-            self.precision.scaled(terms.total * share).backward()
+            weight = share if batch.counts else 0.0  # every process has a gradient, if only to add nothing
+            self.precision.scaled(terms.total * weight).backward()
             for name, value in {"total": terms.total, **terms.parts}.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() * share
+                sums[name] = sums.get(name, 0.0) + value.detach() * weight
         return sums
 
     def _losses(
@@ -254,7 +255,7 @@ class Stepper:
         return {
             **({} if self.average is None else {"average": self.average.state()}),
             "optimizer": self.optimizer.state_dict(),
-            "learning_rate": self.schedule.learning_rate,
+            "learning_rate": self.peak_rate,
             "loss_scale": self.precision.state(),
             "auxiliary": self.auxiliary.state(),
         }
@@ -270,4 +271,4 @@ class Stepper:
         self.auxiliary.restore(saved.get("auxiliary", {}))
         self.precision.restore(saved.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0
         if self.hp.use_saved_learning_rate:
-            self.schedule = self.hp.model_copy(update={"learning_rate": saved["learning_rate"]})
+            self.peak_rate = saved["learning_rate"]

@@ -2,8 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
+from corpus.loader import make_loader
 from corpus.mel_statistics import to_log_mel_units
-from data_utils import Corpus, spoken_symbols
+from data_utils import Corpus, plan_batches, spoken_symbols
 from hparams import HParams
 from loss_function import guided_attention_loss, tacotron2_loss, unmasked_nvidia_loss
 from losses.auxiliary import auxiliary_parts
 from losses.mmi import ctc_targets
-from model import DecodeLimits, Outputs, Tacotron2, decoder_steps
+from model import Outputs, Tacotron2, decoder_steps
 from run_directory.records import Sample
 from speech import metrics
 from speech.decoding import Reference, assess, sample_of, speak
 from speech.metrics import edit_distance
+from training.voice_info import decode_limits
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
 VOCODED_TEXTS = 3  # as many as a person listens to
@@ -32,7 +34,10 @@ SAMPLE_ITERATIONS = 30  # of Griffin-Lim: samples are for judging progress, synt
 def teacher_forced_losses(
     model: Tacotron2, batches: Iterable[Batch], hp: HParams, corpus: Corpus, device: torch.device
 ) -> dict[str, float]:
-    """Masked losses over the validation set in log-mel units, and the ancestor's unmasked loss for comparison."""
+    """Masked losses over the validation set in log-mel units, by name.
+
+    For comparison, `nvidia_unmasked` is the loss as NVIDIA/tacotron2 computes it (padding included).
+    """
     by_steps, by_utterances = Means(), Means()
     stats, is_spoken = corpus.stats, spoken_symbols(corpus).to(device)
     for batch in batches:
@@ -55,10 +60,10 @@ def teacher_forced_losses(
         if hp.mask_padding:
             parts["nvidia_unmasked"] = unmasked_nvidia_loss(outputs, batch.mel, batch.gate, stats.std)
         of_utterances = taught_alignments(outputs, batch, steps, is_spoken)
-        if outputs.recognised is not None:
+        if outputs.ctc_log_probs is not None:
             of_utterances["mmi"] = float(parts.pop("mmi"))  # a mean over utterances, not over steps
             of_utterances["mmi_error"] = reading_error(
-                outputs.recognised, batch.text, batch.text_lengths, steps, is_spoken
+                outputs.ctc_log_probs, batch.text, batch.text_lengths, steps, is_spoken
             )
         by_utterances.add(of_utterances, weight=len(batch))
         by_steps.add(
@@ -113,46 +118,52 @@ class Validated:
     losses: dict[str, float]
     free_running: dict[str, float]
     score: float
-    samples: list[Sample]
     duration_s: float
+    samples: Sequence[Sample] = ()
 
 
-def validate(
-    model: Tacotron2,
-    batches: Iterable[Batch],
-    references: Sequence[Reference],
-    hp: HParams,
-    corpus: Corpus,
-    limits: DecodeLimits,
-    device: torch.device,
-) -> Validated:
-    """One validation. Leaves the model in training mode and every random state as it was."""
-    started, stats = time.perf_counter(), corpus.stats
-    model.eval()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(hp.seed)
-        losses = teacher_forced_losses(model, batches, hp, corpus, device)
-    summary: dict[str, float] = {}
-    samples: list[Sample] = []
-    if hp.validation_attention_analysis:
-        spoken = speak(model, references, limits, seed=hp.seed, device=device)
-        enhanced = hp.use_audio_quality_enhancement
-        samples = [
+class Validator:
+    """Validates one model on the validation half of one corpus."""
+
+    def __init__(self, hp: HParams, model: Tacotron2, corpus: Corpus, device: torch.device) -> None:
+        self.hp, self.model, self.corpus, self.device = hp, model, corpus, device
+        self.plan = plan_batches(corpus.validation, hp, is_validation=True)
+        self.limits = decode_limits(hp, corpus)
+        self.references = references_of(corpus)
+
+    def run(self, *, with_heartbeat: Callable[[Iterable[Batch]], Iterable[Batch]] = iter) -> Validated:
+        """One validation. Leaves the model in training mode and every random state as it was.
+
+        with_heartbeat: passes the batches on and tells whoever waits that this process lives.
+        """
+        started, hp = time.perf_counter(), self.hp
+        loader = make_loader(self.corpus.validation, self.plan, epoch=0, r=self.model.r)
+        self.model.eval()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(hp.seed)
+            losses = teacher_forced_losses(self.model, with_heartbeat(loader), hp, self.corpus, self.device)
+        samples = self._speak() if hp.validation_attention_analysis else []
+        self.model.train()
+        summary = metrics.summarise([assess(sample, self.corpus.stats.std) for sample in samples]) if samples else {}
+        # without the free-running analysis there is only the loss to go by, which the user chose
+        score = metrics.composite_score(summary) if summary else losses["mel_post"]
+        return Validated(losses, summary, score, time.perf_counter() - started, samples)
+
+    def _speak(self) -> list[Sample]:
+        """Free-running speech of the reference texts, the first of them with sound."""
+        hp, limits = self.hp, replace(self.limits, max_frames=self.hp.max_decoder_steps * self.model.r)
+        decoded = speak(self.model, self.references, limits, seed=hp.seed, device=self.device)
+        return [
             sample_of(
-                decoded,
+                one,
                 reference,
                 hp,
-                stats,
+                self.corpus.stats,
                 n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0,
-                enhanced=enhanced,
+                enhanced=hp.use_audio_quality_enhancement,
             )
-            for i, (decoded, reference) in enumerate(zip(spoken, references, strict=True))
+            for i, (one, reference) in enumerate(zip(decoded, self.references, strict=True))
         ]
-        summary = metrics.summarise([assess(sample, stats.std) for sample in samples])
-    model.train()
-    # without the free-running analysis there is only the loss to go by, which the user chose
-    score = metrics.composite_score(summary) if summary else losses["mel_post"]
-    return Validated(losses, summary, score, samples, time.perf_counter() - started)
 
 
 def references_of(corpus: Corpus) -> list[Reference]:
@@ -170,7 +181,7 @@ def references_of(corpus: Corpus) -> list[Reference]:
 def reading_error(log_probs: Tensor, text: Tensor, text_lengths: Tensor, steps: Tensor, is_spoken: Tensor) -> float:
     """What the likeliest path misreads, insertions included, as a share of what is spoken: mean over the utterances.
 
-    Arguments as `mmi_loss`. A recogniser that hears nothing has 1.
+    log_probs [T_dec, B, n_symbols + 1] and the rest as `mmi_loss`. A recogniser that reads nothing has 1.
     """
     blank = log_probs.size(2) - 1
     targets, lengths = (t.tolist() for t in ctc_targets(text, text_lengths, is_spoken))

@@ -3,16 +3,16 @@
 import numpy as np
 
 from audio.mel import MelFingerprint
-from checkpointing.checkpoint_file import Voice
+from checkpointing.checkpoint_file import VoiceInfo
 from corpus.batch import MelDataset
 from data_utils import Corpus
 from hparams import HParams
 from model import DecodeLimits
 
 
-def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice:
+def voice_info_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> VoiceInfo:
     limits = decode_limits(hp, corpus)
-    return Voice(
+    return VoiceInfo(
         hparams=hp.canonical(),
         symbols=list(corpus.front_end.table.symbols),
         front_end=corpus.front_end.to_dict(),
@@ -20,7 +20,6 @@ def voice_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice:
         mel_mean=corpus.stats.mean,
         mel_std=corpus.stats.std,
         frames_per_symbol=limits.frames_per_symbol,
-        budget_offset=limits.budget_offset,
         speakers=list(corpus.speakers),
         frames_per_step=r,
     )
@@ -36,5 +35,9 @@ def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
 
 
 def slowest_frames_per_symbol(dataset: MelDataset) -> float:
-    """What 99.5 % of the utterances stay under, so that one odd recording doesn't set everybody's budget."""
-    return float(np.quantile([frames / symbols for symbols, frames in dataset.lengths], 0.995))
+    """What 99.5 % of the utterances stay under, but at most three times the median.
+
+    So that one odd recording doesn't set everybody's budget, in a small corpus neither.
+    """
+    rates = [frames / symbols for symbols, frames in dataset.lengths]
+    return float(min(np.quantile(rates, 0.995), 3 * np.median(rates)))

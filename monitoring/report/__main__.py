@@ -6,30 +6,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import UserError
+from common.cli import Parser, run_command
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description=__doc__)
     p.add_argument("run", type=Path, metavar="RUN", help="the -o of a training, be it running, ended or killed")
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    from common.files import refusals_explained
+def run(args: argparse.Namespace) -> int:
+    from common.files import explain_write_errors
     from common.translations import language_of
     from monitoring.report.page import write_report
 
     language = language_of(os.environ) if args.language == "auto" else args.language
-    try:
-        with refusals_explained(str(args.run / "report.html"), next_step="free space there, or copy the run elsewhere"):
-            print(write_report(args.run, language))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    page = str(args.run / "report.html")
+    with explain_write_errors(page, next_step="free space there, or copy the run elsewhere"):
+        print(write_report(args.run, language))
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

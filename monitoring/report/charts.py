@@ -80,7 +80,9 @@ def series(name: str, records: Sequence[Mapping[str, object]], *path: str, dotte
 
 
 def thin(steps: np.ndarray, values: np.ndarray, *, points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `points` of them: the lowest and the highest of each stretch, so that no spike is lost."""
+    """steps [n], values [n] -> at most `points` of them: the lowest and the highest of each stretch, so that no spike
+    is lost.
+    """
     if len(values) <= points:
         return steps, values
     edges = np.linspace(0, len(values), points // 2 + 1).astype(int)

@@ -109,10 +109,10 @@ def _template() -> Any:
 # ---- first glance
 
 
-def _say(verdict: verdicts.Verdict, words: dict[str, str]) -> tuple[str, str]:
+def _say(sign: verdicts.HealthSign, words: dict[str, str]) -> tuple[str, str]:
     """(level, sentence)"""
-    facts = {key: _fact(key, value, words) for key, value in verdict.facts.items()}
-    return verdict.level, words[verdict.key].format(**facts)
+    facts = {key: _fact(key, value, words) for key, value in sign.facts.items()}
+    return sign.level, words[sign.key].format(**facts)
 
 
 def _fact(key: str, value: object, words: dict[str, str]) -> str:

@@ -6,21 +6,20 @@ from math import isfinite, nan
 from statistics import mean
 from typing import Literal
 
-from recovery.diagnosis import state_of, unusual_silence_s
+from recovery.advice import ALIGNED, MUCH_WAITING
+from recovery.diagnosis import saved_hparams, state_of, unusual_silence_s
 from run_directory.reader import Record, Run, number
 from run_directory.records import URGENT_KINDS
 
 Level = Literal["good", "watch", "bad", "plain"]
 RECENT_RECORDS = 50
 RECENT_SHARE = 0.1  # of the steps done: an alert in there is news
-ALIGNED, PARTLY = 0.8, 0.5  # metrics.alignment_score; attention that worked measured over 0.9
 WORSE_RATIO, WORSE_BY = 1.3, 0.05  # a score so far above the best is a loss, not noise between validations
-MUCH_WAITING = 0.25  # share of a step spent waiting for data
 STALE_VALIDATIONS = 10  # without a better score, worth a word
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HealthSign:
     """`key` names a message, `facts` fill it in."""
 
     level: Level
@@ -28,27 +27,29 @@ class Verdict:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def state(run: Run, *, now: float) -> Verdict:
+def state(run: Run, *, now: float) -> HealthSign:
     """What became of it, as `diagnosis` says; running, ended and why, or gone without a word."""
     if run.last_time is None:
-        return Verdict("plain", "state_empty")
+        return HealthSign("plain", "state_empty")
     became, why = state_of(run, now=now)
     if became in ("finished", "interrupted"):
-        return Verdict("plain", "state_ended", {"reason": why})
+        return HealthSign("plain", "state_ended", {"reason": why})
     if became != "running":
-        return Verdict("bad", f"state_{became}", {"silent_s": now - run.last_time})
+        return HealthSign("bad", f"state_{became}", {"silent_s": now - run.last_time})
     silent_s = unusual_silence_s(run, now=now)
-    return Verdict("bad", "state_silent", {"silent_s": silent_s}) if silent_s else Verdict("good", "state_running")
+    return (
+        HealthSign("bad", "state_silent", {"silent_s": silent_s}) if silent_s else HealthSign("good", "state_running")
+    )
 
 
-def health(run: Run, *, now: float) -> list[Verdict]:
+def health(run: Run, *, now: float) -> list[HealthSign]:
     """Everything that is wrong, the worst first; one good verdict if nothing is."""
-    found = [Verdict("bad", "health_down")] if state(run, now=now).level == "bad" else []
+    found = [HealthSign("bad", "health_down")] if state(run, now=now).level == "bad" else []
     if not run.steps:
-        return found or [Verdict("plain", "health_nothing")]
+        return found or [HealthSign("plain", "health_nothing")]
     newest = run.steps[-1]
     if not isfinite(number(newest["losses"].get("total"))):
-        found.append(Verdict("bad", "health_not_finite", {"step": newest["step"]}))
+        found.append(HealthSign("bad", "health_not_finite", {"step": newest["step"]}))
     recent_from = newest["step"] * (1 - RECENT_SHARE)
     alerts: dict[str, list[Record]] = {}
     for event in run.events:
@@ -56,29 +57,30 @@ def health(run: Run, *, now: float) -> list[Verdict]:
             alerts.setdefault(event["kind"], []).append(event)
     for kind, events in alerts.items():
         level: Level = "bad" if kind in ("not_saved", "save_failed") else "watch"
-        found.append(Verdict(level, "health_alert", {"kind": kind, "n": len(events), "step": events[-1]["step"]}))
+        found.append(HealthSign(level, "health_alert", {"kind": kind, "n": len(events), "step": events[-1]["step"]}))
     best = run.best
     since = len([e for e in run.evals if best is not None and e["step"] > best["step"]])
     if best is not None and since >= STALE_VALIDATIONS:
-        found.append(Verdict("watch", "health_stale", {"n": since, "step": best["step"]}))
+        found.append(HealthSign("watch", "health_stale", {"n": since, "step": best["step"]}))
     score = number(run.evals[-1].get("score")) if run.evals else nan
     if best is not None and score > WORSE_RATIO * number(best.get("score")) + WORSE_BY:
-        found.append(Verdict("watch", "health_worse", {"score": score, "best": number(best.get("score"))}))
+        found.append(HealthSign("watch", "health_worse", {"score": score, "best": number(best.get("score"))}))
     waits = [w for w in (number(r.get("data_wait")) for r in run.steps[-RECENT_RECORDS:]) if isfinite(w)]
     if waits and mean(waits) > MUCH_WAITING:
-        found.append(Verdict("watch", "health_waits", {"percent": round(100 * mean(waits))}))
-    return sorted(found, key=lambda v: v.level != "bad") or [Verdict("good", "health_good")]
+        found.append(HealthSign("watch", "health_waits", {"percent": round(100 * mean(waits))}))
+    return sorted(found, key=lambda v: v.level != "bad") or [HealthSign("good", "health_good")]
 
 
-def alignment(run: Run) -> Verdict:
+def alignment(run: Run) -> HealthSign:
     """Whether the newest free-running speech follows its text. facts: shares, percent that stop, and the step."""
     newest = next((e for e in reversed(run.evals) if e.get("free_running")), None)
     if newest is None:
-        return Verdict("plain", "aligns_unknown")
+        return HealthSign("plain", "aligns_unknown")
     free = newest["free_running"]
     share = number(free.get("alignment"))
     stops = 100 * number(free.get("stop_rate"))
     facts = {"alignment": share, "coverage": number(free.get("coverage")), "stops": stops, "step": newest["step"]}
     if share >= ALIGNED:
-        return Verdict("good", "aligns_yes", facts)
-    return Verdict("watch", "aligns_partly", facts) if share >= PARTLY else Verdict("bad", "aligns_no", facts)
+        return HealthSign("good", "aligns_yes", facts)
+    is_partly = share >= saved_hparams(run).alignment_diagonal_threshold
+    return HealthSign("watch", "aligns_partly", facts) if is_partly else HealthSign("bad", "aligns_no", facts)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from monitoring.logging_setup import CONSOLE
 from smart_tuner.objective import Records, validations
-from smart_tuner.study import best_trial, finished, is_failed, origin_of
+from smart_tuner.study import best_trial, finished, is_failed, trial_id_of
 from tools import format_value
 
 SHOWN_TRIALS = 20  # a table fits on a screen
@@ -20,7 +20,7 @@ SHOWN_TRIALS = 20  # a table fits on a screen
 # -- while it runs ----------------------------------------------------------------------------------------------------
 
 
-class Watched:
+class TrialProgress:
     """What is known of a running trial: how far it is, and its latest validation."""
 
     def __init__(self, epochs: float) -> None:
@@ -36,7 +36,9 @@ class Watched:
 
 
 @contextmanager
-def following(study: optuna.Study, watched: Mapping[int, Watched], n_trials: int) -> Iterator[Callable[[], None]]:
+def live_table(
+    study: optuna.Study, watched: Mapping[int, TrialProgress], n_trials: int
+) -> Iterator[Callable[[], None]]:
     """A function to call again and again: on a terminal it draws the table of trials, elsewhere it does nothing."""
     if not CONSOLE.is_terminal:
         yield lambda: None
@@ -45,7 +47,7 @@ def following(study: optuna.Study, watched: Mapping[int, Watched], n_trials: int
         yield lambda: live.update(trials_table(study, dict(watched), n_trials), refresh=True)
 
 
-def trials_table(study: optuna.Study, watched: Mapping[int, Watched], n_trials: int) -> Table:
+def trials_table(study: optuna.Study, watched: Mapping[int, TrialProgress], n_trials: int) -> Table:
     """Finished trials with their scores, running ones with how far they are; the best is marked."""
     done, best = finished(study), best_trial(study)
     table = Table(title=f"search: {len(done)} of {n_trials} trials finished")
@@ -66,7 +68,7 @@ def _finished_row(trial: FrozenTrial) -> list[str]:
     parts = [trial.user_attrs.get(name) for name in ("alignment", "mel_distance", "epoch")]
     shown = ["-" if part is None else f"{part:.3g}" for part in parts]
     values = " ".join(f"{name}={_short(v)}" for name, v in trial.params.items())
-    return [str(origin_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
+    return [str(trial_id_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,7 @@ from common.files import write_atomic
 from common.log import LOG
 from monitoring import plots
 from smart_tuner.objective import WORST_VALUE
-from smart_tuner.study import best_trial, finished, is_failed, origin_of
+from smart_tuner.study import best_trial, finished, is_failed, trial_id_of
 from tools import format_value
 
 PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation_mel_loss", "composite")
@@ -42,7 +42,7 @@ def write_results(
         for name, figure in figures(study, trials, best).items():
             plots.save_png(figure, directory / f"{name}.png")
         LOG.info(
-            "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), origin_of(best), best.value,
+            "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), trial_id_of(best), best.value,
             directory / "best_hparams.yaml",
         )  # fmt: skip
         if best.constraints.get("attention", 0.0) > 0:
@@ -60,14 +60,14 @@ def trials_csv(trials: list[FrozenTrial]) -> str:
         facts = [trial.user_attrs.get(name, "") for name in FACTS]
         values = [trial.params.get(name, "") for name in names]
         value = trial.value if trial.state == TrialState.COMPLETE else ""
-        row = [origin_of(trial), trial.state.name.lower(), value, *facts, *values, trial.user_attrs.get("error", "")]
+        row = [trial_id_of(trial), trial.state.name.lower(), value, *facts, *values, trial.user_attrs.get("error", "")]
         writer.writerow(row)
     return text.getvalue()
 
 
 def best_yaml(best: FrozenTrial, values: Mapping[str, Any], n_trials: int) -> str:
     head = (
-        f"# The best of {n_trials} trials: number {origin_of(best)}, value {best.value:.4f} at epoch "
+        f"# The best of {n_trials} trials: number {trial_id_of(best)}, value {best.value:.4f} at epoch "
         f"{best.user_attrs['epoch']:.2f}.\n"
         "# Use it as --hparams-file, beside the --preset and --hparams of the search.\n"
     )
@@ -108,7 +108,7 @@ def history_figure(trials: list[FrozenTrial]) -> Figure:
     values, edge = _values(trials)
     figure = plots.new_figure(width=8.0, height=4.5)
     axes = figure.add_subplot()
-    numbers = [origin_of(trial) for trial in trials]
+    numbers = [trial_id_of(trial) for trial in trials]
     colours = [FAILED_COLOUR if value == edge else TRIAL_COLOUR for value in values]
     axes.scatter(numbers, values, c=colours, zorder=3)
     axes.step(numbers, np.minimum.accumulate(values), where="post", color=BEST_COLOUR, label="best so far")
@@ -143,7 +143,7 @@ def slices_figure(trials: list[FrozenTrial]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, name in zip(grid, names, strict=False):
         pairs = zip(trials, values, strict=True)
-        having = [(t.params[name], value, origin_of(t)) for t, value in pairs if name in t.params]
+        having = [(t.params[name], value, trial_id_of(t)) for t, value in pairs if name in t.params]
         places, labels = _scale([point[0] for point in having])
         axes.scatter(places, [point[1] for point in having], c=[point[2] for point in having], cmap="Blues",
                      edgecolors="grey", vmin=-len(trials), vmax=len(trials))  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from audio.mel import MEL_FLOOR
-from common.errors import UserError, report
+from common.errors import UserError, format_problems
 from speech.vocoders.mel_format import MelFormat
 
 CONFIG_NAME = "config.json"
@@ -125,7 +125,7 @@ def read_generator_config(path: Path) -> GeneratorConfig:
     except ValidationError as error:
         problems = _readable(error)
         headline = f"{path} is no configuration of a HiFi-GAN or BigVGAN generator: {len(problems)} problem(s)"
-        raise UserError(report(problems, headline=headline)) from error
+        raise UserError(format_problems(problems, headline=headline)) from error
 
 
 def _readable(error: ValidationError) -> list[str]:

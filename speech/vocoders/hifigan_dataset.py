@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audio.mel import MelFingerprint
 from audio.recordings import write_wav
-from common.errors import DataError, report
+from common.errors import DataError, format_problems
 from common.files import write_atomic
 
 SEGMENT_SAMPLES = 8192  # of the authors' configurations: what they cut out of a recording in one step
@@ -75,7 +75,7 @@ def write_hifigan_dataset(folder: Path, clips: Iterable[Clip], mel: MelFingerpri
             _write_pair(folder, clip, mel, n_frames=n_frames)
             lists[clip.is_validation].append(f"{clip.name}|{' '.join(clip.text.split())}\n")
     if problems:
-        raise DataError(report(problems, headline=f"{len(problems)} mel(s) do not belong to their recordings"))
+        raise DataError(format_problems(problems, headline=f"{len(problems)} mel(s) do not belong to their recordings"))
     for name, lines in (("training.txt", lists[False]), ("validation.txt", lists[True])):
         write_atomic(folder / name, "".join(lines))
     return HifiGanDataset(folder, len(lists[False]), len(lists[True]), tuple(too_short))
@@ -114,7 +114,9 @@ def unique_names(recordings: Sequence[Path]) -> list[str]:
     twice = sorted(_repeated(names))
     if twice:
         raise DataError(
-            report(twice, headline=f"{len(twice)} name(s) stand for several recordings; HiFi-GAN finds mels by name")
+            format_problems(
+                twice, headline=f"{len(twice)} name(s) stand for several recordings; HiFi-GAN finds mels by name"
+            )
         )
     return names
 

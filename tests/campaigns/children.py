@@ -15,9 +15,8 @@ from typing import Any
 from campaigns.table import Place
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from run_directory.records import Event, Record
 from support.runs import assert_same
-from training import session
+from training.batches import StepData
 from training.trainer import Trainer
 
 SAVE_EVERY = 5
@@ -89,25 +88,12 @@ class Ledger:
     """What a training has reached, begun to save, and told as saved; shared with the process that trains."""
 
     def __init__(self) -> None:
-        """Follows whatever trains by the ordinary command, here or in a child, from now on."""
         # without locks: who is killed holding one never gives it back
-        self.reached, self.begun, self.told = values = [multiprocessing.Value("q", 0, lock=False) for _ in range(3)]
+        self.reached, self.begun, self.told = (multiprocessing.Value("q", 0, lock=False) for _ in range(3))
 
-        class Followed(Trainer):
-            def _step(self, *arguments: Any) -> None:
-                super()._step(*arguments)
-                values[0].value = self.progress.step
-
-            def _start_to_save(self, *arguments: Any) -> None:
-                values[1].value = self.progress.step
-                super()._start_to_save(*arguments)
-
-            def emit(self, record: Record) -> None:
-                super().emit(record)
-                if isinstance(record, Event) and record.kind == "saved":
-                    values[2].value = record.step
-
-        session.Trainer = Followed  # type: ignore[misc]
+    def follow(self, *arguments: Any, **more: Any) -> Trainer:
+        """The trainer of an ordinary run, here or in a child, that writes what it does in here."""
+        return Followed(self, *arguments, **more)
 
     def begin_at(self, step: int) -> None:
         self.reached.value = self.begun.value = self.told.value = step
@@ -116,6 +102,24 @@ class Ledger:
         """Steps since the newest whole checkpoint: up to the save in flight, if there is one, and those beside it."""
         until = self.begun.value if self.begun.value > newest else self.reached.value
         return until - newest, self.reached.value - until
+
+
+class Followed(Trainer):
+    def __init__(self, ledger: Ledger, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.ledger = ledger
+
+    def _step(self, data: StepData) -> None:
+        super()._step(data)
+        self.ledger.reached.value = self.progress.step
+
+    def save(self) -> None:
+        super().save()
+        self.ledger.begun.value = self.progress.step
+
+    def collect_saved_checkpoint(self, *, wait: bool = False) -> None:
+        super().collect_saved_checkpoint(wait=wait)
+        self.ledger.told.value = self.saving.newest
 
 
 class Toll:
@@ -129,11 +133,13 @@ class Toll:
         for death in deaths:
             before = newest_step(run)
             ledger.begin_at(before)
-            self.unusable += death(lambda: place.train(run, settings, ENDLESS)) != -signal.SIGKILL  # refused to go on
+            self.unusable += (
+                death(lambda: place.train(run, settings, ENDLESS, make_trainer=ledger.follow)) != -signal.SIGKILL
+            )  # refused to go on
             newest = newest_step(run)
             path = checkpoint_dir.checkpoint_path(run / "checkpoints", newest)
             self.corrupt += (
-                newest > 0 and checkpoint_dir.verdict(path).problem is not None
+                newest > 0 and checkpoint_dir.status_of(path).problem is not None
             ) or newest < ledger.told.value
             finished, beside = ledger.lost(newest)
             self.finished, self.beside = max(self.finished, finished), max(self.beside, beside)

@@ -11,16 +11,16 @@ from typing import Any
 
 from campaigns.table import Place, Row
 from checkpointing import directory as checkpoint_dir
-from checkpointing.background_writer import Saver
+from checkpointing.background_writer import CheckpointWriter
 from corpus.batch import Batch
 from hparams import resolve_hparams
-from recovery.ladder import Ladder
+from recovery.ladder import RecoveryPolicy
 from support.corpora import tiny_settings
 from support.paths import REPOSITORY
 from support.runs import trained, trainer_of
 from training.corpus_setup import with_demo_files
-from training.fault_handling import Healing
-from training.train_step import Stepper, StepResult
+from training.fault_handling import FaultRecovery
+from training.train_step import StepResult, TrainStep
 from training.trainer import Limits, Trainer
 
 INTERVALS = 2  # between saves, of the demo preset
@@ -28,11 +28,13 @@ FULL_SIZE_CHECKPOINTS = 3
 MOST_COST, MOST_S_PER_GB = 0.01, 10.0
 # Every call into the recovery code that a healthy step makes, by name: a renamed one stops the campaign.
 RECOVERY = (
-    (Ladder, "limits"), (StepResult, "seen"), (Healing, "after_step"), (Healing, "after_validation"),
-    (Stepper, "_moment"), (Stepper, "_keep_statistics"), (Batch, "split"), (Trainer, "settle"), (Trainer, "save"),
+    (RecoveryPolicy, "limits"), (StepResult, "outcome"),
+    (FaultRecovery, "after_step"), (FaultRecovery, "after_validation"),
+    (TrainStep, "_snapshot"), (TrainStep, "_keep_statistics"), (Batch, "split"),
+    (Trainer, "collect_saved_checkpoint"), (Trainer, "save"),
     (Trainer, "_reason_to_stop"),
 )  # fmt: skip
-BESIDE = ((Saver, "_write"),)  # in the thread that writes: its processor time
+BESIDE = ((CheckpointWriter, "_write"),)  # in the thread that writes: its processor time
 STEPS = ((Trainer, "_step"), (Trainer, "_after_step"), (Trainer, "_reason_to_stop"))
 NO_STEPS = ((Trainer, "_validate"),)
 

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from multiprocessing import active_children
 from typing import Any
 
@@ -23,12 +24,14 @@ from campaigns.children import (
     signalled,
 )
 from campaigns.table import Place, Row
+from data_utils import Corpus
+from hparams import HParams
+from model import Tacotron2
 from run_directory.metrics_log import read_jsonl
 from support import faults
 from support.commands import ENDLESS as PARALLEL
 from support.commands import Started, wait_until, write_dataset
 from support.runs import assert_same_run, trained, trainer_of
-from training import session
 from training.trainer import Limits, Trainer
 
 KILLS, KILLS_IN_SAVES, ROLLBACK_KILLS, SIGNALS, LOADER_KILLS = 150, 50, 20, 100, 10
@@ -51,12 +54,11 @@ def kills(place: Place, chance: random.Random) -> Row:
 def rollbacks(place: Place, chance: random.Random) -> Row:
     """Killed within a rollback, before each system call from its beginning on."""
 
-    class Sick(Trainer):
-        call = 0
-
-        def __init__(self, *arguments: Any, **more: Any) -> None:
-            super().__init__(*arguments, **more)
-            faults.infect(self, faults.once(8, faults.nan_weight))
+    class Doomed(Trainer):
+        def __init__(self, call: int, hp: HParams, model: Tacotron2, corpus: Corpus, **more: Any) -> None:
+            train_step = faults.sick(faults.once(8, faults.nan_weight))(hp, model, corpus, more["device"])
+            super().__init__(hp, model, corpus, train_step=train_step, **more)
+            self.call = call
 
         def _roll_back(self, *arguments: Any) -> None:
             at_call(self.call, die)
@@ -64,11 +66,9 @@ def rollbacks(place: Place, chance: random.Random) -> Row:
 
     killed = different = 0
     calls = range(1, place.times(ROLLBACK_KILLS) + 1)
-    for Sick.call in calls:
-        run = place.folder / f"rollback{Sick.call}"
-        session.Trainer = Sick  # type: ignore[misc]
-        killed += in_child(lambda run=run: place.train(run, QUIET, 14)) == -signal.SIGKILL
-        session.Trainer = Trainer  # type: ignore[misc]
+    for call in calls:
+        run, make = place.folder / f"rollback{call}", partial(Doomed, call)
+        killed += in_child(lambda run=run, make=make: place.train(run, QUIET, 14, make_trainer=make)) == -signal.SIGKILL
         different += not ends_like_undisturbed(place, run, QUIET, 14)
     counts = f"{killed} kills at its first {len(calls)} system calls"
     outcome = f"{counts}, {different} runs that did not end like an undisturbed one"
@@ -84,7 +84,7 @@ def signals(place: Place, chance: random.Random) -> Row:
         number, begun_at = chance.choice((signal.SIGTERM, signal.SIGINT)), newest_step(run)
         ledger.begin_at(begun_at)
         death = signalled(chance.uniform(0.02, 2 * longest_s), number)
-        wrong += death(lambda: place.train(run, settings, ENDLESS)) != 128 + number
+        wrong += death(lambda: place.train(run, settings, ENDLESS, make_trainer=ledger.follow)) != 128 + number
         before_training += ledger.reached.value == begun_at
         lost = max(lost, ledger.reached.value - newest_step(run))
     end = newest_step(run) + 20

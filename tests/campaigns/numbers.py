@@ -25,16 +25,16 @@ ROOMS_MIB = (80, 40, 30, 24, 18, 12, 8, 4)
 LARGE = "batch_size=5,hop_length=2,attention_rnn_dim=32,decoder_rnn_dim=32,iters_per_checkpoint=4"
 
 
-def memory_ends(stepper: object, losses: object) -> None:
+def memory_ends(train_step: object, losses: object) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
 
-def spoil_batch(stepper: faults_module.Sick, losses: object) -> None:
-    stepper.spoils_batch_at = 9
+def spoil_batch(train_step: faults_module.Sick, losses: object) -> None:
+    train_step.spoils_batch_at = 9
 
 
 def always(since: int, do: Callable[..., None]) -> faults_module.Hurt:
-    return lambda stepper, step, losses: do(stepper, losses) if step >= since else None
+    return lambda train_step, step, losses: do(train_step, losses) if step >= since else None
 
 
 FAULTS = {
@@ -50,7 +50,7 @@ FAULTS = {
     "NaN in the loss from step 8 on": always(8, faults_module.nan_loss),
     "gradient x 1e6 from step 8 on": always(8, faults_module.large_gradient),
     "memory ends at step 8": faults_module.once(8, memory_ends),
-    "a recording broken on disk": lambda stepper, step, losses: None,
+    "a recording broken on disk": lambda train_step, step, losses: None,
 }
 
 
@@ -60,8 +60,8 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
     for number, (name, hurt) in enumerate(FAULTS.items()):
         hp, directory = place.hparams(faults_module.OFTEN), place.folder / f"fault{number}"
         corpus = poisoned(hp, 2) if "recording" in name else None
-        trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus)
-        faults_module.infect(trainer, hurt)
+        make = faults_module.sick(hurt)
+        trainer = trainer_of(hp, directory, limits=Limits(max_steps=30), corpus=corpus, train_step=make)
         try:
             end = f"trained to step {trainer.fit().step}"
         except GaveUp:
@@ -70,19 +70,19 @@ def faults(place: Place, chance: random.Random) -> list[Row]:
             end = f"stopped at step {told['step']}, diagnosis: {told['kind']}, last good: {last_good}"
         kinds = Counter(event.kind for kind in TOLD for event in trainer.events(kind))
         whole = all(
-            checkpoint_dir.verdict(path).problem is None
+            checkpoint_dir.status_of(path).problem is None
             for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
         )
         is_kept = whole and ("from step" in name) == end.startswith("stopped")
         rows.append(Row(name, f"{end}; {', '.join(f'{n} x {kind}' for kind, n in kinds.items())}", is_kept))
-        trainer.log.close()
+        trainer.recorder.close()
     return rows
 
 
 def memory(place: Place, chance: random.Random) -> Row:
     """Children that may map so much more than they have: a step, a copy or a validation asks for more than there is."""
     hp = place.hparams(LARGE)
-    trainer_of(hp, place.folder / "cached").log.close()
+    trainer_of(hp, place.folder / "cached").recorder.close()
     outcomes = Counter[str]()
     for room_mib in ROOMS_MIB:
         directory = place.folder / f"memory{room_mib}"
@@ -112,7 +112,7 @@ def how_it_ended(code: int, events: list[str], directory: Path) -> str:
         kind = json.loads((directory / "diagnosis.json").read_text())["kind"]
         return "stopped with the diagnosis" if kind == "out_of_memory" else f"FAILED: diagnosis {kind}"
     paths = checkpoint_dir.all_checkpoints(directory / "checkpoints")
-    if code != 0 or not paths or any(checkpoint_dir.verdict(path).problem for path in paths):
+    if code != 0 or not paths or any(checkpoint_dir.status_of(path).problem for path in paths):
         return f"FAILED: exit code {code}"
     parts = f" in {2 ** events.count('out_of_memory')} parts" if "out_of_memory" in events else ""
     left_out = ", validation left out" if "not_validated" in events else ""

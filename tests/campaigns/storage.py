@@ -80,7 +80,7 @@ def full_disks(place: Place, chance: random.Random) -> Row:
         room = size * i // n
 
         def limit(t: object, trainer: object = trainer, room: int = room) -> None:
-            trainer.settle(wait=True)  # type: ignore[attr-defined]
+            trainer.collect_saved_checkpoint(wait=True)  # type: ignore[attr-defined]
             is_full = trainer.progress.step in (3, 4)  # type: ignore[attr-defined]
             resource.setrlimit(resource.RLIMIT_FSIZE, (room if is_full else soft, hard))
 
@@ -90,10 +90,10 @@ def full_disks(place: Place, chance: random.Random) -> Row:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         verified += all(
-            checkpoint_dir.verdict(path).problem is None
+            checkpoint_dir.status_of(path).problem is None
             for path in checkpoint_dir.all_checkpoints(directory / "checkpoints")
         )
-        trainer.log.close()
+        trainer.recorder.close()
     outcome = f"{n} full disks, training went on in {survived}, all checkpoints left verify in {verified}"
     return Row("disk full at different byte counts", outcome, survived == verified == n)
 

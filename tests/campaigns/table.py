@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import train
-from hparams import HParams, create_hparams
+from common.errors import UserError
+from common.signals import end_on_signal
+from hparams import HParams, create_hparams, resolve_hparams
 from support.corpora import tiny_settings
+from training.options import Options
+from training.session import MakeTrainer, train
+from training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,12 @@ class Place:
     def times(self, n: int) -> int:
         return max(round(n * self.share), 2)
 
-    def train(self, run: Path, settings: str, last_step: int) -> int:
-        """The ordinary command. -> its exit code"""
-        to = ["-o", str(run), "-l", str(self.folder / "logs" / run.name), "--max-steps", str(last_step)]
-        return train.main([*to, "--hparams", tiny_settings(self.corpus, settings)])
+    def train(self, run: Path, settings: str, last_step: int, *, make_trainer: MakeTrainer = Trainer) -> int:
+        """What the ordinary command does. -> its exit code"""
+        options = Options(output=run, logs=self.folder / "logs" / run.name, max_steps=last_step)
+        resolved = resolve_hparams(overrides=tiny_settings(self.corpus, settings))
+        try:
+            with end_on_signal():
+                return train(resolved, options, make_trainer=make_trainer)
+        except UserError as error:
+            return error.exit_code

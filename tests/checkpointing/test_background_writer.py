@@ -12,7 +12,7 @@ from checkpointing import directory as checkpoint_dir
 from checkpointing.background_writer import copied, snapshot
 from checkpointing.checkpoint_file import Checkpoint
 from hparams import HParams
-from support.checkpoints import made, saver_of
+from support.checkpoints import made, writer_of
 from support.limits import disk_that_takes, memory_room
 from support.runs import assert_same, logs_are_closed, trainer_of, weights_of
 from training.trainer import Limits
@@ -56,12 +56,12 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_its_o
 
 
 def test_what_became_of_a_checkpoint_is_told_once(tmp_path: Path) -> None:
-    saver = saver_of(tmp_path)
-    assert saver.collect(wait=True) is None
-    saver.start(made(1), best_score=0.5)
-    done = saver.collect(wait=True)
+    writer = writer_of(tmp_path)
+    assert writer.collect(wait=True) is None
+    writer.start(made(1), is_best=True)
+    done = writer.collect(wait=True)
     assert done is not None and done.path == checkpoint_dir.checkpoint_path(tmp_path, 1) and not done.problem
-    assert saver.collect(wait=True) is None
+    assert writer.collect(wait=True) is None
     assert checkpoint_dir.pointed(tmp_path, "best") == checkpoint_dir.pointed(tmp_path, "last") == done.path
 
 
@@ -69,12 +69,12 @@ def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_befo
     tmp_path: Path,
 ) -> None:
     large = made(1, n=2**25)  # 128 MiB
-    saver = saver_of(tmp_path)
+    writer = writer_of(tmp_path)
     with memory_room(2**26):
         with pytest.raises(RuntimeError, match="allocate memory"):
             snapshot(large)
-        saver.start(large, best_score=None)
-    done = saver.collect()
+        writer.start(large, is_best=False)
+    done = writer.collect()
     assert done is not None and done.path is not None
     assert_same(checkpoint_file.load(done.path).model, large.model)
 
@@ -82,11 +82,11 @@ def test_where_memory_does_not_suffice_for_a_copy_the_checkpoint_is_written_befo
 def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_best(tmp_path: Path) -> None:
     for step in range(1, 6):
         checkpoint_dir.save(made(step), tmp_path)
-    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2), score=0.1)
-    saver = saver_of(tmp_path, keep_last=2, milestone_every=1)
+    checkpoint_dir.point(tmp_path, "best", checkpoint_dir.checkpoint_path(tmp_path, 2))
+    writer = writer_of(tmp_path, keep_last=2, milestone_every=1)
     with disk_that_takes(500):
-        saver.start(made(6), best_score=None)
-        done = saver.collect(wait=True)
+        writer.start(made(6), is_best=False)
+        done = writer.collect(wait=True)
     assert done is not None and done.path is None and "too large" in done.problem
     assert sorted(done.removed) == ["step_00000001.pt", "step_00000003.pt"]
     left = checkpoint_dir.all_checkpoints(tmp_path)
@@ -95,12 +95,12 @@ def test_on_a_full_disk_milestones_make_room_but_neither_the_last_two_nor_the_be
 
 
 def test_a_disk_that_is_full_for_one_save_only_is_written_to_again(tiny: Tiny, tmp_path: Path) -> None:
-    saver = saver_of(tmp_path / "not" / "yet")
+    writer = writer_of(tmp_path / "not" / "yet")
     (tmp_path / "not").write_text("a file where a folder should be")
-    saver.start(made(1), best_score=None)
-    failed = saver.collect(wait=True)
+    writer.start(made(1), is_best=False)
+    failed = writer.collect(wait=True)
     assert failed is not None and failed.path is None and failed.problem
     (tmp_path / "not").unlink()
-    saver.start(made(2), best_score=None)
-    done = saver.collect(wait=True)
+    writer.start(made(2), is_best=False)
+    done = writer.collect(wait=True)
     assert done is not None and done.path is not None

@@ -163,7 +163,7 @@ def test_a_run_resolves_to_its_best_else_its_last_good_checkpoint(tmp_path: Path
     directory = tmp_path / "checkpoints"
     save_all(directory, 1, 2, 3)
     assert checkpoint_dir.resolve(tmp_path).name == "step_00000003.pt"
-    checkpoint_dir.point(directory, "best", checkpoint_dir.checkpoint_path(directory, 1), score=0.5)
+    checkpoint_dir.point(directory, "best", checkpoint_dir.checkpoint_path(directory, 1))
     assert checkpoint_dir.resolve(tmp_path).name == checkpoint_dir.resolve(directory).name == "step_00000001.pt"
     flip_a_byte(checkpoint_dir.checkpoint_path(directory, 1))
     assert checkpoint_dir.resolve(tmp_path).name == "step_00000003.pt"
@@ -343,6 +343,6 @@ def test_loading_exactly_names_everything_that_does_not_fit(tmp_path: Path) -> N
 def test_the_manifest_and_pointers_are_plain_json(tmp_path: Path) -> None:
     path = checkpoint_dir.save(made(4), tmp_path)
     manifest = json.loads(path.with_suffix(".json").read_text())
-    assert manifest == {"sha256": checkpoint_file.sha256_of(path), "bytes": path.stat().st_size, "step": 4}
-    checkpoint_dir.point(tmp_path, "best", path, score=0.25)
-    assert json.loads((tmp_path / "best.json").read_text()) == {"file": path.name, "score": 0.25}
+    assert manifest == {"sha256": checkpoint_file.sha256_of(path), "bytes": path.stat().st_size}
+    checkpoint_dir.point(tmp_path, "best", path)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"file": path.name}

@@ -9,7 +9,7 @@ import pytest
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from support.checkpoints import made, saver_of
+from support.checkpoints import made, writer_of
 
 Content = bytes | None  # of a name: None if there is no such file
 CALLS = ("fsync", "replace", "rename", "unlink")
@@ -101,11 +101,11 @@ def cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PowerCuts:
 
 
 def test_no_power_cut_costs_a_checkpoint_that_was_told_as_saved(cuts: PowerCuts) -> None:
-    saver = saver_of(cuts.disk.folder, keep_last=2)
+    writer = writer_of(cuts.disk.folder, keep_last=2)
     # a step may be saved twice: the last one again, after its validation
     for step, value in ((5, 0.0), (10, 0.0), (15, 0.0), (15, 1.0), (20, 0.0)):
-        saver.start(made(step, value=value), best_score=value)
-        done = saver.collect(wait=True)
+        writer.start(made(step, value=value), is_best=True)
+        done = writer.collect(wait=True)
         assert done is not None and not done.problem
         cuts.told = step
     assert cuts.n_points > 50 and cuts.n_states > 100

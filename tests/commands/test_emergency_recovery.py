@@ -26,8 +26,8 @@ from common.errors import NothingToRecover, UserError
 from hparams import HParams
 from monitoring import telegram
 from recovery import repair
-from recovery.diagnosis import Diagnosis, diagnose, newest_run, story
-from run_directory.paths import alone_in, is_in_use
+from recovery.diagnosis import Diagnosis, diagnose, format_diagnosis, newest_run
+from run_directory.paths import exclusive_lock, is_in_use
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
 from support.runs import logs_are_closed, trained
@@ -37,8 +37,9 @@ Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]
 
 
-def event(kind: str, message: str = "", *, attempt: int = 1, step: int = 5) -> dict[str, Any]:
-    return {"time": 1e9, "attempt": attempt, "type": "event", "step": step, "kind": kind, "message": message}
+def event(kind: str, message: str = "", *, attempt: int = 1, step: int = 5, **data: Any) -> dict[str, Any]:
+    line = {"time": 1e9, "attempt": attempt, "type": "event", "step": step, "kind": kind, "message": message}
+    return {**line, "data": data}
 
 
 def steps(*, total: float = 1.0, grad_norm: float = 1.0, skipped: int = 0, n: int = 6) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def test_the_last_launch_decides_what_became_of_a_run(tmp_path: Path, events: li
 
 def test_a_run_whose_process_lives_is_running_and_one_that_says_nothing_is_asked_after(tmp_path: Path) -> None:
     run = write_run(tmp_path, [event("started")], pid=7, host=platform.node())
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         found = diagnose(run)
     assert found.state == "running" and "process 7" in found.why and "does it hang?" in found.why
     assert diagnose(run).state == "killed"  # whatever process has its number by now
@@ -107,9 +108,9 @@ def test_a_run_of_another_machine_lives_as_long_as_it_writes(
 def test_two_can_not_train_in_one_directory(tmp_path: Path) -> None:
     run = write_run(tmp_path, [event("started")], pid=7)
     is_second = pytest.raises(UserError, match="process 7 is at work in it; end it first")
-    with alone_in(run, ways_on=""), is_second, alone_in(run, ways_on="end it first"):
+    with exclusive_lock(run, what_next=""), is_second, exclusive_lock(run, what_next="end it first"):
         pass
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         assert is_in_use(run)
     assert not is_in_use(run)
 
@@ -119,7 +120,7 @@ def test_the_command_of_a_run_that_still_trains_is_refused(
 ) -> None:
     """Whatever starts it again in a loop must not have two of them delete each other's checkpoints."""
     run = write_run(tmp_path / "run", [event("started")], pid=7)
-    with alone_in(run, ways_on=""):
+    with exclusive_lock(run, what_next=""):
         assert train.main(["-o", str(run), "-l", str(tmp_path / "logs"), "--preset", "demo"]) == 2
     assert "process 7 is at work in it; end it first (Ctrl-C or SIGTERM saves)" in capsys.readouterr().err
 
@@ -128,7 +129,7 @@ def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.C
     page = mixed / "report.html"
     page.write_text("running")
     assert emergency_recovery.main([str(mixed), "--dry-run"]) == 0 and page.read_text() == "running"
-    with alone_in(mixed, ways_on=""):
+    with exclusive_lock(mixed, what_next=""):
         assert emergency_recovery.main([str(mixed)]) == 0 and page.read_text() == "running"  # the run's own to renew
     assert emergency_recovery.main([str(mixed)]) == 0 and "gone without a word" in page.read_text()
     assert f"done:        renewed {page}" in capsys.readouterr().out
@@ -147,7 +148,7 @@ def test_a_run_that_had_saved_nothing_is_told_to_begin_anew(tmp_path: Path, caps
 
 
 def test_a_directory_that_nothing_was_written_to_is_gone_again(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "a" / "b", ways_on=""):
+    with exclusive_lock(tmp_path / "a" / "b", what_next=""):
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a" / "b").exists()
 
@@ -159,8 +160,11 @@ CALMER = "learning_rate", "grad_clip_thresh"
 @pytest.mark.parametrize(
     ("events", "metrics", "cause", "changed"),
     [
-        ([event("crashed", "OutOfMemoryError: CUDA out of memory")], [], "memory ran out", HALF),
-        ([event("save_failed", "No space left on device")], [], "disk was full", ()),
+        ([event("crashed", "any words", cause="out_of_memory")], [], "memory ran out", HALF),
+        ([event("save_failed", "any words")], [], "disk was full", ()),
+        ([event("save_failed", "any words", cause="out_of_memory")], [], "memory ran out", HALF),
+        ([event("crashed", "any words", cause="disk_full")], [], "disk was full", ()),
+        ([event("crashed", "ValueError: out of memory, no space left on device")], [], "", ()),
         ([], steps(skipped=3), "3 skipped steps", CALMER),
         ([event("rollback")], [], "1 rollbacks", CALMER),
         ([], steps(grad_norm=5e4), "reached 5e\\+04", CALMER),
@@ -176,9 +180,9 @@ def test_causes_and_what_would_be_safer(
     assert tuple(found.safer) == changed and len(found.reasons) == len(changed)
     if cause:
         assert any(re.search(cause, text) for text in found.causes)
-        assert "cause: " in story(found)
+        assert "cause: " in format_diagnosis(found) and "advice: " in format_diagnosis(found)
     else:
-        assert not found.causes
+        assert not found.causes and not found.advice
 
 
 def test_a_run_that_ended_well_gets_no_advice(tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps with checkpoints of the steps 2, 4 and 6."""
     directory = tmp_path_factory.mktemp("finished") / "run"
     hp = tiny("iters_per_checkpoint=2,validate_interval=4")
-    trained(hp, directory, 6).log.close()
+    trained(hp, directory, 6).recorder.close()
     (directory / "hparams.yaml").write_text(yaml.safe_dump(hp.canonical()))
     return directory
 
@@ -283,7 +287,7 @@ EXPECTED: Mapping[str, str | None] = {
     "step_00000004.pt": None,
     "step_00000002.pt": None,
     "nvidia.pt": "no checkpoint of this trainer",
-    "holiday.pt": "was refused",
+    "holiday.pt": "is a picture, 21 bytes, not a checkpoint",
     "evil.pt": "could run foreign code",
     "other.pt": "no checkpoint of this trainer",
     "folder.pt": "Is a directory",
@@ -296,7 +300,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_every_file_gets_its_verdict_and_none_is_executed(mixed: Path) -> None:
-    found = {v.path.name: v.problem for v in repair.examine(mixed).verdicts}
+    found = {v.path.name: v.problem for v in repair.examine(mixed).statuses}
     assert found.keys() == EXPECTED.keys()
     for name, expected in EXPECTED.items():
         assert (found[name] is None) == (expected is None) and (expected or "") in (found[name] or ""), name
@@ -417,7 +421,7 @@ def test_the_proposal_holds_what_differs_from_the_defaults_and_its_reasons(mixed
 
 def test_a_run_that_still_trains_is_not_started_twice(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(mixed, [event("started")], host=platform.node())
-    with alone_in(mixed, ways_on=""):
+    with exclusive_lock(mixed, what_next=""):
         assert emergency_recovery.main([str(mixed), "--restart"]) == 2
     assert "still at work" in capsys.readouterr().err
 

@@ -80,14 +80,13 @@ def test_both_decoders_hear_themselves() -> None:
 def test_accumulation_gives_the_gradient_of_one_large_batch_in_every_phase(tiny: Tiny, tmp_path: Path, r: int) -> None:
     off = f"{NO_DROPOUT},drop_frame_rate=0,use_gaf=False"
     hp = tiny(f"batch_size=5,{ALL},use_gst=True,{SCHEDULE},{off}")
-    trainer = trainer_of(hp, tmp_path)
-    trainer.stepper.__class__ = FrozenHead
+    trainer = trainer_of(hp, tmp_path, train_step=FrozenHead)
     trainer.model.r = r
-    (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=6)  # loaded ahead, in the first phase
+    (large,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=6)  # loaded ahead, in the first phase
     gradients = []
     for micro_batches in ([large], [rows(large, slice(0, 2)), rows(large, slice(2, 5))]):
-        trainer.stepper.optimizer.zero_grad()
-        trainer.stepper.accumulate(micro_batches, step=1)
+        trainer.train_step.optimizer.zero_grad()
+        trainer.train_step.accumulate(micro_batches, step=1)
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -113,4 +112,4 @@ def test_recomputing_changes_no_bit_where_the_adaptive_factor_walks_the_graph_th
     kept = trained(tiny(hp), tmp_path / "kept", 3)
     again = trained(tiny(f"{hp},use_memory_efficient_attention=True,attention_chunk_size=2"), tmp_path / "again", 3)
     assert all(torch.equal(t, again.model.state_dict()[n]) for n, t in kept.model.state_dict().items())
-    assert float(kept.stepper.auxiliary.factor) == float(again.stepper.auxiliary.factor) > 0.0
+    assert float(kept.train_step.auxiliary.factor) == float(again.train_step.auxiliary.factor) > 0.0

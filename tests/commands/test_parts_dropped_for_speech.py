@@ -1,4 +1,4 @@
-"""Recogniser and coarse decoder are training's own: files may lack them, and synthesis is built without them."""
+"""Recognizer and coarse decoder are training's own: files may lack them, and synthesis is built without them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from hparams import HParams
 from model import Tacotron2, without_training_parts
 from speech.voice import Speaker
 from support.runs import trained
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 Tiny = Callable[..., HParams]
 BOTH = "use_mmi=True,use_ddc=True"
@@ -30,7 +30,7 @@ def test_synthesis_leaves_the_training_parts_out(tiny: Tiny, tmp_path: Path) -> 
         n: t for n, t in trainer.model.state_dict().items() if not n.startswith(checkpoint_weights.TRAINING_PARTS)
     }
     plain_hp = without_training_parts(hp)
-    checkpoint_dir.save(Checkpoint(2, weights, voice_of(plain_hp, corpus)), tmp_path / "plain" / "checkpoints")
+    checkpoint_dir.save(Checkpoint(2, weights, voice_info_of(plain_hp, corpus)), tmp_path / "plain" / "checkpoints")
     plain = Speaker.load(tmp_path / "plain")
     a, b = (speaker.speak(["a low tone"], n_iter=2)[0] for speaker in (spoken, plain))
     assert (a.wav == b.wav).all() and (a.sample.alignment == b.sample.alignment).all()

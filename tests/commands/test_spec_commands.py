@@ -289,7 +289,7 @@ def damage(dataset: Path) -> None:
     (dataset / "data" / "wavs" / "broken.wav").write_bytes(b"no sound at all")
     with (dataset / "data" / "dataset" / "train.csv").open("a") as f:
         f.write("wavs/absent.wav|Nobody recorded this.\n")
-        f.write("wavs/utt_0.wav|Said twice.\n")
+        f.write("wavs/utt_0.wav|DecodedSteps twice.\n")
         f.write("wavs/utt_3.wav\n")
         f.write("wavs/utt_3.wav|\n")
         f.write("wavs/utt_3.wav|100 % @home\n")

@@ -19,7 +19,7 @@ from run_directory.metrics_log import read_metrics
 from support.commands import run
 from support.corpora import TINY, write_corpus
 from training.options import Options
-from training.resume import start_from
+from training.resume import load_initial_weights
 
 NAMES = ("anna", "bert")
 STYLE = "use_gst=True,ref_enc_filters=[4,4],token_embedding_size=8,token_num=3,num_heads=2,max_decoder_steps=30"
@@ -93,12 +93,12 @@ def test_what_cannot_be_is_refused(
 def test_a_plain_voice_has_neither_style_nor_speakers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus_folder: Path
 ) -> None:
-    from training.voice_info import voice_of
+    from training.voice_info import voice_info_of
 
     data = f"training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
     hp = create_hparams(f"{TINY},{data},dataset_path={corpus_folder}")
     checkpoint_dir.save(
-        Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp))),
+        Checkpoint(1, Tacotron2(hp).state_dict(), voice_info_of(hp, load_corpus(hp))),
         tmp_path / "checkpoints",
     )
     for switches, expected in (
@@ -130,7 +130,7 @@ def test_a_warm_start_leaves_out_what_it_is_told(trained: Path, switches: list[s
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *switches]), hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
-    assert start_from(path, model, hp, load_corpus(hp), options) is None
+    assert load_initial_weights(path, model, hp, load_corpus(hp), options) is None
     theirs = checkpoint_file.load(path).model
     for key, tensor in model.state_dict().items():
         expected = before if key.split(".")[0] in left_out else theirs

@@ -16,13 +16,13 @@ import synthesize
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import UserError
-from common.files import atomic_file, refusals_explained, write_atomic
+from common.files import atomic_file, explain_write_errors, write_atomic
 from data_utils import load_corpus
 from hparams import HParams
 from model import Tacotron2
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 
 @pytest.mark.parametrize("content", ["new: \u0434\u0430", b"\x00\xff"])
@@ -85,7 +85,7 @@ def test_the_old_content_is_read_until_the_end(tmp_path: Path) -> None:
 )
 def test_a_refusal_says_what_why_and_what_next(error: OSError, reason: str) -> None:
     message = rf"cannot write -o x \({reason}.*\); free space"
-    with pytest.raises(UserError, match=message), refusals_explained("-o x", next_step="free space"):
+    with pytest.raises(UserError, match=message), explain_write_errors("-o x", next_step="free space"):
         raise error
 
 
@@ -96,7 +96,7 @@ def test_a_refusal_says_what_why_and_what_next(error: OSError, reason: str) -> N
 def voice(tiny: Callable[..., HParams], tmp_path: Path) -> Path:
     hp = tiny()
     torch.manual_seed(1)
-    saved = Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, load_corpus(hp)), None)
+    saved = Checkpoint(1, Tacotron2(hp).state_dict(), voice_info_of(hp, load_corpus(hp)), None)
     return checkpoint_dir.save(saved, tmp_path / "run")
 
 

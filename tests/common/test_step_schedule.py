@@ -20,7 +20,7 @@ from model import decoder_steps
 from speech.voice import Speaker
 from support.models import MEL_LENGTHS, TEXT_LENGTHS, limits, mels, set_gate, small, speak, teach
 from support.runs import Watched, assert_same_run, logs_are_closed, resumed, trained, trainer_of
-from training.train_step import Stepper
+from training.train_step import TrainStep
 from training.trainer import Limits
 
 __all__ = ["logs_are_closed"]  # a fixture
@@ -104,7 +104,7 @@ def test_speech_comes_in_groups_of_the_r_of_the_moment() -> None:
 # Training
 
 
-class Phases(Stepper):
+class Phases(TrainStep):
     """Keeps r, the gate's length and T_mel of every forward pass."""
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
@@ -115,19 +115,18 @@ class Phases(Stepper):
 
 
 def test_a_run_goes_through_its_phases_with_weights_of_one_shape(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(SCHEDULE), tmp_path, limits=Limits(max_steps=6))
-    trainer.stepper.__class__ = Phases
+    trainer = trainer_of(tiny(SCHEDULE), tmp_path, limits=Limits(max_steps=6), train_step=Phases)
     after: list[dict[str, Tensor]] = []
     kept: list[bool] = []
 
     def compare(t: Watched) -> None:
         if after:
-            kept.append(all(torch.equal(x, after[-1][n]) for n, x in t.stepper.weights_before.items()))  # type: ignore[attr-defined]
+            kept.append(all(torch.equal(x, after[-1][n]) for n, x in t.train_step.weights_before.items()))  # type: ignore[attr-defined]
         after.append({n: x.clone() for n, x in t.model.state_dict().items()})
 
     trainer.on_step = compare
     trainer.fit()
-    phases = trainer.stepper.phases  # type: ignore[attr-defined]
+    phases = trainer.train_step.phases  # type: ignore[attr-defined]
     assert [r for r, *_ in phases] == [6, 6, 3, 3, 1, 1]
     assert all(T_mel % 12 == 0 for _, *lengths in phases for T_mel in lengths)  # of 6, and of 4 with bands
     assert kept == [True] * 5  # a change of phase touches no weight
@@ -169,7 +168,7 @@ def test_a_checkpoint_older_than_schedules_speaks_with_its_hyperparameters_r(tin
 def test_validation_uses_the_r_of_the_step_it_judges(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{SCHEDULE},validate_interval=1,validation_attention_analysis=True")
     trainer = trained(hp, tmp_path, 3)
-    (sample, *_) = trainer.run_validation().samples
+    (sample, *_) = trainer.validate().samples
     assert trainer.model.r == 3 and sample.mel.shape[1] == 3 * len(sample.gate)
 
 

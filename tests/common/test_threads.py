@@ -32,7 +32,7 @@ def told(first: str) -> list[str]:
 
 
 def test_a_thread_beside_training_computes_alone_and_makes_no_pool_of_its_own() -> None:
-    assert told("from common import threads; threads.keep_for_this_thread()") == ["True", "1", "0"]
+    assert told("from common import threads; threads.one_thread_for_others()") == ["True", "1", "0"]
 
 
 def test_without_it_a_thread_beside_training_would_make_a_pool() -> None:

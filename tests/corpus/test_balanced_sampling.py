@@ -65,7 +65,7 @@ def test_bands_are_even_in_the_logarithm_of_the_length() -> None:
 
 def test_only_training_is_balanced_and_only_where_asked(tiny: Callable[..., HParams], tmp_path: Path) -> None:
     trainer = trainer_of(tiny("use_balanced_sampling=True"), tmp_path)
-    assert trainer.plan.speakers == [None] * 5 and trainer.validation_plan.speakers == ()
+    assert trainer.batches.plan.speakers == [None] * 5 and trainer.validator.plan.speakers == ()
     assert plan_batches(trainer.corpus.train, tiny()).speakers == ()
 
 

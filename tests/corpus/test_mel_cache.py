@@ -240,7 +240,7 @@ def test_problems_of_both_lists_and_of_recordings_come_in_one_error(tmp_path: Pa
     with pytest.raises(DataError) as caught:
         load_corpus(hp)
     message = str(caught.value)
-    assert "2 unusable lines in the filelists (1 missing file, 1 unreadable audio)" in message
+    assert "2 unusable lines in the filelists (1 missing file, 1 empty)" in message
     assert f"{tmp_path}/train.txt:2: " in message
     assert f"{tmp_path}/val.txt:1: " in message
     assert caught.value.exit_code == 3

@@ -19,6 +19,7 @@ from data_utils import Corpus, load_corpus, plan_batches
 from evaluation.judge import judge
 from hparams import HParams, create_hparams
 from model import DecodeLimits, Tacotron2
+from monitoring.observer import Recorder
 from run_directory.metrics_log import RunLog
 from speech.decoding import speak
 from speech.voice import Speaker
@@ -28,7 +29,7 @@ from training.options import Options
 from training.resume import own_checkpoint
 from training.trainer import Limits, Trainer
 from training.validation import references_of
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 CPU = torch.device("cpu")
 Lists = Callable[..., HParams]
@@ -64,20 +65,20 @@ def model_of(hp: HParams, n_speakers: int = 2) -> Tacotron2:
 
 def trained(hp: HParams, directory: Path, steps: int, *, saved: Checkpoint | None = None) -> Trainer:
     corpus = load_corpus(hp)
-    log = RunLog(directory, attempt=1)
-    trainer = Trainer(hp, model_of(hp, len(corpus.speakers)), corpus, directory=directory, log=log,
+    recorder = Recorder(RunLog(directory, attempt=1))
+    trainer = Trainer(hp, model_of(hp, len(corpus.speakers)), corpus, directory=directory, recorder=recorder,
                       limits=Limits(max_steps=steps), device=CPU)  # fmt: skip
     if saved is not None:
         torch.manual_seed(99)  # whatever the new process has drawn meanwhile
         trainer.restore(saved)
     trainer.fit()
-    log.close()
+    recorder.close()
     return trainer
 
 
 def save_voice(hp: HParams, corpus: Corpus, run: Path) -> Path:
     weights = model_of(hp, len(corpus.speakers)).state_dict()
-    return checkpoint_dir.save(Checkpoint(3, weights, voice_of(hp, corpus), None), run / "checkpoints")
+    return checkpoint_dir.save(Checkpoint(3, weights, voice_info_of(hp, corpus), None), run / "checkpoints")
 
 
 # -- filelists
@@ -104,7 +105,7 @@ def test_without_names_there_is_nobody(lists: Lists) -> None:
     corpus = load_corpus(hp)
     (batch, *_) = make_loader(corpus.train, plan_batches(corpus.train, hp), epoch=0, r=1)
     assert corpus.speakers == () and batch.speakers is None and references_of(corpus)[0].speaker is None
-    assert voice_of(hp, corpus).speakers == []
+    assert voice_info_of(hp, corpus).speakers == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_going_on_is_exact_with_style_and_speakers(lists: Lists, tmp_path: Path)
 def test_mixed_precision_trains_style_and_speakers(lists: Lists, tmp_path: Path) -> None:
     trainer = trained(lists(overrides="use_gst=True,ref_enc_filters=[4,4],fp16_run=True"), tmp_path, 2)
     assert trainer.progress.step == 2 and checkpoint_file.all_finite(trainer.model.state_dict())
-    assert trainer.stepper.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
+    assert trainer.train_step.optimizer.state and "skipped" not in (tmp_path / "events.jsonl").read_text()
 
 
 # -- checkpoints
@@ -226,7 +227,8 @@ def test_every_weight_of_a_single_voice_fits_into_one_of_many_in_style(lists: Li
 
 def test_going_on_with_other_speakers_is_refused(lists: Lists, tmp_path: Path) -> None:
     hp = lists()
-    directory = trained(hp, tmp_path / "run", 1).directory
+    directory = tmp_path / "run"
+    trained(hp, directory, 1)
     other = replace(load_corpus(hp), speakers=("anna", "carl"))
     options = Options(output=directory, resume_with_changes=True)
     with pytest.raises(UserError, match=r"of other speakers \(anna, bert there, anna, carl in the filelists\)"):

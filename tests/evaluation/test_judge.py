@@ -128,7 +128,7 @@ def test_a_relative_validation_list_is_found_where_the_voice_was_trained(
     hp = tiny("validation_files=val.txt,dataset_path=.")
     voice = tmp_path / "voice"
     save_voice(hp, load_corpus(hp), voice)
-    write_run_info(voice, hp, data="train.txt", fingerprint="x", mel={})
+    write_run_info(voice, hp, data="train.txt")
     monkeypatch.chdir(tmp_path)
     chosen = chosen_list(voice, Speaker.load(voice), None, None)
     assert chosen.path == corpus_folder / "val.txt" and chosen.dataset_path == corpus_folder

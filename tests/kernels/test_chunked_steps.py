@@ -20,11 +20,11 @@ from support.tape import Tape, taped
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Chunks are recorded and replayed as on a GPU; every test begins without fixed buffers and leaves none behind."""
-    monkeypatch.setattr(chunked_steps, "recorded", taped)
+    monkeypatch.setattr(chunked_steps, "record_graph", taped)
     monkeypatch.setattr(matmul, "can_pack", lambda dtype: False)  # which is a CPU's way to lay out weights
-    chunked_steps.chunk_of.cache_clear()
+    chunked_steps.chunk_for.cache_clear()
     yield
-    chunked_steps.chunk_of.cache_clear()
+    chunked_steps.chunk_for.cache_clear()
 
 
 def chunked(inputs: Inputs, *, size: int = 4, dtype: torch.dtype | None = None) -> Result:
@@ -122,10 +122,10 @@ def test_a_recording_serves_every_number_of_steps_and_texts_of_about_the_same_le
     for T_dec, T_text in ((9, 11), (30, 11), (4, 29)):
         inputs = inputs_of(Case(T_dec=T_dec, T_text=T_text))
         everything(chunked(inputs), inputs)
-    assert chunked_steps.chunk_of.cache_info().misses == 4  # two loops there and back
+    assert chunked_steps.chunk_for.cache_info().misses == 4  # two loops there and back
     inputs = inputs_of(Case(T_text=33))
     everything(chunked(inputs), inputs)
-    assert chunked_steps.chunk_of.cache_info().misses == 6  # the decoder LSTM knows of no text
+    assert chunked_steps.chunk_for.cache_info().misses == 6  # the decoder LSTM knows of no text
 
 
 def test_recordings_share_the_buffers_that_do_not_depend_on_the_text() -> None:
@@ -137,8 +137,8 @@ def test_recordings_share_the_buffers_that_do_not_depend_on_the_text() -> None:
 
 
 def test_what_was_forgotten_is_recorded_again_and_its_buffers_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = lru_cache(maxsize=2)(chunked_steps.chunk_of.__wrapped__)
-    monkeypatch.setattr(chunked_steps, "chunk_of", few)
+    few = lru_cache(maxsize=2)(chunked_steps.chunk_for.__wrapped__)
+    monkeypatch.setattr(chunked_steps, "chunk_for", few)
     inputs, others = inputs_of(Case()), inputs_of(Case(B=2, T_text=40))
     expected = [everything(each.fast(), each) for each in (inputs, others)]
     results = [chunked(inputs), chunked(others)]
@@ -175,7 +175,7 @@ def test_a_step_in_bfloat16_starts_few_operators(monkeypatch: pytest.MonkeyPatch
         tapes.append(taped(work, device))
         return tapes[-1]
 
-    monkeypatch.setattr(chunked_steps, "recorded", kept)
+    monkeypatch.setattr(chunked_steps, "record_graph", kept)
     monkeypatch.setattr("kernels.decoder_steps.is_gpu", lambda device: True)
     inputs = inputs_of(replace(PACKED, T_dec=32))
     everything(chunked(inputs, size=32, dtype=torch.bfloat16), inputs)

@@ -18,20 +18,20 @@ from torch.utils import backend_registration
 from corpus.batch import Batch, gate_targets
 from hparams import HParams, create_hparams
 from kernels import inference
-from kernels.chunked_steps import chunk_of
-from kernels.host_sync import METHODS, HostWaits, are_waits_forbidden, no_waits, read_later, waiting
-from kernels.inference import SpeakingWeights
+from kernels.chunked_steps import chunk_for
+from kernels.host_sync import METHODS, HostSyncError, allow_host_sync, are_waits_forbidden, forbid_host_sync, read_async
+from kernels.inference import TorchWeights
 from loss_function import tacotron2_loss
 from losses.auxiliary import AuxiliaryLosses
 from model import DecodeLimits, Tacotron2
-from modules.stopping import StopWatch
+from modules.stopping import StopTracker
 from recovery.ladder import StepLimits
 from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
 from support.paths import REPOSITORY
 from support.tape import taped
 from text.front_end import FrontEnd
-from training.train_step import Stepper
+from training.train_step import TrainStep
 
 CORPUS = SimpleNamespace(front_end=FrontEnd.create())  # all that a step without dropped frames asks of it
 SPOKEN = torch.tensor(CORPUS.front_end.table.needs_sound)
@@ -46,11 +46,11 @@ def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in ("model", "losses.mmi", "training.train_step", "kernels.inference", "kernels.decoder_steps"):
         monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
     for module in ("kernels.chunked_steps", "kernels.inference"):
-        monkeypatch.setattr(f"{module}.recorded", taped)
+        monkeypatch.setattr(f"{module}.record_graph", taped)
     monkeypatch.setattr("kernels.matmul.prefers_packed_fp32", lambda: False)
-    chunk_of.cache_clear()
+    chunk_for.cache_clear()
     yield
-    chunk_of.cache_clear()
+    chunk_for.cache_clear()
 
 
 WAITS: dict[str, Callable[[], object]] = {
@@ -108,17 +108,17 @@ def _with_gradient() -> nn.Parameter:
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_what_waits_is_caught(wait: Callable[[], object]) -> None:
     wait()
-    with no_waits(CPU), pytest.raises(HostWaits):
+    with forbid_host_sync(CPU), pytest.raises(HostSyncError):
         wait()
-    with no_waits(CPU), waiting(CPU):
+    with forbid_host_sync(CPU), allow_host_sync(CPU):
         wait()
-    with no_waits(CPU), pytest.raises(HostWaits):  # what may wait has an end
+    with forbid_host_sync(CPU), pytest.raises(HostSyncError):  # what may wait has an end
         wait()
     wait()
 
 
 def test_what_does_not_wait_passes() -> None:
-    with no_waits(CPU):
+    with forbid_host_sync(CPU):
         x = VALUES.masked_fill(IS_BIG, 0.0).index_select(0, torch.arange(2)).to(torch.float64)
         assert x.shape == (2,) and len(VALUES) == 3
         VALUES.clone()[1:] = 0.0
@@ -127,8 +127,8 @@ def test_what_does_not_wait_passes() -> None:
 
 
 def test_values_may_be_asked_for_and_read_later() -> None:
-    with no_waits(CPU):
-        later = read_later(VALUES)
+    with forbid_host_sync(CPU):
+        later = read_async(VALUES)
     assert later() == [3.0, 1.0, 2.0]
 
 
@@ -195,7 +195,7 @@ def test_a_training_pass_never_waits(options: str, bf16: bool, path_of_a_gpu: No
     torch.manual_seed(0)
     model = Tacotron2(hp, n_speakers=3).train()
     losses, batch = AuxiliaryLosses(hp, model, SPOKEN, CPU), batch_for(model, 3)
-    with no_waits(CPU):
+    with forbid_host_sync(CPU):
         loss = pass_through(model, losses, batch, hp, bf16=bf16)
     assert loss.isfinite() and gradients(model).isfinite().all()
 
@@ -207,11 +207,11 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
     hp = create_hparams(f"{TINY},fp16_run={bf16},amp_dtype=bf16,{options}".rstrip(","))
     torch.manual_seed(0)
     model = Tacotron2(hp, n_speakers=3).train()
-    stepper = Stepper(hp, model, CORPUS, CPU)
+    train_step = TrainStep(hp, model, CORPUS, CPU)
     before = [p.detach().clone() for p in model.parameters()]
-    stepper.forbids_waits = True
+    train_step.forbids_waits = True
     for step, limits in enumerate((StepLimits(inf, inf), StepLimits(inf, 0.0)), 1):  # the second one is not taken
-        result = stepper.run([batch_for(model, 3)] * 2, step=step, rate_scale=1.0, limits=limits)
+        result = train_step.run([batch_for(model, 3)] * 2, step=step, rate_scale=1.0, limits=limits)
         loss, norm, is_taken = result.numbers.tolist()
         assert loss > 0 and norm > 0 and is_taken == (step == 1)
     assert not all(map(torch.equal, before, model.parameters()))
@@ -220,7 +220,7 @@ def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None)
 def test_on_a_cpu_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TACOTRON2_FORBID_WAITS", "1")
     hp = settings("")
-    assert not Stepper(hp, Tacotron2(hp).train(), CORPUS, CPU).forbids_waits
+    assert not TrainStep(hp, Tacotron2(hp).train(), CORPUS, CPU).forbids_waits
 
 
 def test_a_step_that_waits_says_so_where_that_is_forbidden(
@@ -230,11 +230,11 @@ def test_a_step_that_waits_says_so_where_that_is_forbidden(
         monkeypatch.setenv("TACOTRON2_FORBID_WAITS", value)
         assert are_waits_forbidden() == expected
     hp = settings("use_mmi=True")
-    stepper = Stepper(hp, Tacotron2(hp).train(), CORPUS, CPU)
-    assert stepper.forbids_waits
+    train_step = TrainStep(hp, Tacotron2(hp).train(), CORPUS, CPU)
+    assert train_step.forbids_waits
     monkeypatch.setattr("losses.mmi.is_gpu", lambda device: False)
-    with pytest.raises(HostWaits, match="ctc"):
-        stepper.run([batch_for(stepper.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
+    with pytest.raises(HostSyncError, match="ctc"):
+        train_step.run([batch_for(train_step.model)], step=1, rate_scale=1.0, limits=StepLimits(inf, inf))
 
 
 def test_the_path_of_a_cpu_does_wait() -> None:
@@ -242,7 +242,7 @@ def test_the_path_of_a_cpu_does_wait() -> None:
     hp = settings("use_mmi=True,decoder_backend=plain")
     model = Tacotron2(hp).train()
     losses, batch = AuxiliaryLosses(hp, model, SPOKEN, CPU), batch_for(model)
-    with no_waits(CPU), pytest.raises(HostWaits, match="_pack_padded_sequence|cpu"):
+    with forbid_host_sync(CPU), pytest.raises(HostSyncError, match="_pack_padded_sequence|cpu"):
         pass_through(model, losses, batch, hp, bf16=False)
 
 
@@ -276,7 +276,7 @@ def test_nothing_of_the_path_is_left_on_the_host() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, script.parent)))}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == ["a tensor on the host is noticed", "47 results, on ['standin']"]
+    assert done.stdout.splitlines() == ["a tensor on the host is noticed", "44 results, on ['standin']"]
 
 
 # ---- speech
@@ -290,14 +290,14 @@ def test_speech_on_the_path_of_a_gpu_is_the_same(
     monkeypatch.setattr(inference, "STEPS_ON_DEVICE", 5)
     model = voice(options)
     expected = speak(model, "plain", n=n)
-    model.decoder.prepare_to_speak("fp32")
+    model.decoder.prepare_for_inference("fp32")
     for backend in ("fast", "auto", "auto"):  # the last time with what the one before has recorded
         assert_same(speak(model, backend, n=n), expected, within=1e-11)
 
 
 def test_a_loop_serves_all_texts_of_about_the_same_length(path_of_a_gpu: None) -> None:
     model = voice()
-    model.decoder.prepare_to_speak("fp32")
+    model.decoder.prepare_for_inference("fp32")
     limits = DecodeLimits(max_frames=30)
     for n_symbols in (9, 4, 31):
         text, lengths = torch.randint(1, 148, (1, n_symbols)), torch.tensor([n_symbols])
@@ -312,13 +312,13 @@ def test_a_loop_serves_all_texts_of_about_the_same_length(path_of_a_gpu: None) -
 def test_a_run_of_speech_never_waits(path_of_a_gpu: None) -> None:
     model = voice()
     memory = model.decoder.attend(model.encode(texts(3), LENGTHS), LENGTHS)
-    loop = SpeakingWeights(model.decoder, n_rows=3).begin(model.decoder, memory)
-    watch = StopWatch(LENGTHS, LIMITS, 1)
-    with no_waits(CPU):
+    loop = TorchWeights(model.decoder, n_rows=3).begin(model.decoder, memory)
+    tracker = StopTracker(LENGTHS, LIMITS, 1)
+    with forbid_host_sync(CPU):
         loop.draw(torch.Generator().manual_seed(1))
         loop.run()
         said = loop.take()
-        read_later(watch.signs(torch.sigmoid(said.gate_logits), said.weights))
+        read_async(tracker.stop_signals(torch.sigmoid(said.gate_logits), said.weights))
 
 
 # ---- the source
@@ -327,8 +327,7 @@ def test_a_run_of_speech_never_waits(path_of_a_gpu: None) -> None:
 RECORDED = ("kernels/decoder_steps.py", "kernels/lstm_cell.py", "kernels/matmul.py", "kernels/chunked_steps.py",
             "kernels/ctc.py", "kernels/decoder_autograd.py", "kernels/inference.py", "kernels/packed_weights.py",
             "layers.py")  # fmt: skip
-MAY_ASK = {"matmul.can_pack", "packed_weights.Columns.add", "packed_weights.Matrix._in_int8", "packed_weights._has",
-           "packed_weights.can_multiply_int8"}  # fmt: skip
+MAY_ASK = {"matmul.can_pack", "packed_weights.SparseColumns.add"}
 ASKING = METHODS | {"nonzero", "unique", "masked_select", "equal", "allclose", "bincount"}
 
 

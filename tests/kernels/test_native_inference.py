@@ -12,11 +12,12 @@ from torch import Tensor
 from data_utils import load_corpus
 from hparams import create_hparams
 from kernels import native_inference
-from kernels.backend import is_compiled, lacks_for
+from kernels.backend import is_compiled, why_unsupported
+from kernels.native import processor_flags
 from kernels.native_inference import CompiledLoop, CompiledWeights
-from kernels.packed_weights import SpeakingPrecision, in_int8
+from kernels.packed_weights import InferencePrecision, in_int8
 from model import Decoded, DecodeLimits, Decoder, Tacotron2
-from modules.stopping import Said
+from modules.stopping import DecodedSteps
 from speech.voice import Speaker
 from support.decoding import LIMITS, SMALL, assert_same, speak, voice
 from support.kernels import needs_native
@@ -115,8 +116,8 @@ def test_at_full_width_every_precision_says_nearly_the_same() -> None:
     decoder, memory = full_size()
     exact = first_steps(decoder, memory, "plain")
     for precision, within in (("fp32", ROUNDING), ("bf16", 0.004), ("int8", 0.02)):
-        if lacks_for(decoder, precision) is None:
-            decoder.prepare_to_speak(precision)
+        if why_unsupported(decoder, precision) is None:
+            decoder.prepare_for_inference(precision)
             error = float((first_steps(decoder, memory, "auto") - exact).abs().max() / exact.abs().max())
             assert error < within and (error > 1e-5 or precision == "fp32"), precision
 
@@ -124,24 +125,24 @@ def test_at_full_width_every_precision_says_nearly_the_same() -> None:
 # ---- what a run of steps promises
 
 
-def loop_of(model: Tacotron2, precision: SpeakingPrecision = "fp32") -> CompiledLoop:
+def loop_of(model: Tacotron2, precision: InferencePrecision = "fp32") -> CompiledLoop:
     text = torch.randint(1, 148, (3, 41), generator=torch.Generator().manual_seed(5))
     memory = model.decoder.attend(model.encode(text, LONG), LONG)
     return CompiledWeights(model.decoder, precision=precision).begin(model.decoder, memory)
 
 
-def said_by(loop: CompiledLoop, *, runs: int = 3) -> Said:
+def said_by(loop: CompiledLoop, *, runs: int = 3) -> DecodedSteps:
     parts = []
     for seed in range(runs):
         loop.draw(torch.Generator().manual_seed(seed))
         loop.run()
         parts.append(loop.take())
-    return Said(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return DecodedSteps(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @torch.no_grad()
-def test_any_number_of_threads_says_the_same_bits(precision: SpeakingPrecision) -> None:
+def test_any_number_of_threads_says_the_same_bits(precision: InferencePrecision) -> None:
     model, found, before = compiled_voice(), [], torch.get_num_threads()
     needs(precision)
     try:
@@ -159,7 +160,7 @@ def test_texts_that_have_stopped_change_no_bit_of_the_others() -> None:
     model = compiled_voice()
     together, left = loop_of(model), loop_of(model)
     first = said_by(together, runs=1), said_by(left, runs=1)
-    left.leave_out([0, 5, 0])
+    left.drop_stopped([0, 5, 0])
     then = said_by(together), said_by(left)
     assert all(torch.equal(a, b) for a, b in zip(*first, strict=True))
     for a, b in zip(*then, strict=True):
@@ -178,12 +179,12 @@ def test_what_was_taken_is_left_alone_by_later_runs() -> None:
 # ---- reduced precision
 
 
-def needs(precision: SpeakingPrecision) -> None:
-    if native_inference.lacks_for(precision) is not None:
-        pytest.skip(str(native_inference.lacks_for(precision)))
+def needs(precision: InferencePrecision) -> None:
+    if precision == "int8" and "avx512_vnni" not in processor_flags():
+        pytest.skip("this processor has no int8 instructions")
 
 
-def rounded(weight: Tensor, precision: SpeakingPrecision) -> Tensor:
+def rounded(weight: Tensor, precision: InferencePrecision) -> Tensor:
     if precision == "bf16":
         return weight.to(torch.bfloat16).float()
     whole, scale = in_int8(weight)
@@ -192,7 +193,7 @@ def rounded(weight: Tensor, precision: SpeakingPrecision) -> Tensor:
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @torch.no_grad()
-def test_reduced_precision_is_that_of_the_lstm_weights_and_of_nothing_else(precision: SpeakingPrecision) -> None:
+def test_reduced_precision_is_that_of_the_lstm_weights_and_of_nothing_else(precision: InferencePrecision) -> None:
     needs(precision)
     model = compiled_voice()
     reduced, exact = said_by(loop_of(model, precision)), said_by(loop_of(model))
@@ -203,24 +204,25 @@ def test_reduced_precision_is_that_of_the_lstm_weights_and_of_nothing_else(preci
     expected = said_by(loop_of(model))
     # bf16 multiplies states in fp32, int8 in 16 bits
     within = {"bf16": ROUNDING, "int8": 2e-4}[precision]
-    for name in Said._fields:
+    for name in DecodedSteps._fields:
         torch.testing.assert_close(getattr(reduced, name), getattr(expected, name), rtol=0.0, atol=within)
     assert float((reduced.projected - exact.projected).abs().max()) > 5 * within
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_products_of_every_symbol_are_rounded_too(precision: SpeakingPrecision) -> None:
+def test_products_of_every_symbol_are_rounded_too(precision: InferencePrecision) -> None:
     needs(precision)
     model = compiled_voice()
     [exact] = speak(model, "auto", n=1)
-    model.decoder.prepare_to_speak(precision)
+    model.decoder.prepare_for_inference(precision)
     [reduced] = speak(model, "auto", n=1)
     error = float((exact.mel - reduced.mel).abs().max() / exact.mel.abs().max())
     assert 1e-4 < error < 0.05
 
 
 def test_int8_weights_take_little_more_than_a_quarter_of_the_bytes() -> None:
-    decoder, large = compiled_voice().decoder, ("from_prenet", "hidden_again", "hidden_on", "spoken_again")
+    decoder = compiled_voice().decoder
+    large = ("from_prenet", "attention_recurrent", "decoder_input", "decoder_recurrent")
     sizes = [
         sum(CompiledWeights(decoder, precision=precision).buffers[name].nbytes for name in large)
         for precision in ("fp32", "bf16", "int8")
@@ -246,8 +248,8 @@ def test_a_voice_from_disk_speaks_in_the_precision_that_it_is_asked_for(tiny: Ti
 def test_int8_wants_a_processor_that_multiplies_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = compiled_voice().decoder
     monkeypatch.setattr(native_inference, "processor_flags", lambda: "avx512f")
-    assert "no int8 instructions" in str(lacks_for(decoder, "int8"))
-    assert lacks_for(decoder, "bf16") is None and lacks_for(decoder, "fp32") is None
+    assert "no int8 instructions" in str(why_unsupported(decoder, "int8"))
+    assert why_unsupported(decoder, "bf16") is None and why_unsupported(decoder, "fp32") is None
 
 
 # ---- what the compiled loop does not know

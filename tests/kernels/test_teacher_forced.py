@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from common.log import LOG
 from kernels import matmul, native
-from kernels.encoder_lstm import OneDirection, bidirectional, by_library, by_loops
+from kernels.encoder_lstm import OneDirection, bidirectional_lstm, library_lstm, loop_lstm
 from kernels.teacher_forced import fast_teacher_forced
 from support.kernels import (
     CASES,
@@ -268,11 +268,11 @@ def test_a_source_that_does_not_compile_is_reported_with_the_compilers_words(
 
 
 DIRECTIONS = {
-    "loops in PyTorch": (by_loops(compute_dtype=None, is_native=False), 1e-5),
-    "compiled loops": (by_loops(compute_dtype=None, is_native=True), 1e-5),
-    "loops in PyTorch, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=False), 0.03),
-    "compiled loops, bf16": (by_loops(compute_dtype=torch.bfloat16, is_native=True), 0.03),
-    "the library's LSTM": (by_library, 1e-5),
+    "loops in PyTorch": (loop_lstm(compute_dtype=None, is_native=False), 1e-5),
+    "compiled loops": (loop_lstm(compute_dtype=None, is_native=True), 1e-5),
+    "loops in PyTorch, bf16": (loop_lstm(compute_dtype=torch.bfloat16, is_native=False), 0.03),
+    "compiled loops, bf16": (loop_lstm(compute_dtype=torch.bfloat16, is_native=True), 0.03),
+    "the library's LSTM": (library_lstm, 1e-5),
 }
 
 
@@ -284,7 +284,7 @@ def test_both_directions_equal_the_lstm_on_packed_texts(run: OneDirection, withi
     x = torch.randn(5, 13, 64, requires_grad=True)
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected = pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
-    found = bidirectional(lstm, x, lengths, run).float()
+    found = bidirectional_lstm(lstm, x, lengths, run).float()
     factors, leaves = torch.randn_like(expected), {"x": x, **dict(lstm.named_parameters())}
 
     def grads(y: Tensor) -> dict[str, Tensor]:

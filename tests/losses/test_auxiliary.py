@@ -18,12 +18,13 @@ from layers import padding_mask
 from losses.auxiliary import auxiliary_parts
 from losses.ddc import alignment_distance, coarse_losses
 from losses.monotonicity import monotonicity_loss
-from model import Coarse, Outputs, Tacotron2
+from model import CoarseOutputs, Outputs, Tacotron2
 from support.losses import ALL, FrozenHead
 from support.runs import NO_DROPOUT, Watched, assert_same_run, resumed, rows, trained, trainer_of, weights_of
 from text.symbol_sets import named_table
+from training.batches import StepData
 from training.options import Options
-from training.resume import start_from
+from training.resume import load_initial_weights
 from training.trainer import Limits
 from training.validation import taught_alignments, teacher_forced_losses
 
@@ -78,7 +79,7 @@ def test_each_part_is_the_mean_over_what_is_valid_for_the_fine_decoder(r: int, k
             said = torch.sigmoid(logits[b, c])
             entropy.append(-float(torch.log(said if c >= last else 1 - said)))
             distance.append(sum(abs(float(fine[b, t, n] - coarse[b, c, n])) for n in range(T_TEXT)))
-    parts = coarse_losses(Coarse(predicted, logits, coarse), fine, mel, MEL_LENGTHS, r)
+    parts = coarse_losses(CoarseOutputs(predicted, logits, coarse), fine, mel, MEL_LENGTHS, r)
     for name, values in (("mel_coarse", squared), ("gate_coarse", entropy), ("ddc", distance)):
         assert float(parts[name]) == pytest.approx(sum(values) / len(values), rel=1e-12), name
 
@@ -164,11 +165,11 @@ def test_minimising_it_makes_attention_monotonic() -> None:
 def losses_over(hp: HParams, directory: Path, steps: int) -> list[dict[str, float]]:
     """Losses of each step on one batch, always the same."""
     trainer = trainer_of(hp, directory)
-    (batch,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
+    (batch,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=hp.n_frames_per_step)
     for _ in range(steps):
-        trainer._step([batch], 0.0)
-    assert trainer.interval.skipped == 0
-    return [{name: float(value) for name, value in losses.items()} for losses in trainer.interval.losses]
+        trainer._step(StepData([batch], (0, 0), 0.0))
+    assert trainer.statistics.skipped == 0
+    return [{name: float(value) for name, value in losses.items()} for losses in trainer.statistics.losses]
 
 
 def test_a_model_that_sees_one_batch_learns_to_be_read_and_both_decoders_learn(tiny: Tiny, tmp_path: Path) -> None:
@@ -185,7 +186,9 @@ def test_the_factor_is_measured_every_so_many_optimiser_steps_not_micro_batches(
     measured: list[tuple[int | None, float]] = []
     hp = tiny("use_mmi=True,update_gaf_every_n_step=3,batch_size=1,gradient_accumulation_steps=2,max_gaf=1e9")
     trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=7))
-    trainer.on_step = lambda t: measured.append((t.stepper.auxiliary._measured_at, float(t.stepper.auxiliary.factor)))
+    trainer.on_step = lambda t: measured.append(
+        (t.train_step.auxiliary._measured_at, float(t.train_step.auxiliary.factor))
+    )
     trainer.fit()
     assert [at for at, _ in measured] == [0, 0, 0, 3, 3, 3, 6]
     values = [value for _, value in measured]
@@ -198,13 +201,12 @@ def test_accumulated_gradients_and_losses_are_those_of_one_large_batch(
     tiny: Tiny, tmp_path: Path, settings: str
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{ALL},drop_frame_rate=0,use_gaf=False,{settings}")
-    trainer = trainer_of(hp, tmp_path)
-    trainer.stepper.__class__ = FrozenHead
-    (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
+    trainer = trainer_of(hp, tmp_path, train_step=FrozenHead)
+    (large,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=hp.n_frames_per_step)
     gradients, losses = [], []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.stepper.optimizer.zero_grad()
-        losses.append(trainer.stepper.accumulate(micro_batches, step=1))
+        trainer.train_step.optimizer.zero_grad()
+        losses.append(trainer.train_step.accumulate(micro_batches, step=1))
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -315,7 +317,7 @@ def test_the_scores_of_both_decoders_are_those_of_their_valid_parts() -> None:
     text, lengths = torch.full((2, 6), 20), torch.tensor([6, 3])
     batch = Batch(text, lengths, torch.zeros(2, 1, 12), torch.tensor([12, 5]), torch.zeros(2, 12), ("a", "b"))
     nothing = torch.zeros(())
-    outputs = Outputs(nothing, nothing, nothing, fine, coarse=Coarse(nothing, nothing, coarse))
+    outputs = Outputs(nothing, nothing, nothing, fine, coarse=CoarseOutputs(nothing, nothing, coarse))
     scores = taught_alignments(outputs, batch, torch.tensor([12, 5]), SPOKEN)
     assert scores["alignment_fine"] == 1.0
     assert scores["alignment_coarse"] == pytest.approx((1.0 + 1 / 3) / 2)
@@ -327,9 +329,10 @@ def test_ignore_mmi_layers_keeps_the_head_new(tiny: Tiny, tmp_path: Path, ignore
     trainer: Watched = trained(hp, tmp_path, 1)
     path = checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 1)
     model = Tacotron2(hp)
-    prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *["--ignore-mmi-layers"] * ignored]), hp)
+    args = train.parser().parse_args(["--warm-start", *["--ignore-mmi-layers"] * ignored])
+    prefixes = train.ignored_prefixes(args, hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
-    assert start_from(path, model, hp, trainer.corpus, options) is None
+    assert load_initial_weights(path, model, hp, trainer.corpus, options) is None
     theirs, ours = trainer.model.state_dict(), model.state_dict()
     assert torch.equal(ours["mmi.hidden.weight"], theirs["mmi.hidden.weight"])
     assert torch.equal(ours["mmi.output.weight"], theirs["mmi.output.weight"]) is not ignored

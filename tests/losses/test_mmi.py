@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from hparams import HParams, create_hparams
 from losses.mmi import adaptive_factor, ctc_targets, mmi_loss
 from model import Tacotron2
-from modules.mmi_recognizer import Recogniser
-from parallel.process_group import agreed
+from modules.mmi_recognizer import Recognizer
+from parallel.process_group import mean_over_processes
 from text.front_end import FrontEnd
 from text.symbol_sets import named_table
 from text.symbols import symbols
@@ -98,7 +98,7 @@ def test_a_checkpoints_own_number_of_symbols_sizes_embedding_and_recogniser() ->
 
 
 def test_the_recogniser_ignores_autocast() -> None:
-    recogniser = Recogniser(6, create_hparams("decoder_rnn_dim=8")).eval()
+    recogniser = Recognizer(6, create_hparams("decoder_rnn_dim=8")).eval()
     features = torch.randn(4, 2, 6)
     plain = recogniser(features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -152,7 +152,7 @@ def test_measuring_leaves_the_real_gradients_alone(tiny: Tiny, backend: str) -> 
         model.zero_grad()
         outputs = model(text, text_lengths, mel, mel_lengths)
         task = (outputs.mel_post - mel).square().mean() + outputs.gate_logits.square().mean()
-        mmi = mmi_loss(outputs.recognised, text, text_lengths, mel_lengths, SPOKEN)
+        mmi = mmi_loss(outputs.ctc_log_probs, text, text_lengths, mel_lengths, SPOKEN)
         if measured:
             adaptive_factor(task, mmi, list(model.parameters()), most=0.5, before=torch.zeros(()))
             assert all(p.grad is None for p in model.parameters())
@@ -171,7 +171,7 @@ def in_a_process(rank: int, meeting: Path, results: "multiprocessing.Queue[tuple
     parallel = nn.parallel.DistributedDataParallel(model)
     out = parallel(torch.ones(1, 1)).sum()
     task, mmi = (1.0 + rank) * out, 4.0 * out
-    factor = agreed(adaptive_factor(task, mmi, list(model.parameters()), most=9.0, before=torch.zeros(())))
+    factor = mean_over_processes(adaptive_factor(task, mmi, list(model.parameters()), most=9.0, before=torch.zeros(())))
     task.backward()
     assert model.weight.grad is not None
     results.put((factor.item(), model.weight.grad.item()))
@@ -195,7 +195,7 @@ def test_mmi_reaches_encoder_and_decoder_but_neither_postnet_nor_projections(tin
     model = Tacotron2(tiny("use_mmi=True"))
     text, lengths = torch.randint(12, 60, (2, 6)), torch.tensor([6, 4])
     outputs = model(text, lengths, torch.randn(2, 8, 12), torch.tensor([12, 9]))
-    mmi_loss(outputs.recognised, text, lengths, torch.tensor([12, 9]), SPOKEN).backward()
+    mmi_loss(outputs.ctc_log_probs, text, lengths, torch.tensor([12, 9]), SPOKEN).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     for name in ("embedding.weight", "encoder.lstm.weight_ih_l0", "decoder.attention_rnn.weight_hh",
                  "decoder.attention_layer.v.linear_layer.weight", "decoder.decoder_rnn.weight_hh",
@@ -210,7 +210,7 @@ def test_the_head_is_all_that_mmi_adds(tiny: Tiny) -> None:
     torch.manual_seed(1)
     hp = tiny("use_mmi=True")
     model: nn.Module = Tacotron2(hp)
-    added = {name: t for name, t in model.state_dict().items() if name not in without}
-    assert set(added) == set(hp.mmi_ignore_layers)
+    all_reduce_sum = {name: t for name, t in model.state_dict().items() if name not in without}
+    assert set(all_reduce_sum) == set(hp.mmi_ignore_layers)
     assert all(torch.equal(t, model.state_dict()[name]) for name, t in without.items())
-    assert added["mmi.output.weight"].shape == (len(symbols) + 1, hp.decoder_rnn_dim)
+    assert all_reduce_sum["mmi.output.weight"].shape == (len(symbols) + 1, hp.decoder_rnn_dim)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from hparams import HParams, create_hparams
 from model import Tacotron2
 from modules import activation_checkpointing
-from modules.decoder_loops import say_fast_loop_recomputes, warn_of_plain_loop
+from modules.decoder_loops import log_fast_loop_recomputes, warn_of_plain_loop
 from support.models import MEL_LENGTHS, SMALL, TEXT_LENGTHS, limits, mels, set_gate, small, speak, texts
 from support.paths import REPOSITORY
 from support.runs import assert_same_run, logs_are_closed, resumed, trained, trainer_of
@@ -116,7 +116,7 @@ def test_validation_stays_fully_taught(tiny: Tiny, tmp_path: Path) -> None:
     records = []
     for p in (1.0, 0.0):
         trainer = trainer_of(tiny(f"p_teacher_forcing={p}"), tmp_path / str(p))
-        records.append(trainer.run_validation().losses)
+        records.append(trainer.validate().losses)
     assert records[0] == records[1]
 
 
@@ -229,7 +229,7 @@ def test_what_it_knows_is_not_talked_about(tiny: Tiny, tmp_path: Path, caplog: p
 def test_the_fast_loop_stays_where_memory_is_to_be_saved_and_says_why(
     tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    say_fast_loop_recomputes.cache_clear()
+    log_fast_loop_recomputes.cache_clear()
     with caplog.at_level(logging.INFO, logger="tacotron2"):
         efficient = trained(tiny("use_memory_efficient_attention=True"), tmp_path / "a", 2)
     assert caplog.text.count("the fast one always computes again") == 1 and "is slower" not in caplog.text

@@ -183,7 +183,7 @@ def test_frames_inside_are_normalised_as_if_there_were_no_others(training: bool)
 def test_the_encoded_padding_stays_zero() -> None:
     model = model_of(small()).eval()
     memory = model.encode(texts(), TEXT_LENGTHS)
-    styled, _ = model.in_style(memory, TEXT_LENGTHS, recordings=(mels(), MEL_LENGTHS))
+    styled, _ = model.apply_style(memory, TEXT_LENGTHS, recordings=(mels(), MEL_LENGTHS))
     assert styled[2, 3:].abs().max() == 0.0 and (styled - memory)[2, :3].abs().min() > 0
 
 
@@ -252,7 +252,7 @@ def test_without_a_style_the_text_decides() -> None:
 def test_tokens_and_their_weights_change_what_is_spoken() -> None:
     model = model_of(small()).eval()
     assert model.gst is not None
-    said = [spoken(model, model.gst.one_token(k, w)) for k, w in ((0, 1.0), (1, 1.0), (0, 0.3), (0, -1.0))]
+    said = [spoken(model, model.gst.single_token_style(k, w)) for k, w in ((0, 1.0), (1, 1.0), (0, 0.3), (0, -1.0))]
     assert all((a - b).abs().max() > 1e-4 for i, a in enumerate(said) for b in said[:i])
 
 

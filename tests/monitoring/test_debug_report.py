@@ -149,4 +149,4 @@ def test_the_trainer_hands_over_norms_at_the_interval_only(tiny: Callable[..., H
         trainer = trained(tiny(hparams), tmp_path / str(len(hparams)), 30)
         with_norms = [r.step for r in trainer.records if isinstance(r, StepRecord) and r.modules]
         assert with_norms == expected
-        assert [r["step"] for r in read_metrics(trainer.directory) if "modules" in r] == expected
+        assert [r["step"] for r in read_metrics(tmp_path / str(len(hparams))) if "modules" in r] == expected

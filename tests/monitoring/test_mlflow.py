@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import pytest
 
 from monitoring import mlflow as monitor
-from monitoring.mlflow import MLflowObserver, prepare_sqlite, store_home, store_uri, ui_command, without_password
-from monitoring.observer import Queued, RunInfo
+from monitoring.mlflow import MLflowObserver
+from monitoring.mlflow_store import follow_move, prepare_sqlite, store_home, store_uri, ui_command
+from monitoring.observer import BackgroundObserver, RunInfo
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record
 from support.observed_run import run_info, step, validation
@@ -197,7 +199,7 @@ def test_a_dead_server_is_said_once_and_holds_nothing_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    queued = Queued(observer_of(tracking_uri=dead_address()))
+    queued = BackgroundObserver(observer_of(tracking_uri=dead_address()))
     with caplog.at_level(logging.WARNING, "tacotron2"):
         queued.on_start(run_info(tmp_path / "anna"))
         began = time.perf_counter()
@@ -308,10 +310,85 @@ def test_an_address_beats_the_environment_and_that_the_default(tmp_path: Path, m
     assert store_uri(Path("output"), "http://given:5000") == "http://given:5000"
 
 
-def test_a_password_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert without_password("at http://me:secret@host:5/x failed") == "at http://***@host:5/x failed"
+# -- moved, and copied ------------------------------------------------------------------------------------------------
+
+
+def launches_before_and_after(folder: Path, change: Callable[[Path, Path], object]) -> Path:
+    """A run with pictures in `folder`/a; then `change(a, b)`, and the run goes on in b, which is returned."""
+    before, after = folder / "a", folder / "b"
+    launch(run_info(before / "anna"), step(10), validation(10), ENDED)
+    change(before, after)
+    info = run_info(after / "anna", first_step=10)
+    launch(info, step(20), validation(20), ENDED, attempt=2)
+    return after
+
+
+@pytest.fixture
+def folder(empty_store: Path, tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    shutil.copyfile(empty_store, tmp_path / "a" / "mlflow.db")
+    return tmp_path
+
+
+def test_a_run_that_was_moved_with_its_store_goes_on_as_one_in_the_new_place(folder: Path) -> None:
+    runs = launches_before_and_after(folder, shutil.move)
+    client, run = only_run(runs)
+    assert curve(client, run, "train/total") == [(10, 0.5), (20, 0.5)]
+    assert files(client, run, "samples") == ["samples/step_00000010.wav", "samples/step_00000020.wav"]
+    assert run.info.artifact_uri.startswith((runs / "mlflow-artifacts").as_uri()) and not (folder / "a").exists()
+    assert run.data.tags["run_directory"] == str(runs / "anna")
+
+
+def test_a_copy_of_all_writes_into_its_own_store_and_folder(folder: Path) -> None:
+    runs = launches_before_and_after(folder, shutil.copytree)
+    client, run = only_run(runs)
+    assert files(client, run, "samples") == ["samples/step_00000010.wav", "samples/step_00000020.wav"]
+    client, run = only_run(folder / "a")
+    assert files(client, run, "samples") == ["samples/step_00000010.wav"]
+    assert curve(client, run, "train/total") == [(10, 0.5)]
+
+
+def test_a_copied_run_in_the_same_store_is_a_run_of_its_own(runs: Path) -> None:
+    launch(run_info(runs / "anna"), step(10), ENDED)
+    shutil.copytree(runs / "anna", runs / "bert")
+    launch(run_info(runs / "bert", first_step=10), step(20), ENDED, attempt=2)
+    client = client_of(f"sqlite:///{runs}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("voices").experiment_id])
+    assert {run.info.run_name: curve(client, run, "train/total") for run in found} == {
+        "anna": [(10, 0.5)], "bert": [(10, 0.5), (20, 0.5)]
+    }  # fmt: skip
+
+
+def test_a_run_that_was_moved_within_its_folder_goes_on_as_one(runs: Path) -> None:
+    launch(run_info(runs / "anna"), step(10), ENDED)
+    shutil.move(runs / "anna", runs / "anna2")
+    launch(run_info(runs / "anna2", first_step=10), step(20), ENDED, attempt=2)
+    client, run = only_run(runs)
+    assert curve(client, run, "train/total") == [(10, 0.5), (20, 0.5)]
+
+
+def test_artifacts_that_somebody_keeps_elsewhere_stay_there(runs: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "shared" / "mlflow-artifacts"
+    elsewhere.mkdir(parents=True)
+    uri = f"sqlite:///{runs}/mlflow.db"
+    client_of(uri).create_experiment("voices", artifact_location=elsewhere.as_uri())
+    follow_move(uri)
+    assert client_of(uri).get_experiment_by_name("voices").artifact_location == elsewhere.as_uri()
+
+
+SECRET_ADDRESSES = ("//me:secret@HOST", "//HOST/secret/api", "//HOST/api?key=secret", "//HOST/#secret")
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+def test_no_part_of_an_address_that_may_be_secret_is_kept_or_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_address().replace("//", "//me:secret@"))
+    host = dead_address().removeprefix("http://")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http:" + address.replace("HOST", host))
     observer = observer_of()
-    observer.on_start(run_info(tmp_path / "anna"))
-    assert "secret" not in json.dumps(observer._state)
+    with caplog.at_level(logging.INFO, "tacotron2"):
+        launch(run_info(tmp_path / "anna"), step(10), ENDED, observer=observer)
+    assert "can't be reached" in caplog.text and host in caplog.text
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in [*written, caplog.text, json.dumps(observer._state)] if "secret" in text]

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from common.log import LOG
 from hparams import HParams
-from monitoring.observer import Observer, Queued, RunInfo, close_all
+from monitoring.logging_setup import configure_logging
+from monitoring.observer import BackgroundObserver, Observer, RunInfo, close_all
 from monitoring.setup import observers
 from monitoring.tensorboard import TensorBoardObserver
 from run_directory.records import Record
@@ -23,6 +25,7 @@ from support.runs import assert_same_run, trainer_of
 from support.telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
 from support.trackers import dead_address
 from training.session import fit
+from training.train_step import StepResult, TrainStep
 from training.trainer import Limits
 
 
@@ -70,12 +73,11 @@ def test_sick_trackers_change_nothing_and_cost_no_time(
     hp = tiny(WATCHED)
     alone = trainer_of(hp, tmp_path / "alone", limits=Limits(max_steps=20))
     alone.fit()
-    watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20))
-    timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, Queued)]
+    timed = [Timed(observer) for observer in observers(hp) if isinstance(observer, BackgroundObserver)]
     names = {observer.observer.name for observer in timed}  # type: ignore[attr-defined]
     assert names >= {"TensorBoard", "MLflow", "DebugReport", "Telegram"}
-    watched.observers = timed
-    info = RunInfo(watched.directory, tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
+    watched = trainer_of(hp, tmp_path / "watched", limits=Limits(max_steps=20), observers=timed)
+    info = RunInfo(tmp_path / "watched", tmp_path / "logs", hp.canonical(), 20, 0, "train.py")
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for observer in timed:
             observer.on_start(info)
@@ -107,7 +109,7 @@ class Stuck:
 
 def test_all_together_are_waited_for_no_longer_than_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     stuck = [Stuck() for _ in range(5)]
-    queued = [Queued(observer, patience_s=0.5) for observer in stuck]
+    queued = [BackgroundObserver(observer, patience_s=0.5) for observer in stuck]
     for observer in queued:
         observer.on_start(RunInfo(tmp_path, tmp_path, {}, None, 0, ""))
     began = time.perf_counter()
@@ -125,13 +127,15 @@ def test_how_a_run_ended_is_an_event_of_its_record(tiny: Callable[..., HParams],
     from run_directory.metrics_log import read_jsonl
     from run_directory.paths import RunPaths
 
-    trainer = trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2))
     paths = RunPaths(tmp_path / "o", tmp_path / "l", True)
-    assert fit(trainer, paths) == 0
-    trainer.limits = Limits(max_steps=4)
-    trainer._step = lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel"))  # type: ignore[method-assign]
+    assert fit(trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=2)), paths) == 0
+
+    class NoKernel(TrainStep):
+        def run(self, *arguments: Any, **more: Any) -> StepResult:
+            raise RuntimeError("no kernel")
+
     with pytest.raises(RuntimeError, match="no kernel"):
-        fit(trainer, paths)
+        fit(trainer_of(tiny(), tmp_path / "o", limits=Limits(max_steps=4), train_step=NoKernel), paths)
     events = [event for event in read_jsonl(tmp_path / "o/events.jsonl") if event["kind"] in ("ended", "crashed")]
     assert [(event["kind"], event["message"]) for event in events] == [
         ("ended", "max_steps"), ("crashed", "RuntimeError: no kernel"),
@@ -225,3 +229,24 @@ def test_a_tracker_that_was_left_behind_does_not_spoil_the_end(tmp_path: Path) -
     )
     assert done.returncode == 0 and "MLflow did not finish within the 0 s" in done.stderr, done.stderr
     assert done.stderr.rstrip().endswith('"Hello." -o hello.wav'), "the last words of the run come last"
+
+
+def test_a_log_line_never_shows_a_secret_of_an_address(tmp_path: Path) -> None:
+    configure_logging(tmp_path)
+    try:
+        LOG.warning("at %s: %d tries", "http://me:secret@host/api?key=secret", 3)
+    finally:
+        configure_logging()
+    text = (tmp_path / "train.log").read_text()
+    assert "at http://***@host/api?*** 3 tries" in text and "secret" not in text
+
+
+def test_a_refused_address_is_neither_echoed_nor_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import train
+
+    for address in ("http://me:secret@host", "http://host/api?key=secret"):
+        arguments = ["-o", str(tmp_path / "o"), "-l", str(tmp_path / "l"), "--preset", "demo"]
+        assert train.main([*arguments, "--hparams", f"mlflow_tracking_uri={address}"]) == 2
+    said = capsys.readouterr()
+    assert "secret" not in said.out + said.err and "must hold no user name, password or key" in said.err
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import yaml
 
 from hparams import HParams, create_hparams
 from monitoring import telegram
-from monitoring.observer import Queued
+from monitoring.observer import BackgroundObserver
 from monitoring.setup import observers, telegram_observers
 from monitoring.telegram import Account, TelegramObserver, account_from
 from run_directory.records import Event, Record
@@ -181,7 +181,7 @@ def test_a_refused_token_switches_telegram_off_and_is_not_shown(
     server: TelegramServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answers = [UNAUTHORISED]
-    queued = Queued(observer_of(server))
+    queued = BackgroundObserver(observer_of(server))
     with caplog.at_level(logging.DEBUG):
         queued.on_start(run_info(tmp_path))
         for record in (STARTS, step(1000), ENDS):
@@ -194,7 +194,7 @@ def test_a_refused_token_switches_telegram_off_and_is_not_shown(
 
 def test_a_hanging_server_holds_up_neither_records_nor_the_end(server: TelegramServer, tmp_path: Path) -> None:
     server.answers = [None]
-    queued = Queued(observer_of(server))
+    queued = BackgroundObserver(observer_of(server))
     queued.on_start(run_info(tmp_path))
     began = time.perf_counter()
     for n in range(100):
@@ -237,12 +237,12 @@ def test_hyperparameters_reach_the_observer(monkeypatch: pytest.MonkeyPatch, tin
 
     def watchers(overrides: str) -> list[dict[str, object]]:
         every_one = telegram_observers(create_hparams(overrides))
-        return [vars(watcher.observer) for watcher in every_one if isinstance(watcher, Queued)]
+        return [vars(watcher.observer) for watcher in every_one if isinstance(watcher, BackgroundObserver)]
 
     monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
     monkeypatch.setenv("TELEGRAM_CHAT_ID", "42")
     (watcher,) = watchers("telegram_notification_interval=7,telegram_language=ru")
     assert watcher["_every"] == 7 and watcher["_language"] == "ru"
     for is_on in (False, True):
-        queued = [w for w in observers(tiny(f"telegram_monitoring={is_on}")) if isinstance(w, Queued)]
+        queued = [w for w in observers(tiny(f"telegram_monitoring={is_on}")) if isinstance(w, BackgroundObserver)]
         assert ("TelegramObserver" in {type(watcher.observer).__name__ for watcher in queued}) is is_on

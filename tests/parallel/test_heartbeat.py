@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel.heartbeat import FOLDER, Pulse, Watch, pulse_of
-from parallel.process_group import Group
+from parallel.heartbeat import FOLDER_VARIABLE, Heartbeat, HeartbeatMonitor, heartbeat_of
+from parallel.process_group import ProcessGroup
 
 
 def age(path: Path, seconds: float) -> None:
@@ -16,57 +16,57 @@ def age(path: Path, seconds: float) -> None:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Watch:
+def watch(tmp_path: Path) -> HeartbeatMonitor:
     """Of two processes that have moved just now, begun long before."""
-    watch = Watch(tmp_path, timeout_s=10)
+    watch = HeartbeatMonitor(tmp_path, timeout_s=10)
     watch._since -= 1000
     for rank in "01":
-        Pulse(tmp_path / rank)
+        Heartbeat(tmp_path / rank)
     return watch
 
 
-def test_who_moves_does_not_stand(watch: Watch) -> None:
-    assert watch.standing() is None
+def test_who_moves_does_not_stand(watch: HeartbeatMonitor) -> None:
+    assert watch.find_hung() is None
 
 
-def test_who_has_stood_still_for_longest_is_named(watch: Watch) -> None:
+def test_who_has_stood_still_for_longest_is_named(watch: HeartbeatMonitor) -> None:
     age(watch.folder / "0", 20)
     age(watch.folder / "1", 30)
-    assert watch.standing() == 1
-    assert watch.standing(ended=[1]) == 0
-    watch.forget()
-    assert watch.standing() is None
+    assert watch.find_hung() == 1
+    assert watch.find_hung(ended=[1]) == 0
+    watch.reset()
+    assert watch.find_hung() is None
 
 
-def test_who_said_that_it_will_take_long_does_not_stand(watch: Watch) -> None:
-    pulse = Pulse(watch.folder / "0")
-    pulse.beat(patience_s=100)
+def test_who_said_that_it_will_take_long_does_not_stand(watch: HeartbeatMonitor) -> None:
+    heartbeat = Heartbeat(watch.folder / "0")
+    heartbeat.beat(patience_s=100)
     os.utime(watch.folder / "0", ((watch.folder / "0").stat().st_mtime - 50,) * 2)  # so much later
-    assert watch.standing() is None
-    pulse.beat()
+    assert watch.find_hung() is None
+    heartbeat.beat()
     age(watch.folder / "0", 50)
-    assert watch.standing() == 0
+    assert watch.find_hung() == 0
 
 
-def test_when_the_launcher_was_stopped_as_well_nobody_hangs(watch: Watch) -> None:
+def test_when_the_launcher_was_stopped_as_well_nobody_hangs(watch: HeartbeatMonitor) -> None:
     """Ctrl-Z, a suspended job, a closed lid."""
     for rank in "01":
         age(watch.folder / rank, 3600)
     watch._looked_at -= 3600
-    assert watch.standing() is None
+    assert watch.find_hung() is None
 
 
-def test_without_a_launcher_that_watches_there_is_no_pulse(tmp_path: Path) -> None:
-    assert pulse_of(0, {}).path is None
-    pulse_of(0, {}).beat()
-    assert pulse_of(3, {FOLDER: str(tmp_path)}).path == tmp_path / "3"
+def test_without_a_launcher_that_watches_there_is_no_heartbeat(tmp_path: Path) -> None:
+    assert heartbeat_of(0, {}).path is None
+    heartbeat_of(0, {}).beat()
+    assert heartbeat_of(3, {FOLDER_VARIABLE: str(tmp_path)}).path == tmp_path / "3"
 
 
 def test_every_step_and_every_validation_batch_is_a_sign_of_life_and_work_for_all_is_waited_for(tmp_path: Path) -> None:
-    group, path = Group(pulse=Pulse(tmp_path / "0")), tmp_path / "0"
+    group, path = ProcessGroup(heartbeat=Heartbeat(tmp_path / "0")), tmp_path / "0"
 
     def ahead_s() -> float:
-        """How far the pulse is ahead of now, then forgotten."""
+        """How far the heartbeat is ahead of now, then forgotten."""
         found = path.stat().st_mtime - time.monotonic()
         age(path, 1000)
         return found
@@ -78,10 +78,10 @@ def test_every_step_and_every_validation_batch_is_a_sign_of_life_and_work_for_al
         yield from range(3)
 
     ahead_s()
-    assert moved(group.greatest(1))
-    assert all(moved(batch) for batch in group.beating(batches()))
-    group.rest()
+    assert moved(group.all_reduce_max(1))
+    assert all(moved(batch) for batch in group.with_heartbeat(batches()))
+    group.long_operation()
     assert ahead_s() > 3600
-    for agreed in (group.from_first, group.in_turn):
+    for agreed in (group.run_on_rank0, group.run_one_at_a_time):
         assert agreed(ahead_s) > 3600
         assert moved(None)

@@ -260,7 +260,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UserError, match=f"can't meet at --rdzv_endpoint {endpoint}.* a free port of machine 0"):
+        with pytest.raises(UserError, match=f"--rdzv_endpoint {endpoint}: port .* in use.*another one with --rdzv_end"):
             launcher_module.run(launcher_module.Launch(["train.py"], 1, nnodes=2, rdzv_endpoint=endpoint))
 
 
@@ -293,6 +293,6 @@ def test_what_the_first_process_has_said_on_the_terminal_is_not_said_again(
 ) -> None:
     (tmp_path / "stderr.log").write_text("".join(f"line {i}\n" for i in range(100)))
     code = exit_codes[1] if exit_codes[1] > 0 else 128 - exit_codes[1]
-    launcher_module.tell(launcher_module.Failure(1, code, str(tmp_path / "stderr.log")), exit_codes)
+    launcher_module.print_failure(launcher_module.Failure(1, code, str(tmp_path / "stderr.log")), exit_codes)
     assert ("process 1" in caplog.text) is is_told
     assert re.findall(r"line \d+", caplog.text) == [f"line {i}" for i in range(70, 100)] * is_told

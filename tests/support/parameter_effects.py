@@ -16,7 +16,7 @@ from data_utils import load_corpus, plan_batches
 from hparams import HParams, Resolved, field_names
 from loss_function import tacotron2_loss
 from model import Tacotron2
-from monitoring.observer import Queued
+from monitoring.observer import BackgroundObserver
 from monitoring.setup import observers
 from speech.decoding import Reference, speak
 from support.corpora import write_corpus
@@ -24,9 +24,9 @@ from support.runs import model_of, trained, validated, weights_of
 from training import session
 from training.options import Options
 from training.progress import Progress
-from training.resume import start_from
+from training.resume import load_initial_weights
 from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
-from training.voice_info import decode_limits, voice_of
+from training.voice_info import decode_limits, voice_info_of
 
 CPU = torch.device("cpu")
 Observed = object
@@ -151,7 +151,7 @@ def patience(hp: HParams, folder: Path) -> Observed:
     progress, seen = Progress(), []
     for progress.step in range(100, 6000, 100):
         score = 1.0 - progress.step * 5e-8
-        progress.judge(score, 0.6, hp)
+        progress.update_best(score, 0.6, hp)
         progress.plateau_reached(score, hp)
         seen.append((progress.learning_rate_scale, progress.should_stop_early(hp)))
     return seen
@@ -171,16 +171,16 @@ def sounds(hp: HParams, folder: Path) -> Observed:
 
 def watchers(hp: HParams, folder: Path) -> Observed:
     """Who would watch a run, and with which settings. Never started, so there is nothing to close."""
-    watching = [watcher.observer for watcher in observers(hp) if isinstance(watcher, Queued)]
+    watching = [watcher.observer for watcher in observers(hp) if isinstance(watcher, BackgroundObserver)]
     return [(type(watcher).__name__, vars(watcher)) for watcher in watching]
 
 
 def warm_start(hp: HParams, folder: Path) -> Observed:
     corpus = load_corpus(hp)
     torch.manual_seed(77)
-    path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_of(hp, corpus), None), folder)
+    path = checkpoint_dir.save(Checkpoint(1, Tacotron2(hp).state_dict(), voice_info_of(hp, corpus), None), folder)
     model = model_of(hp)
-    start_from(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
+    load_initial_weights(path, model, hp, corpus, Options(warm_start=True, checkpoint=path))
     return [t.double().sum().item() for t in model.state_dict().values()]
 
 
@@ -205,7 +205,7 @@ def launches(hp: HParams, folder: Path) -> Observed:
 
 
 SCHEDULED = "use_scheduled_teacher_forcing=True"
-ALONE = "tensorboard_logging=False,save_attention_plots=False"
+SINGLE_PROCESS = "tensorboard_logging=False,save_attention_plots=False"
 EFFECTS: dict[str, Seen | Elsewhere] = {
     # audio
     "n_mel_channels": Seen(mels, "n_mel_channels=9"),
@@ -353,12 +353,12 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "keep_checkpoints": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "seed": Seen(batches, "seed=2"),
     "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
-    "force_model_reinit": Seen(launches, "force_model_reinit=True", ALONE),
+    "force_model_reinit": Seen(launches, "force_model_reinit=True", SINGLE_PROCESS),
     "early_stopping": Seen(patience, "early_stopping=True"),
     "early_stopping_patience": Seen(patience, "early_stopping_patience=3", "early_stopping=True"),
     "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
-    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", ALONE),
-    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", ALONE),
+    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", SINGLE_PROCESS),
+    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", SINGLE_PROCESS),
     # recovery
     "emergency_restart_enabled": Elsewhere(
         "training/test_fault_handling.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"

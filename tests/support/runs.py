@@ -15,44 +15,62 @@ from torch import Tensor, nn
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from corpus.batch import Batch
-from corpus.loader import make_loader
 from corpus.mel_cache import read_mel
-from data_utils import Corpus, load_corpus, plan_batches
+from data_utils import Corpus, load_corpus
 from hparams import HParams
 from model import Tacotron2
+from monitoring.observer import Observer, Recorder
 from run_directory.metrics_log import RunLog
 from run_directory.records import Event, Record, StepRecord
-from training.train_step import Stepper
+from training.batches import StepData
+from training.train_step import TrainStep
 from training.trainer import Limits, Trainer
-from training.validation import Validated, references_of, validate
-from training.voice_info import decode_limits
+from training.validation import Validated, Validator
 
-_open_logs: list[RunLog] = []
+CPU = torch.device("cpu")
+_open_recorders: list[Recorder] = []
 
 
 @pytest.fixture(autouse=True)
 def logs_are_closed() -> Iterator[None]:
     yield
-    while _open_logs:
-        _open_logs.pop().close()
+    while _open_recorders:
+        _open_recorders.pop().close()
 
 
-class Watched(Trainer):
-    """Keeps every event and the utterances of every micro-batch; a signal comes during step `interrupt_at`."""
+class KeptRecords(Recorder):
+    """A run's recorder that keeps every record."""
 
-    interrupt_at = -1
-    on_step: Callable[["Watched"], None] = staticmethod(lambda trainer: None)
-
-    def _step(self, micro_batches: Sequence[Batch], waited_s: float) -> None:
-        self.seen.append(tuple(batch.utterance_ids for batch in micro_batches))
-        if self.progress.step + 1 == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        super()._step(micro_batches, waited_s)
-        self.on_step(self)
+    def __init__(self, log: RunLog | None, observers: Sequence[Observer] = ()) -> None:
+        super().__init__(log, observers)
+        self.records: list[Record] = []
 
     def emit(self, record: Record) -> None:
         self.records.append(record)
         super().emit(record)
+
+
+class Watched(Trainer):
+    """Keeps the utterances of every micro-batch; a signal comes during step `interrupt_at`."""
+
+    recorder: KeptRecords
+    interrupt_at = -1
+    on_step: Callable[["Watched"], None] = staticmethod(lambda trainer: None)
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.seen: list[tuple[Sequence[str], ...]] = []
+
+    def _step(self, data: StepData) -> None:
+        self.seen.append(tuple(batch.utterance_ids for batch in data.micro_batches))
+        if self.progress.step + 1 == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        super()._step(data)
+        self.on_step(self)
+
+    @property
+    def records(self) -> list[Record]:
+        return self.recorder.records
 
     def events(self, kind: str) -> list[Event]:
         return [r for r in self.records if isinstance(r, Event) and r.kind == kind]
@@ -63,21 +81,31 @@ class Watched(Trainer):
 
 
 def trainer_of(
-    hp: HParams, directory: Path, *, limits: Limits | None = None, corpus: Corpus | None = None, attempt: int = 1
+    hp: HParams,
+    directory: Path,
+    *,
+    limits: Limits | None = None,
+    corpus: Corpus | None = None,
+    attempt: int = 1,
+    observers: Sequence[Observer] = (),
+    train_step: Callable[[HParams, Tacotron2, Corpus, torch.device], TrainStep] = TrainStep,
+    validator: Callable[[HParams, Tacotron2, Corpus, torch.device], Validator] = Validator,
 ) -> Watched:
-    torch.manual_seed(hp.seed)
-    trainer = Watched(
+    """train_step, validator: what makes the ones that take steps and validate."""
+    model, corpus = model_of(hp), corpus or load_corpus(hp)
+    recorder = KeptRecords(RunLog(directory, attempt=attempt), observers)
+    _open_recorders.append(recorder)
+    return Watched(
         hp,
-        Tacotron2(hp),
-        corpus or load_corpus(hp),
+        model,
+        corpus,
         directory=directory,
-        log=RunLog(directory, attempt=attempt),
+        recorder=recorder,
         limits=limits,
-        device=torch.device("cpu"),
+        device=CPU,
+        train_step=train_step(hp, model, corpus, CPU),
+        validator=validator(hp, model, corpus, CPU),
     )
-    trainer.seen, trainer.records = [], []
-    _open_logs.append(trainer.log)
-    return trainer
 
 
 def trained(hp: HParams, directory: Path, steps: int, **more: Any) -> Watched:
@@ -125,7 +153,7 @@ def weights_of(trainer: Trainer) -> dict[str, Tensor]:
 # ---- one step
 
 
-class Frozen(Stepper):
+class Frozen(TrainStep):
     """Batch normalisation by running statistics: with a batch's own ones, a loss is no mean over its utterances."""
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
@@ -161,15 +189,10 @@ def poisoned(hp: HParams, index: int) -> Corpus:
     return corpus
 
 
-CPU = torch.device("cpu")
-
-
 def model_of(hp: HParams) -> Tacotron2:
     torch.manual_seed(hp.seed)
     return Tacotron2(hp)
 
 
 def validated(hp: HParams, model: Tacotron2, corpus: Corpus) -> Validated:
-    plan = plan_batches(corpus.validation, hp, is_validation=True)
-    batches = make_loader(corpus.validation, plan, epoch=0, r=hp.n_frames_per_step)
-    return validate(model, batches, references_of(corpus), hp, corpus, decode_limits(hp, corpus), CPU)
+    return Validator(hp, model, corpus, CPU).run()

@@ -10,6 +10,7 @@ import pytest
 import text.child
 from common.errors import DataError, UserError
 from support.paths import REPOSITORY
+from text import sequence_to_text, text_to_sequence
 from text.cleaners import english_cleaners
 from text.front_end import FrontEnd, Reading
 
@@ -282,3 +283,11 @@ def test_a_missing_package_is_named_when_a_text_needs_it(monkeypatch: pytest.Mon
     front_end = FrontEnd.create(language="ru")
     with pytest.raises(UserError, match="^language=ru needs silero-stress: pip install -r requirements-phonemes.txt$"):
         front_end.read(["\u0434\u043e\u043c"])
+
+
+def test_notebooks_have_text_to_sequence_and_back() -> None:
+    ids = text_to_sequence("Turn left on {HH AW1 S} 3rd.", ["english_cleaners"])
+    assert ids == ENGLISH.symbol_ids("Turn left on {HH AW1 S} 3rd.")
+    assert sequence_to_text(ids) == "turn left on {HH AW1 S} third."
+    with pytest.raises(DataError, match="cyrillic letters where language=en"):
+        text_to_sequence("\u0441\u044d\u0440")

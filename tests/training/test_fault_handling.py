@@ -1,6 +1,7 @@
 """Faults put into real runs: each ends trained, or stops with the right diagnosis, and resumes to the same bits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from support.faults import (
     diagnosis,
     inf_moments,
     inf_weight,
-    infect,
     large_gradient,
     nan_gradient,
     nan_loss,
@@ -31,6 +31,7 @@ from support.faults import (
     nan_statistics,
     nan_weight,
     once,
+    sick,
 )
 from support.limits import memory_room
 from support.runs import (
@@ -47,13 +48,13 @@ from support.runs import (
 )
 from training.progress import Progress
 from training.trainer import Limits
+from training.validation import Validated, Validator
 
 Tiny = Callable[..., HParams]
 
 
 def sick_run(hp: HParams, directory: Path, steps: int, hurt: Hurt) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
-    infect(trainer, hurt)
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps), train_step=sick(hurt))
     trainer.fit()
     return trainer
 
@@ -61,10 +62,10 @@ def sick_run(hp: HParams, directory: Path, steps: int, hurt: Hurt) -> Watched:
 def while_data(first: int, last: int, do: Callable[[Sick, dict[str, Tensor]], None], learnt: set[int]) -> Hurt:
     """A fault in the optimiser steps first..last. `learnt`: where it came."""
 
-    def hurt(stepper: Sick, step: int, losses: dict[str, Tensor]) -> None:
+    def hurt(train_step: Sick, step: int, losses: dict[str, Tensor]) -> None:
         if first <= step <= last and len(learnt) <= last - first:
             learnt.add(step)
-            do(stepper, losses)
+            do(train_step, losses)
 
     return hurt
 
@@ -82,12 +83,11 @@ def kinds(trainer: Watched, *chosen: str) -> list[tuple[int, str]]:
 def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
     tiny: Tiny, tmp_path: Path, fault: Callable[..., None], kind: str
 ) -> None:
-    trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=6))
-    infect(trainer, once(4, fault))
+    trainer = trainer_of(tiny(), tmp_path, limits=Limits(max_steps=6), train_step=sick(once(4, fault)))
     states: list[Mapping[str, Any]] = []
 
     def keep(t: Watched) -> None:
-        adam = t.stepper.optimizer.state_dict()["state"]
+        adam = t.train_step.optimizer.state_dict()["state"]
         moments = {f"{i}.{name}": value.clone() for i, state in adam.items() for name, value in state.items()}
         states.append({**weights_of(t), **moments})
 
@@ -119,9 +119,9 @@ def test_a_bit_that_flips_once_leaves_no_trace(tiny: Tiny, tmp_path: Path, damag
     assert event.step <= 10 and (event.data["to"], event.data["reason"]) == (5, "damaged")
     assert trainer.progress.rollbacks == 1 and trainer.progress.rollback_scale == 1.0
     assert_same(weights_of(straight), weights_of(trainer))
-    assert_same(straight.stepper.state(), trainer.stepper.state())
+    assert_same(straight.train_step.state(), trainer.train_step.state())
     for path in checkpoint_dir.all_checkpoints(tmp_path / "sick/checkpoints"):
-        assert checkpoint_dir.verdict(path).problem is None
+        assert checkpoint_dir.status_of(path).problem is None
 
 
 def test_damage_before_the_first_checkpoint_goes_back_to_the_beginning(tiny: Tiny, tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_stretch_of_bad_steps_is_gone_back_from_and_its_data_passed_over(tiny:
     (event,) = trainer.events("rollback")
     assert event.data["to"] == 5 and event.data["rate"] == 0.5 and event.data["reason"] == "not_finite"
     # three batches an epoch: steps 8 to 13 are epoch 2, batch 1, to epoch 4, batch 0
-    assert event.data["data"] == ((2, 1), (4, 1)) and trainer.progress.passed_over == [((2, 1), (4, 1))]
+    assert event.data["data"] == ((2, 1), (4, 1)) and trainer.progress.skipped_ranges == [((2, 1), (4, 1))]
     repeated, after = trainer.seen[13:15], trainer.seen[15:]
     assert repeated == trainer.seen[5:7]
     straight = trained(tiny(OFTEN), tmp_path / "straight", 20)
     assert after[:7] == straight.seen[13:20]  # goes on behind the stretch
-    assert trainer.stepper.rate == pytest.approx(0.5e-3)
+    assert trainer.train_step.rate == pytest.approx(0.5e-3)
     assert [r["step"] for r in read_metrics(tmp_path) if r["type"] == "step"] == [10, 20]
 
 
@@ -173,8 +173,8 @@ def test_checkpoints_from_before_the_bad_steps_are_not_pruned_by_those_among_the
 def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, killed_at: int) -> None:
     """6: before any checkpoint knows of the rollback; the journal alone tells."""
     straight = sick_run(tiny(OFTEN), tmp_path / "straight", 20, astray(set()))
-    first = trainer_of(tiny(OFTEN), tmp_path / "cut", limits=Limits(max_steps=20))
-    infect(first, astray(set()))
+    limits = Limits(max_steps=20)
+    first = trainer_of(tiny(OFTEN), tmp_path / "cut", limits=limits, train_step=sick(astray(set())))
 
     def kill(trainer: Watched) -> None:
         if trainer.progress.rollbacks and trainer.progress.step == killed_at:
@@ -189,8 +189,8 @@ def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, kill
 
 def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{OFTEN},max_restart_attempts=2")
-    trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100))
-    infect(trainer, lambda stepper, step, losses: large_gradient(stepper, losses) if step > 12 else None)
+    make = sick(lambda train_step, step, losses: large_gradient(train_step, losses) if step > 12 else None)
+    trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), train_step=make)
     told_all = "(?s)went back 2 times.*learning rate is too high.*last good:.*step_0000"
     with pytest.raises(GaveUp, match=told_all) as raised:
         trainer.fit()
@@ -202,7 +202,7 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
     assert [e.data["rate"] for e in trainer.events("rollback")] == [0.5, 0.5]
     assert trainer.events("gave_up")[0].data["kind"] == "explosion"
     for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints"):
-        assert checkpoint_dir.verdict(path).problem is None
+        assert checkpoint_dir.status_of(path).problem is None
 
     # an external loop that starts it again
     again = trainer_of(hp, tmp_path, limits=Limits(max_steps=100), attempt=2)
@@ -217,12 +217,12 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
 def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(OFTEN)
     for attempt in (1, 2, 3):
-        trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt)
+        make = sick(lambda train_step, step, losses: nan_loss(train_step, losses) if step > 8 else None)
+        trainer = trainer_of(hp, tmp_path, limits=Limits(max_steps=40), attempt=attempt, train_step=make)
         newest = checkpoint_dir.newest_good(tmp_path / "checkpoints")
         if newest:
             trainer.restore(checkpoint_file.load(newest))
-        assert trainer.healing.attempts == attempt - 1
-        infect(trainer, lambda stepper, step, losses: nan_loss(stepper, losses) if step > 8 else None)
+        assert trainer.faults.rollback.journal.attempts == attempt - 1
 
         def kill(t: Watched) -> None:
             if t.events("rollback"):
@@ -232,12 +232,12 @@ def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny:
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
     healthy = resumed(hp, tmp_path, 40)
-    assert healthy.healing.attempts == 0 and healthy.progress.rollbacks == 3
+    assert healthy.faults.rollback.journal.attempts == 0 and healthy.progress.rollbacks == 3
 
 
 def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(f"{OFTEN},emergency_restart_enabled=False"), tmp_path, limits=Limits(max_steps=40))
-    infect(trainer, astray(set()))
+    hp, limits = tiny(f"{OFTEN},emergency_restart_enabled=False"), Limits(max_steps=40)
+    trainer = trainer_of(hp, tmp_path, limits=limits, train_step=sick(astray(set())))
     with pytest.raises(GaveUp, match="emergency_restart_enabled=False"):
         trainer.fit()
     assert (diagnosis(tmp_path)["step"], diagnosis(tmp_path)["kind"]) == (13, "not_finite")
@@ -245,8 +245,8 @@ def test_without_emergency_restarts_the_run_stops_in_place_of_going_back(tiny: T
 
 
 def test_gradients_that_vanish_lead_back(tiny: Tiny, tmp_path: Path) -> None:
-    def vanish(stepper: Sick, losses: dict[str, Tensor]) -> None:
-        for parameter in stepper.model.parameters():
+    def vanish(train_step: Sick, losses: dict[str, Tensor]) -> None:
+        for parameter in train_step.model.parameters():
             if parameter.grad is not None:
                 parameter.grad *= 1e-9
 
@@ -255,21 +255,17 @@ def test_gradients_that_vanish_lead_back(tiny: Tiny, tmp_path: Path) -> None:
     assert (event.step, event.data["to"], event.data["reason"]) == (16, 5, "vanished")
 
 
-def test_alignment_that_is_lost_leads_back_to_where_it_was_there(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alignment_that_is_lost_leads_back_to_where_it_was_there(tiny: Tiny, tmp_path: Path) -> None:
     """A tiny model does not align, so what validation measures is given here."""
-    from training import trainer as module
+    measured = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9])
 
-    measured, original = iter([0.9, 0.8, 0.1, 0.1, 0.9, 0.9, 0.9]), module.validate
+    class Measured(Validator):
+        def run(self, **more: Any) -> Validated:
+            result = super().run(**more)
+            result.free_running["alignment"] = next(measured)
+            return result
 
-    def validate(*args: Any, **more: Any) -> Any:
-        result = original(*args, **more)
-        result.free_running["alignment"] = next(measured)
-        return result
-
-    monkeypatch.setattr(module, "validate", validate)
-    trainer = trained(tiny("iters_per_checkpoint=4,validate_interval=4"), tmp_path, 20)
+    trainer = trained(tiny("iters_per_checkpoint=4,validate_interval=4"), tmp_path, 20, validator=Measured)
     assert kinds(trainer, "tightened", "rollback") == [(12, "tightened"), (16, "rollback")]
     (event,) = trainer.events("rollback")
     assert (event.data["to"], event.data["reason"]) == (8, "alignment_lost")
@@ -305,7 +301,7 @@ def test_where_every_batch_is_broken_the_run_stops_and_names_the_recording(tiny:
 def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny("fp16_run=True,amp_dtype=fp16,loss_scale_init=1e38,loss_scale_factor=2"), tmp_path, 30)
     assert len(trainer.events("loss_scale_cut")) > 20
-    assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.healing.ladder.vitals.pressure == 0
+    assert not kinds(trainer, "skipped", "tightened", "rollback") and trainer.faults.policy.state.bad_step_score == 0
 
 
 # ---- memory
@@ -314,8 +310,9 @@ def test_the_search_for_the_loss_scale_is_no_fault(tiny: Tiny, tmp_path: Path) -
 class Hungry(Frozen):
     """Memory for so many utterances at a time; `raises` says so in the words of a device."""
 
-    room = 2
-    raises: Callable[[], Exception] = staticmethod(lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
+    def __init__(self, *arguments: Any, room: int, raises: Callable[[], Exception]) -> None:
+        super().__init__(*arguments)
+        self.room, self.raises = room, raises
 
     def accumulate(self, micro_batches: Sequence[Batch], *, step: int) -> dict[str, Tensor]:
         if any(len(batch) > self.room for batch in micro_batches):
@@ -330,29 +327,30 @@ def allocator() -> Exception:
     return raised.value
 
 
-def hungry(hp: HParams, directory: Path, steps: int, *, room: int = 2) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=steps))
-    trainer.stepper.__class__ = Hungry
-    trainer.stepper.room = room  # type: ignore[attr-defined]
-    return trainer
+def cuda() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to ...")
 
 
-@pytest.mark.parametrize("raises", [None, allocator, lambda: MemoryError()], ids=["cuda", "cpu", "python"])
+def hungry(
+    hp: HParams, directory: Path, steps: int, *, room: int = 2, raises: Callable[[], Exception] = cuda
+) -> Watched:
+    make = partial(Hungry, room=room, raises=raises)
+    return trainer_of(hp, directory, limits=Limits(max_steps=steps), train_step=make)
+
+
+@pytest.mark.parametrize("raises", [cuda, allocator, MemoryError], ids=["cuda", "cpu", "python"])
 def test_a_batch_that_does_not_fit_is_taken_in_parts_with_the_same_result(
-    tiny: Tiny, tmp_path: Path, raises: Callable[[], Exception] | None
+    tiny: Tiny, tmp_path: Path, raises: Callable[[], Exception]
 ) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT}")
-    whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1))
-    whole.stepper.__class__ = Frozen
+    whole = trainer_of(hp, tmp_path / "whole", limits=Limits(max_steps=1), train_step=Frozen)
     whole.fit()
-    trainer = hungry(hp, tmp_path / "parts", 1)
-    if raises:
-        trainer.stepper.raises = raises  # type: ignore[attr-defined]
+    trainer = hungry(hp, tmp_path / "parts", 1, raises=raises)
     trainer.fit()
     assert [(e.step, e.data["splits"]) for e in trainer.events("out_of_memory")] == [(1, 2), (1, 4)]
     assert "fp16_run=True" in trainer.events("out_of_memory")[0].message
     assert trainer.losses == pytest.approx(whole.losses, rel=1e-5) and whole.losses
-    gradients = [t.stepper.optimizer.state_dict()["state"] for t in (whole, trainer)]
+    gradients = [t.train_step.optimizer.state_dict()["state"] for t in (whole, trainer)]
     for i, state in gradients[0].items():  # Adam's first moment is a tenth of the gradient
         torch.testing.assert_close(gradients[1][i]["exp_avg"], state["exp_avg"], rtol=1e-4, atol=1e-6)
 
@@ -374,7 +372,8 @@ def test_the_parts_are_remembered(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
     trainer = hungry(tiny(), tmp_path, 6, room=0)
-    with pytest.raises(GaveUp, match="(?s)does not suffice for a single utterance.*fp16_run=True lowers memory"):
+    told = "(?s)does not suffice for a single utterance.*advice:      fp16_run=True, a smaller"
+    with pytest.raises(GaveUp, match=told):
         trainer.fit()
     assert diagnosis(tmp_path)["kind"] == "out_of_memory" and len(diagnosis(tmp_path)["utterances"]) == 2
 
@@ -384,6 +383,9 @@ def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tin
     [
         ("CUDA out of memory. Tried to allocate 2.00 GiB", True),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm(handle)`", False),
         ("std::bad_alloc", True),
         ("could not create a primitive", True),
         ("could not execute a primitive", True),
@@ -396,8 +398,7 @@ def test_memory_that_ended_is_told_from_other_errors_by_what_libraries_say_of_it
 
 
 def test_an_error_of_the_code_is_not_taken_for_lack_of_memory(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = hungry(tiny(), tmp_path, 6, room=0)
-    trainer.stepper.raises = lambda: RuntimeError("shapes do not match")  # type: ignore[attr-defined]
+    trainer = hungry(tiny(), tmp_path, 6, room=0, raises=lambda: RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         trainer.fit()
     assert not trainer.events("out_of_memory")
@@ -409,15 +410,15 @@ def test_the_largest_batch_is_rehearsed_without_a_trace(tiny: Tiny, tmp_path: Pa
     trainer = trainer_of(hp, tmp_path / "rehearsed", limits=Limits(max_steps=4))
     trainer._is_rehearsed = False  # as on a GPU
     lengths: list[int] = []
-    rehearse = trainer.healing.rehearse
+    rehearse = trainer.faults.rehearse
 
     def watched(batch: Batch, progress: Progress) -> None:
         lengths.append(batch.mel.size(2))
         rehearse(batch, progress)
 
-    trainer.healing.rehearse = watched  # type: ignore[method-assign]
+    trainer.faults.rehearse = watched  # type: ignore[method-assign]
     trainer.fit()
-    assert lengths == [max(shape[1] for shape in trainer.plan.bands)]
+    assert lengths == [max(shape[1] for shape in trainer.batches.plan.bands)]
     assert_same_run(plain, trainer)
 
 
@@ -432,8 +433,7 @@ def test_memory_that_the_largest_batch_lacks_is_found_out_in_the_first_minute(ti
 
 
 def test_a_rollback_goes_on_where_its_journal_can_not_be_written(tiny: Tiny, tmp_path: Path) -> None:
-    trainer = trainer_of(tiny(OFTEN), tmp_path, limits=Limits(max_steps=20))
-    infect(trainer, astray(set()))
+    trainer = trainer_of(tiny(OFTEN), tmp_path, limits=Limits(max_steps=20), train_step=sick(astray(set())))
 
     def obstruct(t: Watched) -> None:
         if t.progress.step == 1:

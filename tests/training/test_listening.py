@@ -11,7 +11,7 @@ import torch
 
 import train
 from checkpointing import directory as checkpoint_dir
-from checkpointing.background_writer import Saver
+from checkpointing.background_writer import CheckpointWriter
 from checkpointing.checkpoint_file import Checkpoint
 from data_utils import load_corpus
 from hparams import HParams
@@ -24,7 +24,7 @@ from support.voices import save_voice
 from training import listening
 from training.listening import Child, Heard, Listening, Text, best_heard, listening_of
 from training.trainer import Limits
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 Tiny = Callable[..., HParams]
 needs_recogniser = pytest.mark.skipif(bool(lacks("en")), reason="pip install -r requirements-eval.txt")
@@ -125,11 +125,11 @@ def test_once_heard_no_score_moves_best_and_what_is_heard_is_not_pruned(
     ears, hp = listener(tmp_path, []), tiny()
     ears.on_record(save(10))
     ears.finish()
-    saver = Saver(tmp_path / "checkpoints", keep_last=2, milestone_every=0)
-    voice = voice_of(hp, load_corpus(hp))
+    writer = CheckpointWriter(tmp_path / "checkpoints", keep_last=2, milestone_every=0)
+    voice = voice_info_of(hp, load_corpus(hp))
     for step in (20, 30, 40):
-        saver.start(Checkpoint(step, {"weight": torch.ones(1)}, voice, None), best_score=1 / step)
-        written = saver.collect(wait=True)
+        writer.start(Checkpoint(step, {"weight": torch.ones(1)}, voice, None), is_best=True)
+        written = writer.collect(wait=True)
         assert written is not None and not written.problem
     assert checkpoint_dir.resolve(tmp_path).name == "step_00000010.pt"
     left = [path.name for path in checkpoint_dir.all_checkpoints(tmp_path / "checkpoints")]
@@ -163,9 +163,9 @@ def test_a_disk_that_refuses_is_told_and_does_not_end_training(
 def test_the_listener_hears_checkpoints_and_chooses_the_best(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("listen_every=2,iters_per_checkpoint=2")
     trainer = trainer_of(hp, tmp_path / "heard", limits=Limits(max_steps=2))
-    ears = listening_of(hp, trainer.corpus, directory=tmp_path / "heard", emit=trainer.emit)
+    ears = listening_of(hp, trainer.corpus, directory=tmp_path / "heard", emit=trainer.recorder.emit)
     assert ears is not None
-    trainer.observers = [ears]
+    trainer.recorder.observers = [ears]
     trainer.fit()
     ears.finish()
     ears.close()

@@ -89,15 +89,15 @@ def test_an_overflow_skips_the_step_and_cuts_the_scale_by_the_factor(tiny: Tiny,
     assert cuts[0].step == 1 and cuts[0].data["scale"] == pytest.approx(1e29)
     (record,) = (r for r in trainer.records if isinstance(r, StepRecord))
     assert len(cuts) == record.skipped < 6 and not trainer.events("skipped")  # told once
-    assert trainer.stepper.precision.scaler is not None
-    assert trainer.stepper.precision.scaler.get_scale() == pytest.approx(1e38 / 1e9 ** len(cuts))
+    assert trainer.train_step.precision.scaler is not None
+    assert trainer.train_step.precision.scaler.get_scale() == pytest.approx(1e38 / 1e9 ** len(cuts))
 
 
 def test_the_scale_never_falls_under_one_and_says_so(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("batch_size=5,fp16_run=True,amp_dtype=fp16,loss_scale_init=1.5")
     trainer = trainer_of(hp, tmp_path, corpus=poisoned(hp, 0), limits=Limits(max_steps=3))
     trainer.fit()
-    assert trainer.stepper.precision.scaler is not None and trainer.stepper.precision.scaler.get_scale() == 1.0
+    assert trainer.train_step.precision.scaler is not None and trainer.train_step.precision.scaler.get_scale() == 1.0
     events = trainer.events("loss_scale_floor")
     assert [e.step for e in events] == [1, 2, 3] and "set amp_dtype=bf16" in events[0].message
 
@@ -106,7 +106,7 @@ def test_without_dynamic_scaling_the_scale_stays(tiny: Tiny, tmp_path: Path) -> 
     hp = tiny("batch_size=5,fp16_run=True,amp_dtype=fp16,dynamic_loss_scaling=False,loss_scale_init=256")
     trainer = trainer_of(hp, tmp_path, corpus=poisoned(hp, 0), limits=Limits(max_steps=3))
     trainer.fit()
-    assert trainer.stepper.precision.scaler is not None and trainer.stepper.precision.scaler.get_scale() == 256.0
+    assert trainer.train_step.precision.scaler is not None and trainer.train_step.precision.scaler.get_scale() == 256.0
     assert not trainer.events("loss_scale_cut") and len(trainer.events("skipped")) == 3
 
 

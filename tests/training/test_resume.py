@@ -1,22 +1,34 @@
 """The run directory: which one, what it may go on from, what --fresh does, and when the demo corpus stands in."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from checkpointing import checkpoint_file
+from checkpointing import directory as checkpoint_dir
+from checkpointing.background_writer import CheckpointWriter
+from checkpointing.checkpoint_file import Checkpoint
 from common.errors import NothingToRecover, UserError
 from config.hparams_diff import differences
 from data_utils import load_corpus
 from hparams import HParams, create_hparams, resolve_hparams
+from recovery.diagnosis import diagnose
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import DEMO, RunPaths, move_aside, run_paths
-from run_directory.run_info import launch_id, read_run_info, without_password, write_run_info
+from run_directory.run_info import launch_id, read_run_info, write_run_info
+from speech.voice import Speaker
+from support.limits import disk_that_takes
 from training.options import Options
-from training.resume import check_resumable, is_demo_wanted, is_fresh_start
-from training.session import build, fit
+from training.resume import RunStart, check_resumable, is_demo_wanted, is_fresh_start
+from training.session import build_trainer, fit
+from training.trainer import Trainer
 
 
 def saved(settings: str = "") -> dict[str, object]:
@@ -184,7 +196,7 @@ def test_a_damaged_run_json_is_a_user_error(tmp_path: Path) -> None:
 
 def test_attempts_are_counted(tmp_path: Path) -> None:
     hp = create_hparams()
-    attempts = [write_run_info(tmp_path, hp, data="x", fingerprint="f", mel={}) for _ in range(3)]
+    attempts = [write_run_info(tmp_path, hp, data="x") for _ in range(3)]
     assert attempts == [1, 2, 3]
     again = resolve_hparams(hparams_file=tmp_path / "hparams.yaml").hparams
     assert again == hp
@@ -234,11 +246,9 @@ QUIET = "save_attention_plots=False,tensorboard_logging=False"
 def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
     """One launch without the command line. -> the step it reached."""
     paths = RunPaths(directory, directory / "logs", True)
-    trainer, log = build(hp, load_corpus(hp), directory, options, data="test", is_fresh=is_fresh)
-    try:
-        assert fit(trainer, paths) == 0
-    finally:
-        log.close()
+    start = RunStart(directory, is_fresh, "test")
+    trainer = build_trainer(hp, load_corpus(hp), start, options)
+    assert fit(trainer, paths) == 0
     return trainer.progress.step
 
 
@@ -304,6 +314,137 @@ def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
     assert run_to(hp, tmp_path, Options(max_steps=6, resume_with_changes=True)) == 6
 
 
-def test_a_database_s_password_stays_out_of_what_is_written() -> None:
-    assert without_password("postgresql://anna:secret@host/db") == "postgresql://***@host/db"
-    assert without_password("batch_size=2 http://host/a") == "batch_size=2 http://host/a"
+# ---- warm start, and mels of other kinds
+
+
+def saved_run(hp: HParams, directory: Path) -> Path:
+    run_to(hp, directory, TWO_STEPS)
+    return checkpoint_dir.checkpoint_path(directory / "checkpoints", 2)
+
+
+def rewritten(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a checkpoint, without manifest, after `change` of its content."""
+    content = checkpoint_file.read(path)
+    change(content)
+    torch.save(content, target)
+    return target
+
+
+def test_a_warm_start_from_other_mels_warns_of_every_difference(
+    tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = saved_run(tiny(QUIET), tmp_path / "a")
+    other = tiny(f"{QUIET},mel_fmin=200,mel_fmax=3000")
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        assert run_to(other, tmp_path / "b", Options(checkpoint=source, warm_start=True, max_steps=1)) == 1
+    assert "was trained on other mels" in caplog.text
+    assert "mel_fmin: 200.0 here, 0.0 there" in caplog.text and "mel_fmax: 3000.0 here" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        run_to(tiny(QUIET), tmp_path / "c", Options(checkpoint=source, warm_start=True, max_steps=1))
+    assert "other mels" not in caplog.text
+
+
+def newer_mels(content: dict[str, Any]) -> None:
+    content["voice"]["mel_fingerprint"]["format_version"] = 99
+
+
+def test_a_checkpoint_of_another_mel_format_is_not_gone_on_from(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+    other = rewritten(saved_run(tiny(QUIET), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
+    with pytest.raises(UserError, match="mels of format version 99, and this trainer has version 1"):
+        run_to(tiny(QUIET), tmp_path / "b", Options(checkpoint=other, max_steps=3))
+
+
+def test_a_voice_of_another_mel_format_does_not_speak(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+    other = rewritten(saved_run(tiny(QUIET), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
+    with pytest.raises(UserError, match="mels of format version 99, and this trainer has version 1"):
+        Speaker.load(other)
+
+
+def under_another_name(content: dict[str, Any]) -> None:
+    content["model"] = {f"tacotron.{key}": value for key, value in content["model"].items()}
+    del content["format"]
+
+
+def test_a_warm_start_that_loads_nothing_is_refused(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+    hp = tiny(QUIET)
+    other = rewritten(saved_run(hp, tmp_path / "a"), tmp_path / "other.pt", under_another_name)
+    with pytest.raises(UserError, match=r"no weight of .*other.pt fits \(\d+ keys begin with 'tacotron\.'\)"):
+        run_to(hp, tmp_path / "b", Options(checkpoint=other, warm_start=True, max_steps=1))
+    assert not (tmp_path / "b" / "run.json").exists()
+
+
+@pytest.mark.parametrize("layers", ["[embeding.weight]", "[embedding.weight,postnet.convolutoins.0.0.conv.weight]"])
+def test_a_layer_to_ignore_that_is_nowhere_is_named_with_the_nearest(
+    tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture, layers: str
+) -> None:
+    source = saved_run(tiny(QUIET), tmp_path / "a")
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        run_to(
+            tiny(f"{QUIET},ignore_layers={layers}"),
+            tmp_path / "b",
+            Options(checkpoint=source, warm_start=True, max_steps=1),
+        )
+    wrong = layers.strip("[]").split(",")[-1]
+    assert f"ignore_layers: neither {source} nor this model has {wrong}; the nearest is " in caplog.text
+
+
+def test_a_switch_that_leaves_out_what_the_file_lacks_is_told(
+    tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = saved_run(tiny(QUIET), tmp_path / "a")
+    options = Options(checkpoint=source, warm_start=True, ignore_prefixes=("gst.",), max_steps=1)
+    with caplog.at_level(logging.WARNING, "tacotron2"):
+        run_to(tiny(QUIET), tmp_path / "b", options)
+    assert f"{source} has no weights that begin with gst., so there was nothing to leave out" in caplog.text
+
+
+def test_training_goes_on_from_the_newest_of_a_run_and_says_so(
+    tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
+) -> None:
+    hp = tiny(f"{QUIET},iters_per_checkpoint=1")
+    run_to(hp, tmp_path / "a", Options(max_steps=3))
+    directory = tmp_path / "a" / "checkpoints"
+    checkpoint_dir.point(directory, "best", checkpoint_dir.checkpoint_path(directory, 2))
+    with caplog.at_level(logging.INFO, "tacotron2"):
+        run_to(hp, tmp_path / "b", Options(checkpoint=tmp_path / "a", max_steps=4))
+    assert "going on from step 3" in caplog.text
+    assert f"-c {tmp_path / 'a'}: its newest checkpoint, step_00000003.pt (the best is step_00000002.pt)" in caplog.text
+    assert checkpoint_dir.resolve(tmp_path / "a").name == "step_00000002.pt"  # for speech
+
+
+def test_a_newest_checkpoint_that_is_damaged_is_no_obstacle_to_c(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
+    hp = tiny(f"{QUIET},iters_per_checkpoint=1")
+    run_to(hp, tmp_path / "a", Options(max_steps=3))
+    os.truncate(checkpoint_dir.checkpoint_path(tmp_path / "a" / "checkpoints", 3), 100)
+    assert run_to(hp, tmp_path / "b", Options(checkpoint=tmp_path / "a", max_steps=4)) == 4
+
+
+# ---- saves that fail at the end
+
+
+def test_a_run_whose_last_saves_failed_ends_with_an_error_that_names_the_lost_steps(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
+    hp = tiny(f"{QUIET},iters_per_checkpoint=2")
+
+    class FullFromStep3On(CheckpointWriter):
+        def start(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+            with disk_that_takes(100) if checkpoint.step > 2 else nullcontext():
+                super().start(checkpoint, is_best=is_best)
+                assert self._pending is not None
+                self._pending.result()
+
+    def make_trainer(*arguments: Any, directory: Path, **more: Any) -> Trainer:
+        writer = FullFromStep3On(directory / "checkpoints", keep_last=3, milestone_every=0)
+        return Trainer(*arguments, directory=directory, writer=writer, **more)
+
+    start = RunStart(tmp_path, False, "test")
+    trainer = build_trainer(hp, load_corpus(hp), start, Options(max_steps=5), make_trainer=make_trainer)
+    told = r"not saved: steps 3 to 5 \(.*too large\); free space .* and run the same command"
+    with pytest.raises(UserError, match=told):
+        fit(trainer, RunPaths(tmp_path, tmp_path / "logs", True))
+    assert diagnose(tmp_path).state == "interrupted"
+    assert "steps 3 to 5 were not saved" in diagnose(tmp_path).why
+    assert run_to(hp, tmp_path, Options(max_steps=5)) == 5
+    assert diagnose(tmp_path).state == "finished"

@@ -13,7 +13,7 @@ def judged(progress: Progress, scores: list[tuple[int, float, float]], settings:
     """Takes in (step, score, alignment) of one validation after another."""
     hp = create_hparams(settings)
     for progress.step, score, alignment in scores:
-        progress.judge(score, alignment, hp)
+        progress.update_best(score, alignment, hp)
     return progress
 
 
@@ -105,3 +105,9 @@ def test_no_cut_before_alignment_or_while_annealing(settings: str) -> None:
     progress = Progress(aligned_at=0 if "anneal" in settings else -1)
     assert cuts(progress, range(0, 10000, 100), settings) == []
     assert progress.learning_rate_scale == 1.0 and progress.plateau_best == inf
+
+
+def test_the_counters_of_a_checkpoint_of_version_0_1_0_are_understood() -> None:
+    progress = Progress(step=7, skipped_ranges=[((0, 1), (0, 3))])
+    old = {"passed_over" if name == "skipped_ranges" else name: value for name, value in vars(progress).items()}
+    assert Progress.of(old) == Progress.of(vars(progress)) == progress

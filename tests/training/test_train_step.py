@@ -11,26 +11,26 @@ from hparams import HParams
 from support.faults import (
     OFTEN,
     Hurt,
-    infect,
     large_gradient,
     nan_gradient,
     nan_loss,
     nan_moments,
     nan_statistics,
     once,
+    sick,
 )
 from support.runs import Watched, assert_same, logs_are_closed, trainer_of  # noqa: F401 - a fixture
+from training.train_step import TrainStep
 from training.trainer import LOG_EVERY, Limits
 
 Tiny = Callable[..., HParams]
 STEPS = 28
 
 
-def trained(hp: HParams, directory: Path, look_every: int, hurt: Hurt | None = None) -> Watched:
-    trainer = trainer_of(hp, directory, limits=Limits(max_steps=STEPS))
-    trainer.look_every = look_every
-    if hurt is not None:
-        infect(trainer, hurt)
+def trained(hp: HParams, directory: Path, sync_every: int, hurt: Hurt | None = None) -> Watched:
+    train_step = TrainStep if hurt is None else sick(hurt)
+    trainer = trainer_of(hp, directory, limits=Limits(max_steps=STEPS), train_step=train_step)
+    trainer.sync_every = sync_every
     trainer.fit()
     return trainer
 
@@ -63,11 +63,11 @@ def test_damage_is_gone_back_from_to_the_same_bits(tiny: Tiny, tmp_path: Path, f
     hurt = trained(tiny(OFTEN), tmp_path / "hurt", 10, once(7, fault))
     assert len(hurt.events("rollback")) == 1
     assert_same(straight.state().model, hurt.state().model)
-    assert_same(straight.stepper.optimizer.state_dict(), hurt.stepper.optimizer.state_dict())
+    assert_same(straight.train_step.optimizer.state_dict(), hurt.train_step.optimizer.state_dict())
 
 
 def test_training_that_leads_nowhere_stops_with_the_diagnosis_of_its_onset(tiny: Tiny, tmp_path: Path) -> None:
-    def from_step_8_on(stepper: object, step: int, losses: dict[str, torch.Tensor]) -> None:
+    def from_step_8_on(train_step: object, step: int, losses: dict[str, torch.Tensor]) -> None:
         if step >= 8:
             losses["total"] = losses["total"] * float("nan")
 
@@ -78,14 +78,14 @@ def test_training_that_leads_nowhere_stops_with_the_diagnosis_of_its_onset(tiny:
 def test_a_checkpoint_knows_of_every_step_before_it(tiny: Tiny, tmp_path: Path) -> None:
     """Else a resumed run would judge its first steps by another scale."""
     trainer = trained(tiny("iters_per_checkpoint=4,epochs=100"), tmp_path, 10)
-    assert trainer.healing.ladder.vitals.seen == STEPS
-    assert not trainer._unseen
+    assert trainer.faults.policy.state.n_losses == STEPS
+    assert not trainer._pending
 
 
 def test_on_a_gpu_the_host_looks_once_a_record_and_for_fp16_at_every_step(tiny: Tiny, tmp_path: Path) -> None:
     looks = {}
     for settings in ("", "fp16_run=True,amp_dtype=bf16", "fp16_run=True,amp_dtype=fp16"):
         trainer = trainer_of(tiny(settings), tmp_path / settings)
-        looks[settings] = trainer.look_interval(torch.device("cuda"))
-        assert trainer.look_every == trainer.look_interval(torch.device("cpu")) == 1
+        looks[settings] = trainer.sync_interval(torch.device("cuda"))
+        assert trainer.sync_every == trainer.sync_interval(torch.device("cpu")) == 1
     assert list(looks.values()) == [LOG_EVERY, LOG_EVERY, 1]

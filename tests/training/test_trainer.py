@@ -18,7 +18,6 @@ from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
 from corpus.loader import make_loader
 from hparams import HParams
-from model import Tacotron2
 from run_directory.metrics_log import read_jsonl, read_metrics
 from run_directory.records import StepRecord
 from support.runs import (
@@ -36,6 +35,7 @@ from support.runs import (
 )
 from training.fault_handling import Diverged
 from training.trainer import Limits, StopRequest
+from training.validation import Validated, Validator
 
 Tiny = Callable[..., HParams]
 
@@ -116,13 +116,12 @@ def test_metrics_have_each_step_once_after_a_crash(tiny: Tiny, tmp_path: Path) -
 @pytest.mark.parametrize("settings", ["", "n_frames_per_step=2"])
 def test_accumulated_gradients_are_those_of_one_large_batch(tiny: Tiny, tmp_path: Path, settings: str) -> None:
     hp = tiny(f"batch_size=5,{NO_DROPOUT},{settings}")
-    trainer = trainer_of(hp, tmp_path)
-    trainer.stepper.__class__ = Frozen
-    (large,) = make_loader(trainer.corpus.train, trainer.plan, epoch=0, r=hp.n_frames_per_step)
+    trainer = trainer_of(hp, tmp_path, train_step=Frozen)
+    (large,) = make_loader(trainer.corpus.train, trainer.batches.plan, epoch=0, r=hp.n_frames_per_step)
     gradients = []
     for micro_batches in ([large], [rows(large, slice(0, 1)), rows(large, slice(1, 3)), rows(large, slice(3, 5))]):
-        trainer.stepper.optimizer.zero_grad()
-        trainer.stepper.accumulate(micro_batches, step=1)
+        trainer.train_step.optimizer.zero_grad()
+        trainer.train_step.accumulate(micro_batches, step=1)
         gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(trainer.model.named_parameters()).keys()
     for name, expected in gradients[0].items():
@@ -185,15 +184,16 @@ def test_a_last_validation_that_is_the_best_is_pointed_at_though_the_step_was_sa
 
 
 def test_a_validation_that_memory_does_not_suffice_for_is_told_and_what_was_trained_is_saved(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, tmp_path: Path
 ) -> None:
-    def greedy(model: Tacotron2, *rest: object) -> None:
-        model.eval()
-        torch.empty(10**15)
+    class Greedy(Validator):
+        def run(self, **more: object) -> Validated:
+            self.model.eval()
+            torch.empty(10**15)
+            raise AssertionError("that memory can't be there")
 
     plain = trained(tiny(), tmp_path / "plain", 4)
-    monkeypatch.setattr("training.trainer.validate", greedy)
-    trainer = trained(tiny("validate_interval=2"), tmp_path / "greedy", 4)
+    trainer = trained(tiny("validate_interval=2"), tmp_path / "greedy", 4, validator=Greedy)
     assert [event.step for event in trainer.events("not_validated")] == [2, 4] and trainer.model.training
     assert_same(weights_of(plain), weights_of(trainer))
     assert [event.step for event in trainer.events("saved")] == [4]
@@ -207,7 +207,8 @@ def test_a_full_disk_is_an_event_and_training_goes_on(tiny: Tiny, tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_at_step_3(trainer: Watched) -> None:
-        trainer.settle(wait=True)  # the limit is the process's: it must not outlast or precede the write
+        # the limit is the process's: it must not outlast or precede the write
+        trainer.collect_saved_checkpoint(wait=True)
         room = 0 if trainer.progress.step in (3, 4) else soft  # nothing may be written at all
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
 
@@ -316,7 +317,7 @@ def test_the_saved_learning_rate_is_taken_only_where_asked(tiny: Tiny, tmp_path:
     for settings, expected in (("", 1e-3), ("use_saved_learning_rate=True", 2e-3)):
         trainer = trainer_of(tiny(settings), tmp_path / (settings or "plain"))
         trainer.restore(saved)
-        assert trainer.stepper.schedule.learning_rate == expected
+        assert trainer.train_step.peak_rate == expected
 
 
 def test_progress_survives_a_checkpoint_as_it_is(tiny: Tiny, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_training_takes_the_same_way_with_an_average_and_without(tiny: Tiny, tmp
 def test_a_checkpoint_speaks_with_the_average(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny("ema_decay=0.9"), tmp_path, 4)
     speaker = Speaker.load(tmp_path)
-    average = trainer.stepper.average
+    average = trainer.train_step.average
     assert average is not None
     for name, tensor in speaker.model.state_dict().items():
         assert_same(tensor, average.weights()[name], name)
@@ -99,6 +99,6 @@ def test_an_average_may_begin_and_end_in_the_middle_of_a_run(tiny: Tiny, tmp_pat
 def test_a_skipped_step_leaves_the_average_finite_and_uncounted(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("ema_decay=0.9")
     trainer = trained(hp, tmp_path, 3, corpus=poisoned(hp, 1))  # an epoch of three steps, one of them bad
-    average = trainer.stepper.average
+    average = trainer.train_step.average
     assert average is not None and len(trainer.events("skipped")) == 1 and average.n_steps == 2
     assert all(bool(torch.isfinite(t).all()) for t in average.weights().values())

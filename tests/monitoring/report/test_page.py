@@ -18,13 +18,13 @@ import pytest
 import soundfile
 
 from common.errors import UserError
-from monitoring.observer import Queued
+from monitoring.observer import BackgroundObserver
 from monitoring.report import __main__, verdicts
 from monitoring.report.media import picture_uri, sound_uri
 from monitoring.report.observer import ReportFile
 from monitoring.report.page import render, write_report
 from run_directory.metrics_log import RunLog
-from run_directory.paths import alone_in
+from run_directory.paths import exclusive_lock
 from run_directory.reader import read_run
 from run_directory.records import Event
 from support.paths import REPOSITORY
@@ -260,12 +260,12 @@ def test_what_a_rewind_superseded_is_not_drawn(log: RunLog, tmp_path: Path) -> N
 def test_a_run_is_running_until_it_ends_or_is_silent(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "a", texts=()))
     now = time.time()
-    with alone_in(run.directory, ways_on=""):  # its process lives
+    with exclusive_lock(run.directory, what_next=""):  # its process lives
         keys = [verdicts.state(run, now=now + s).key for s in (0, 290, 400)]
     assert keys == ["state_running", "state_running", "state_silent"]
     assert verdicts.state(run, now=now + 400).key == "state_killed"
     ended = read_run(write_run(tmp_path / "b", texts=(), is_ended=True))
-    assert verdicts.state(ended, now=now + 400) == verdicts.Verdict("plain", "state_ended", {"reason": "max_steps"})
+    assert verdicts.state(ended, now=now + 400) == verdicts.HealthSign("plain", "state_ended", {"reason": "max_steps"})
 
 
 @pytest.mark.parametrize("kind", ["crashed", "gave_up"])
@@ -399,7 +399,7 @@ def test_the_page_is_written_at_once_then_rarely_and_at_the_end(tmp_path: Path) 
 def test_a_disk_that_refuses_is_told_of_once_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_run(tmp_path, texts=())
     (tmp_path / "report.html").mkdir()  # a folder where the file is wanted
-    watching = Queued(ReportFile("en", every_s=0))
+    watching = BackgroundObserver(ReportFile("en", every_s=0))
     watching.on_start(info_of(tmp_path))
     with caplog.at_level(logging.WARNING, "tacotron2"):
         for step in range(3):

@@ -1,0 +1,51 @@
+"""A YAML file as plain values, with the keys that it gives twice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """duplicates: (key, line) of each key that a mapping has twice; the last value is in the content."""
+
+    content: Any
+    duplicates: tuple[tuple[str, int], ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader keeps the last of two equal keys in silence; this one notes them."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self.duplicates: list[tuple[str, int]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    self.duplicates.append((key.value, key.start_mark.line + 1))
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    """YAML 1.1 reads 10000:3 as a number to base 60; here it is a text."""
+    return node.value if ":" in node.value else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """OSError where it can't be read, ValueError where it is no YAML of plain values."""
+    loader = _Loader(path.read_bytes())
+    try:
+        return YamlFile(loader.get_single_data(), tuple(loader.duplicates))
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    finally:
+        loader.dispose()

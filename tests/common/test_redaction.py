@@ -1,0 +1,42 @@
+"""Addresses lose every part that may be a secret, wherever they are shown."""
+
+import pytest
+
+from common.errors import GaveUp, UserError
+from common.redaction import hide_address, without_secrets
+
+ADDRESSES = [
+    ("postgresql://anna:secret@host/db", "postgresql://***@host/db"),
+    ("postgresql://anna:se/cr@et@host:5432/db", "postgresql://***@host:5432/db"),
+    ("mysql+pymysql://secret@host", "mysql+pymysql://***@host"),
+    ("http://host:5000/api?api_key=secret", "http://host:5000/api?***"),
+    ("http://host:5000/api?a=1&token=secret#top", "http://host:5000/api?***"),
+    ("https://host/#access_token=secret", "https://host/#***"),
+    ("https://secret@host/x?y=secret", "https://***@host/x?***"),
+    ("http://host:5000/mlflow", "http://host:5000/mlflow"),
+    ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ("batch_size=2 a@b.c ?x=1", "batch_size=2 a@b.c ?x=1"),  # no address
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), ADDRESSES)
+def test_user_query_and_fragment_of_an_address_are_hidden(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+    assert without_secrets(f"at '{text}' failed") == f"at '{shown}' failed"
+    assert without_secrets(without_secrets(text)) == shown
+
+
+def test_an_error_never_shows_them() -> None:
+    for kind in (UserError, GaveUp):
+        assert str(kind("--storage postgresql://anna:secret@host/db is busy")) == (
+            "--storage postgresql://***@host/db is busy"
+        )
+
+
+def test_every_part_of_a_known_address_is_hidden_but_the_host() -> None:
+    address = "http://anna:pa55@host:5000/t0ken/api?key=k3y"
+    error = "HTTPConnectionPool(host='host', port=5000): url: /t0ken/api/2.0/mlflow/runs?key=k3y (auth anna pa55)"
+    shown = hide_address(f"{address}: {error}", address)
+    assert not [part for part in ("anna", "pa55", "t0ken", "k3y") if part in shown]
+    assert "host:5000" in shown and "port=5000" in shown
+    assert hide_address("sqlite:////data/mlflow.db is locked", "sqlite:////data/mlflow.db").endswith("is locked")

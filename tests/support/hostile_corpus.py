@@ -1,0 +1,502 @@
+"""A corpus that wants to break things: lists and recordings, each made here with what must be said of it."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 22050
+SENTENCES = (
+    "The old river sings near the house.", "Seven green trees walk to the town.", "A small dog sees the big cat.",
+    "Nobody knows where the blue apple fell.", "Winter came early that year.", "She closed the door and laughed.",
+    "There were no letters in the morning.", "He counted the windows twice.",
+)  # fmt: skip
+
+
+def voice_like(seconds: float = 1.2, *, rate: int = RATE, seed: int = 0, pitch: float = 140.0) -> np.ndarray:
+    """[L]: harmonics in syllables with pauses, over a little noise: all that the checks ask of speech."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    tone = sum(np.sin(2 * np.pi * pitch * k * t + k) / k for k in range(1, int(min(rate / 2, 8000) / pitch)))
+    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t) * 2, 0, 1) + 0.002
+    return 0.12 * tone * syllables + 2e-4 * rng.standard_normal(len(t))
+
+
+# ---- lists
+
+
+@dataclass(frozen=True)
+class BadList:
+    """What a list holds, and the findings expected: (line, kind), line 0 for the whole list. None: nothing is wrong."""
+
+    name: str
+    content: bytes
+    expected: tuple[tuple[int, str], ...]
+
+
+def good_lines(n: int = 8, *, speaker: str = "", separator: str = "|") -> list[str]:
+    tail = f"{separator}{speaker}" if speaker else ""
+    return [f"wavs/u{i}.wav{separator}{SENTENCES[i]}{tail}" for i in range(n)]
+
+
+def with_line(line: str, *, at: int = 4) -> bytes:
+    """Good lines with another in place of line `at`."""
+    lines = good_lines()
+    lines[at - 1] = line
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _line(name: str, line: str, *kinds: str) -> BadList:
+    return BadList(name, with_line(line), tuple((4, kind) for kind in kinds))
+
+
+def _text(name: str, text: str, *kinds: str) -> BadList:
+    return _line(name, f"wavs/u3.wav|{text}", *kinds)
+
+
+RUSSIAN = (
+    "\u041e\u043d\u0430 \u0437\u0430\u0432\u0435\u043b\u0430 \u043f\u0440\u044f\u0434\u044c "
+    "\u0432\u043e\u043b\u043e\u0441 \u0437\u0430 \u0443\u0445\u043e \u0438 \u043f\u043e\u0448\u043b\u0430."
+)
+CAFE = "caf\u00e9"
+CAFE_IN_PARTS = unicodedata.normalize("NFD", CAFE)
+FRENCH = "O\u00f9 \u00e9tait-il pass\u00e9 cet \u00e9t\u00e9, \u00e7a m\u00eame?"
+
+
+def _encoded(name: str, text: str, encoding: str) -> BadList:
+    content = "".join(f"wavs/u{i}.wav|{text}\n" for i in range(8)).encode(encoding)
+    return BadList(name, content, ((0, "encoding"),))
+
+
+def bad_lists() -> list[BadList]:
+    good = "\n".join(good_lines()) + "\n"
+    return [*_whole_lists(good), *_encodings(good), *_columns(), *_paths(), *_texts(), *_layouts()]
+
+
+def _whole_lists(good: str) -> list[BadList]:
+    return [
+        BadList("good", good.encode(), ()),
+        BadList("no newline at the end", good.rstrip("\n").encode(), ()),
+        BadList("blank lines", good.replace("\n", "\n\n  \n").encode(), ()),
+        BadList("spaces around columns", good.replace("|", "  |  ").encode(), ()),
+        BadList("empty file", b"", ((0, "empty list"),)),
+        BadList("only newlines", b"\n\r\n\n", ((0, "empty list"),)),
+        BadList("a wav for a list", b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), ((0, "not a list"),)),
+        BadList("a zip for a list", b"PK\x03\x04" + bytes(range(200)), ((0, "not a list"),)),
+        BadList("random bytes", np.random.default_rng(0).bytes(3000), ((0, "encoding"),)),
+        BadList("zeros", bytes(5000), ((0, "layout"),)),
+        BadList("one word", b"hello\n", ((0, "layout"),)),
+        BadList("only text", "\n".join(SENTENCES).encode(), ((0, "layout"),)),
+        BadList("only paths", b"wavs/u0.wav\nwavs/u1.wav\n", ((0, "layout"),)),
+        BadList("a web page", b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", ((0, "layout"),)),
+        BadList("a line of two million letters", with_line("wavs/u3.wav|" + "word " * 400_000), ((4, "long text"),)),
+        BadList("a line without end", b"|" * 300_000, ((0, "layout"),)),
+        BadList("the same line twice", (good + good_lines()[2] + "\n").encode(), ((9, "duplicate"),)),
+    ]
+
+
+def _encodings(good: str) -> list[BadList]:
+    return [
+        BadList("byte-order mark", b"\xef\xbb\xbf" + good.encode(), ((0, "byte-order mark"),)),
+        BadList("CRLF", good.replace("\n", "\r\n").encode(), ((0, "line ends"),)),
+        BadList("CR alone", good.replace("\n", "\r").encode(), ((0, "line ends"),)),
+        BadList("mixed line ends", good.replace("\n", "\r\n", 3).encode(), ((0, "line ends"),)),
+        _encoded("cp1251", RUSSIAN, "cp1251"),
+        _encoded("koi8-r", RUSSIAN, "koi8-r"),
+        _encoded("cp866", RUSSIAN, "cp866"),
+        _encoded("utf-16", RUSSIAN, "utf-16"),
+        _encoded("utf-16 without mark", RUSSIAN, "utf-16-le"),
+        _encoded("utf-16 big-endian", RUSSIAN, "utf-16-be"),
+        _encoded("utf-32", RUSSIAN, "utf-32"),
+        _encoded("latin-1", FRENCH, "latin-1"),
+        _encoded("cp1252", FRENCH, "cp1252"),
+        _encoded("shift-jis", "\u4eca\u65e5\u306f\u3068\u3066\u3082\u3044\u3044\u5929\u6c17\u3067\u3059", "shift_jis"),
+        BadList(
+            "one line of cp1251",
+            with_line(f"wavs/u3.wav|{SENTENCES[3]}")
+            + f"wavs/x0.flac|{RUSSIAN}\n".encode()
+            + f"wavs/x1.flac|{RUSSIAN} 2\n".encode()
+            + f"wavs/x2.flac|{RUSSIAN}\n".encode("cp1251"),
+            ((11, "encoding"),),
+        ),  # fmt: skip
+        BadList(
+            "half a character at the end", good.encode() + "wavs/u0.flac|caf\u00e9".encode()[:-1], ((0, "encoding"),)
+        ),
+    ]
+
+
+def _columns() -> list[BadList]:
+    return [
+        _line("no bar", "wavs/u3.wav Nobody knows where", "columns"),
+        _line("tab for a bar in one line", f"wavs/u3.wav\t{SENTENCES[3]}", "columns"),
+        _line("comma for a bar in one line", f"wavs/u3.wav,{SENTENCES[3]}", "columns"),
+        _line("five columns", "wavs/u3.wav|a b|c|d|e", "columns"),
+        _line("no path", f"|{SENTENCES[3]}", "columns"),
+        _line("only bars", "|||", "columns"),
+        _line("comment", "# these are the good ones", "comment line"),
+        _line("comment with bars", "# wavs/u3.wav|Nobody knows.|anna", "comment line"),
+        _line("comment of two slashes", "// wavs/u3.wav|Nobody knows", "comment line"),
+        _line("an empty text", "wavs/u3.wav|", "empty text"),
+        _line("a text of spaces", "wavs/u3.wav|   ", "empty text"),
+        _line("a mel for a recording", "wavs/u3.npy|Nobody knows where.", "columns"),
+        _line("a sentence for a speaker", f"wavs/u3.wav|{SENTENCES[3]}|{SENTENCES[3]}", "speaker"),
+        _line("a speaker of 100 letters", f"wavs/u3.wav|{SENTENCES[3]}|{'x' * 100}", "speaker"),
+        _line("a speaker nobody can see", f"wavs/u3.wav|{SENTENCES[3]}|an\u200bna", "speaker"),
+        BadList(
+            "speakers in two spellings",
+            "\n".join(f"{line}|{'Anna' if i else 'anna '}" for i, line in enumerate(good_lines())).encode(),
+            ((1, "speaker"),),
+        ),  # fmt: skip
+        BadList(
+            "as many speakers as lines",
+            "\n".join(f"{line}|name{i}" for i, line in enumerate(good_lines())).encode(),
+            ((0, "speaker"),),
+        ),  # fmt: skip
+        BadList("header", ("wav|text\n" + "\n".join(good_lines())).encode(), ((1, "header line"),)),
+        BadList(
+            "header of Coqui",
+            ("audio_file|text|speaker_name\n" + "\n".join(good_lines(speaker="anna"))).encode(),
+            ((1, "header line"),),
+        ),  # fmt: skip
+    ]
+
+
+def _paths() -> list[BadList]:
+    text = SENTENCES[3]
+    return [
+        _line("a missing file", f"wavs/nowhere.wav|{text}", "missing file"),
+        _line("wrong case", f"wavs/U3.WAV|{text}", "misspelled path"),
+        _line("wrong case of the folder", f"Wavs/u3.wav|{text}", "misspelled path"),
+        _line("backslash", f"wavs\\u3.wav|{text}", "misspelled path"),
+        _line("a Windows path", f"C:\\data\\set\\wavs\\u3.wav|{text}", "misspelled path"),
+        _line("another machine's path", f"/mnt/other/set/wavs/u3.wav|{text}", "misspelled path"),
+        _line("wrong extension", f"wavs/u3.mp3|{text}", "misspelled path"),
+        _line("no folder", f"u3.wav|{text}", "misspelled path"),
+        _line("wrong folder", f"clips/u3.wav|{text}", "misspelled path"),
+        _line("quotes", f'"wavs/u3.wav"|{text}', "misspelled path"),
+        _line("percent signs", f"wavs/with%20space.wav|{text}", "misspelled path"),
+        _line("other Unicode form", f"wavs/{CAFE_IN_PARTS}.wav|{text}", "misspelled path"),
+        _line("a folder", f"wavs|{text}", "missing file"),
+        _line("a folder called wav", f"wavs/folder.wav|{text}", "missing file"),
+        _line("upwards", f"../outside.wav|{text}", "unsafe path"),
+        _line("upwards and down", f"wavs/../../outside.wav|{text}", "unsafe path"),
+        _line("a link that leads outside", f"wavs/link.wav|{text}", "unsafe path"),
+        _line("a link to itself", f"wavs/loop.wav|{text}", "missing file"),
+        _line("a pipe", f"wavs/pipe.wav|{text}", "missing file"),
+        _line("a device", f"/dev/zero|{text}", "missing file"),
+        _line("a system file", f"/etc/passwd|{text}", "missing file"),
+        _line("a web address", f"https://example.org/u3.wav|{text}", "misspelled path"),
+        _line("a path of 5000 letters", f"{'a/' * 2500}x.wav|{text}", "missing file"),
+        _line("a NUL in the path", f"wavs/u3\0.wav|{text}", "missing file"),
+        _line("a newline sign in the path", f"wavs/u3\u2028.wav|{text}", "missing file"),
+        _line("the recording of line 1", f"wavs/u0.wav|{text}", "duplicate"),
+        _line("the recording of line 1 by another path", f"./wavs/../wavs/u0.wav|{text}", "duplicate"),
+        _line("the same id as line 1", f"wavs/u0.flac|{text}", "same id"),
+    ]
+
+
+def _texts() -> list[BadList]:
+    cyrillic_a, cyrillic_c, greek_o = "\u0430", "\u0441", "\u03bf"
+    return [
+        _text("only punctuation", "...!?", "empty text"),
+        _text("a NUL", "Nobody\0knows where.", "control character"),
+        _text("an escape sequence", "Nobody \x1b[31mknows where.", "control character"),
+        _text("a bell", "Nobody knows\x07 where.", "control character"),
+        _text("a carriage return inside", "Nobody knows\rwhere it fell.", "control character"),
+        _text("a line separator", "Nobody knows\u2028where it fell.", "control character"),
+        _text("a zero-width space", "Nobody knows\u200b where it fell.", "invisible character"),
+        _text("a soft hyphen", "Nobody kno\u00adws where it fell.", "invisible character"),
+        _text("writing direction turned", "Nobody \u202eknows where it fell.", "invisible character"),
+        _text("a private character", "Nobody knows \ue000 where.", "invisible character"),
+        _text("letters in parts", "Caf\u0065\u0301 and na\u0069\u0308ve people.", "unicode form"),
+        _text("a ligature", "Nobody could \ufb01nd the letter.", "unicode form"),
+        _text("full-width letters", "Nobody \uff4b\uff4e\uff4f\uff57\uff53 where.", "unicode form"),
+        _text(
+            "Cyrillic letters in a Latin word", f"The small {cyrillic_c}{cyrillic_a}t was asleep.", "look-alike letters"
+        ),
+        _text("a Cyrillic word in Latin text", f"It was {cyrillic_a} very small dog.", "look-alike letters"),
+        _text("a Greek letter in a Latin word", f"The small d{greek_o}g was asleep.", "look-alike letters"),
+        _text("Latin letters in a Cyrillic word", RUSSIAN.replace("\u043e", "o"), "look-alike letters"),
+        _text("UTF-8 read as latin-1", FRENCH.encode().decode("latin-1"), "damaged text"),
+        _text(
+            "UTF-8 read as cp1251",
+            "\u043f\u0440\u0438\u0432\u0435\u0442".encode().decode("cp1251", "ignore"),
+            "damaged text",
+        ),
+        _text("a lost character", "Caf\ufffd people.", "damaged text"),
+        _text("entities", "Cats &amp; dogs are here.", "markup"),
+        _text("tags", "Nobody <b>knows</b> where.", "markup"),
+        _text("600 letters", "word " * 120, "long text"),
+        _text("10,000 letters", "word " * 2000, "long text"),
+        _text("one word of 3000 letters", "a" * 3000, "long text"),
+        _text("the text of line 1", SENTENCES[0], "repeated text"),
+        _text("Russian", RUSSIAN),
+        _text("Russian with stress", "\u0421\u0442\u043e\u0438\u0442 \u0437\u0430\u0301\u043c\u043e\u043a."),
+        _text("Russian with an abbreviation", "\u041c\u043e\u0439 PC \u0438 USB-\u043a\u0430\u0431\u0435\u043b\u044c."),
+        _text("French", FRENCH),
+        _text("Chinese", "\u4eca\u5929\u5929\u6c14\u5f88\u597d\u3002"),
+        _text("Arabic", "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645."),
+        _text("phonemes", "Turn left on {HH AW1 S T AH0 N} street."),
+        _text("curly quotes and dashes", "\u201cNobody \u2014 knows\u201d\u2026"),
+    ]
+
+
+def _layouts() -> list[BadList]:
+    def listed(pattern: str, first: str = "") -> bytes:
+        return (first + "".join(pattern.format(i=i, odd=i % 2, text=text) for i, text in enumerate(SENTENCES))).encode()
+
+    return [
+        BadList("VITS", listed("wavs/u{i}.wav|{odd}|{text}\n"), ((0, "layout"),)),
+        BadList("VITS with names", listed("wavs/u{i}.wav|speaker{odd}|{text}\n"), ((0, "layout"),)),
+        BadList("multilingual VITS", listed("wavs/u{i}.wav|anna|EN|{text}\n"), ((0, "layout"),)),
+        BadList("Piper, several speakers", listed("u{i}|{odd}|{text}\n"), ((0, "layout"),)),
+        BadList("text before path", listed("{text}|wavs/u{i}.wav\n"), ((0, "layout"),)),
+        BadList("LJSpeech with paths", listed("wavs/u{i}.wav|{text}|{text}\n"), ((0, "layout"),)),
+        BadList("LJSpeech", listed("u{i}|{text}|{text}\n"), ()),
+        BadList("Piper, one speaker", listed("u{i}|{text}\n"), ()),
+        BadList(
+            "Common Voice",
+            listed("c{odd}\tu{i}.mp3\t{text}\t2\n", "client_id\tpath\tsentence\tup_votes\n"),
+            ((0, "layout"),),
+        ),  # fmt: skip
+        BadList("csv with header", listed('wavs/u{i}.wav,"{text}"\n', "file,text\n"), ((0, "separator"),)),
+        BadList("commas", listed("wavs/u{i}.wav,{text}\n"), ((0, "separator"),)),
+        BadList("semicolons", listed("wavs/u{i}.wav;{text}\n"), ((0, "separator"),)),
+        BadList("tabs", listed("wavs/u{i}.wav\t{text}\n"), ((0, "separator"),)),
+        BadList("Kaldi", listed("utt-{i} {text}\n"), ((0, "layout"),)),
+        BadList(
+            "JSON lines",
+            b'{"audio_filepath": "wavs/u0.wav", "duration": 1.0, "text": "The old river."}\n',
+            ((0, "layout"),),
+        ),  # fmt: skip
+        BadList("broken JSON", b'{"audio_filepath": "wavs/u0.wav", \n{"text"\n', ((0, "layout"),)),
+    ]
+
+
+def write_folder(folder: Path) -> Path:
+    """The folder that the lists are about: u0.wav to u7.wav and traps; `outside.wav` lies beside it."""
+    import os
+
+    wavs = folder / "wavs"
+    wavs.mkdir(parents=True)
+    for i in range(8):
+        soundfile.write(wavs / f"u{i}.wav", voice_like(1.0 + 0.05 * i, seed=i), RATE)
+    for i, name in enumerate(("u0", "x0", "x1", "x2")):
+        soundfile.write(wavs / f"{name}.flac", voice_like(1.1, seed=20 + i), RATE)
+    for name in ("with space", CAFE):
+        soundfile.write(wavs / f"{name}.wav", voice_like(seed=9), RATE)
+    (wavs / "folder.wav").mkdir()
+    soundfile.write(folder.parent / "outside.wav", voice_like(seed=10), RATE)
+    (wavs / "link.wav").symlink_to(folder.parent / "outside.wav")
+    (wavs / "loop.wav").symlink_to(wavs / "loop.wav")
+    os.mkfifo(wavs / "pipe.wav")
+    return folder
+
+
+# ---- recordings
+
+
+@dataclass(frozen=True)
+class BadRecording:
+    """A recording and the kinds expected, errors and warnings; () for one that is fine."""
+
+    name: str
+    content: Callable[[], bytes]
+    kinds: tuple[str, ...]
+    suffix: str = ".wav"
+
+
+def encoded(samples: np.ndarray, rate: int = RATE, *, format: str = "WAV", subtype: str | None = None) -> bytes:
+    """[L] or [L, channels] as the bytes of a file."""
+    file = BytesIO()
+    soundfile.write(file, samples, rate, format=format, subtype=subtype)
+    return file.getvalue()
+
+
+def _sound(
+    name: str, samples: Callable[[], np.ndarray], *kinds: str, rate: int = RATE, subtype: str = "PCM_16"
+) -> BadRecording:
+    return BadRecording(name, lambda: encoded(samples(), rate, subtype=subtype), kinds)
+
+
+def _bytes(name: str, content: Callable[[], bytes], *kinds: str, suffix: str = ".wav") -> BadRecording:
+    return BadRecording(name, content, kinds, suffix)
+
+
+def _noise(level: float, seconds: float = 1.2) -> np.ndarray:
+    return level * np.random.default_rng(5).standard_normal(int(seconds * RATE))
+
+
+def _half(content: bytes, share: float = 0.5) -> bytes:
+    return content[: int(len(content) * share)]
+
+
+def _sized(content: bytes, size: int) -> bytes:
+    """A wav whose sizes say something else."""
+    four = (size & 0xFFFFFFFF).to_bytes(4, "little")
+    return content[:4] + four + content[8:40] + four + content[44:]
+
+
+def bad_recordings() -> list[BadRecording]:
+    return [*_fine(), *_files(), *_levels(), *_channels(), *_timing(), *_bands()]
+
+
+def _fine() -> list[BadRecording]:
+    v = voice_like
+    return [
+        _sound("16 bits", v),
+        _sound("24 bits", v, subtype="PCM_24"),
+        _sound("8 bits", v, subtype="PCM_U8"),
+        _sound("float", v, subtype="FLOAT"),
+        _sound("double", v, subtype="DOUBLE"),
+        _sound("mu-law", v, subtype="ULAW"),
+        _sound("two equal channels", lambda: np.stack([v()] * 2, 1)),
+        _sound("48 kHz", lambda: v(rate=48000), rate=48000),
+        _sound("16 kHz", lambda: v(rate=16000), rate=16000),
+        _bytes("flac", lambda: encoded(v(), format="FLAC"), suffix=".flac"),
+        _bytes("flac called wav", lambda: encoded(v(), format="FLAC")),
+        _bytes("ogg vorbis", lambda: encoded(v(), format="OGG", subtype="VORBIS"), suffix=".ogg"),
+        _bytes("opus called ogg", lambda: encoded(v(rate=24000), 24000, format="OGG", subtype="OPUS"), suffix=".ogg"),
+        _bytes("mp3", lambda: encoded(v(), format="MP3"), suffix=".mp3"),
+        _bytes("wav called mp3", lambda: encoded(v()), suffix=".mp3"),
+        _bytes("a wav written to a pipe", lambda: _sized(encoded(v()), 0xFFFFFFFF)),
+        _bytes(
+            "remarks after the sound",
+            lambda: encoded(v()) + b"LIST\x1a\x00\x00\x00INFOISFT\x0e\x00\x00\x00Lavf58.29.100\x00",
+        ),
+    ]
+
+
+def _files() -> list[BadRecording]:
+    v = voice_like
+    return [
+        _bytes("no bytes", bytes, "empty"),
+        _bytes("header alone", lambda: encoded(np.zeros(0)), "empty"),
+        _bytes("zeros", lambda: bytes(5000), "unreadable"),
+        _bytes("random", lambda: np.random.default_rng(1).bytes(5000), "unreadable"),
+        _bytes("text", lambda: b"not a recording at all\n" * 20, "unreadable"),
+        _bytes("a web page", lambda: b"<!DOCTYPE html><html>404</html>", "unreadable"),
+        _bytes(
+            "a Git LFS pointer", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "unreadable"
+        ),
+        _bytes("m4a", lambda: b"\0\0\0\x20ftypM4A " + bytes(500), "unreadable"),
+        _bytes("a raw stream", lambda: encoded(v())[44:], "unreadable", suffix=".raw"),
+        _bytes("wav cut in the middle", lambda: _half(encoded(v())), "cut off"),
+        _bytes("wav cut near its end", lambda: _half(encoded(v()), 0.95), "cut off"),
+        _bytes("wav that announces 2 GB", lambda: _sized(encoded(v()), 0x7FFE0000), "cut off"),
+        _bytes("flac cut in the middle", lambda: _half(encoded(v(), format="FLAC")), "damaged", suffix=".flac"),
+        _bytes(
+            "ogg cut in the middle",
+            lambda: _half(encoded(v(9), format="OGG", subtype="VORBIS")),
+            "cut off",
+            suffix=".ogg",
+        ),
+        _bytes("mp3 cut in the middle", lambda: _half(encoded(v(), format="MP3")), "cut off", suffix=".mp3"),
+        _bytes("aiff cut in the middle", lambda: _half(encoded(v(), format="AIFF")), "cut off"),
+        _bytes("flac with damage inside", lambda: _spoiled(encoded(v(9), format="FLAC")), "damaged", suffix=".flac"),
+        _bytes("0 Hz", lambda: encoded(v())[:24] + bytes(4) + encoded(v())[28:], "unreadable"),
+        _bytes("4 GHz", lambda: encoded(v())[:24] + b"\xff\xff\xff\xff" + encoded(v())[28:], "unreadable"),
+    ]
+
+
+def _spoiled(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(3000) + content[middle + 3000 :]
+
+
+def _levels() -> list[BadRecording]:
+    v = voice_like
+    return [
+        _sound("digital silence", lambda: np.zeros(RATE), "silent"),
+        _sound("near silence", lambda: _noise(2e-5), "silent", subtype="FLOAT"),
+        _sound("the last bit toggles", lambda: np.sign(_noise(1.0)) / 32768, "silent"),
+        _sound("a constant", lambda: np.full(RATE, 0.3), "constant"),
+        _sound("a constant with the last bit", lambda: 0.3 + np.sign(_noise(1.0)) / 32768, "constant"),
+        _sound("white noise", lambda: _noise(0.1), "noise alone"),
+        _sound("quiet noise", lambda: _noise(0.002), "noise alone"),
+        _sound("brown noise", lambda: _brown(), "noise alone|no voice"),
+        _sound(
+            "noise in gusts",
+            lambda: _noise(0.1) * (0.55 + 0.45 * np.sin(np.arange(int(1.2 * RATE)) / RATE * 25)),
+            "no voice",
+        ),
+        _sound("float in integer scale", lambda: v() * 32768, "integer scale", subtype="FLOAT"),
+        _sound("float in 24-bit scale", lambda: v() * 2**23, "integer scale", subtype="FLOAT"),
+        _sound("float with peaks of 4", lambda: v() / np.abs(v()).max() * 4, "over full scale", subtype="FLOAT"),
+        _sound("NaN", lambda: _with_values(np.nan), "not finite", subtype="FLOAT"),
+        _sound("infinity", lambda: _with_values(np.inf), "not finite", subtype="FLOAT"),
+        _sound("all NaN", lambda: np.full(RATE, np.nan), "not finite", subtype="FLOAT"),
+        _sound("huge floats", lambda: v() * 1e30, "integer scale", subtype="FLOAT"),
+        _sound("denormal floats", lambda: v() * 1e-40, "silent", subtype="DOUBLE"),
+        _sound("clipped", lambda: np.clip(v() * 12, -1, 1), "clipped"),
+        _sound("clipped and made quieter", lambda: 0.3 * np.clip(v() * 12, -1, 1), "clipped"),
+        _sound("very quiet", lambda: v() * 0.008, "quiet", subtype="FLOAT"),
+        _sound("off centre", lambda: v() + 0.1, "offset"),
+        _sound("in noise", lambda: v() + _noise(0.03), "noisy"),
+        _sound(
+            "a steady tone", lambda: 0.3 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE), "steady", "narrow band"
+        ),
+    ]
+
+
+def _brown() -> np.ndarray:
+    walk = np.cumsum(np.random.default_rng(2).standard_normal(2 * RATE))
+    walk -= np.convolve(walk, np.ones(500) / 500, mode="same")
+    return 0.1 * walk / walk.std()
+
+
+def _with_values(value: float) -> np.ndarray:
+    samples = voice_like()
+    samples[1000:1010] = value
+    return samples
+
+
+def _channels() -> list[BadRecording]:
+    v = voice_like
+    return [
+        _sound("channels cancel", lambda: np.stack([v(), -v()], 1), "channels cancel"),
+        _sound("channels nearly cancel", lambda: np.stack([v(), -0.9 * v()], 1), "channels cancel"),
+        _sound("one dead channel", lambda: np.stack([v(), 0 * v()], 1), "dead channel"),
+        _sound("one dead channel of three", lambda: np.stack([v(), v(), 1e-5 * v()], 1), "dead channel"),
+    ]
+
+
+def _timing() -> list[BadRecording]:
+    v = voice_like
+
+    def silent(seconds: float) -> np.ndarray:
+        return _noise(1e-4, seconds)
+
+    return [
+        _sound("one sample", lambda: np.array([0.5]), "too short"),
+        _sound("ten milliseconds", lambda: v(0.01), "too short"),
+        _sound("a fifth of a second", lambda: v(0.2), "short"),
+        _sound("silence first", lambda: np.concatenate([silent(2), v()]), "leading silence"),
+        _sound("zeros first", lambda: np.concatenate([np.zeros(2 * RATE), v()]), "leading silence"),
+        _sound("silence last", lambda: np.concatenate([v(), silent(3)]), "trailing silence"),
+        _sound("a long pause", lambda: np.concatenate([v(), silent(3), v()]), "long pause"),
+        _sound("a minute", lambda: np.tile(v(), 50), "long"),
+    ]
+
+
+def _bands() -> list[BadRecording]:
+    return [
+        _sound("8 kHz", lambda: voice_like(rate=8000), "narrow band", rate=8000),
+        _bytes("8 kHz made 22 kHz", lambda: encoded(_upsampled()), "narrow band"),
+        _sound("100 Hz", lambda: np.sin(np.arange(400)), "narrow band", "no voice", rate=100),
+    ]
+
+
+def _upsampled() -> np.ndarray:
+    import soxr
+
+    return soxr.resample(voice_like(rate=8000), 8000, RATE)
+
+
+def kinds_of(expected: Sequence[str]) -> list[set[str]]:
+    """Each expected kind as its alternatives: "a|b" is either."""
+    return [set(kind.split("|")) for kind in expected]
