@@ -46,6 +46,6 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def middle(voices: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The direction between many voices; None where there is none."""
+    """The direction between many voices, by the median, which a few strangers don't move; None where there is none."""
     known = [voice for voice in voices if voice is not None]
-    return unit(np.mean(known, axis=0)) if known else None
+    return unit(np.median(known, axis=0)) if known else None

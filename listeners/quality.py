@@ -39,9 +39,7 @@ class SoundQuality:
 
     def marks(self, wav: np.ndarray, *, sampling_rate: int) -> dict[str, float]:
         """Marks of 1 to 5 of wav, float32 [L] in [-1, 1], by name; only those of the installed judges."""
-        import soxr
-
-        heard = np.clip(soxr.resample(np.asarray(wav, np.float32), sampling_rate, RATE, quality="VHQ"), -1, 1)
+        heard = _heard(wav, sampling_rate)
         marks: dict[str, float] = {}
         if self.has_dnsmos:
             found = self._dnsmos.run(heard, sr=RATE)
@@ -49,6 +47,10 @@ class SoundQuality:
         if self.has_distillmos:
             marks["distillmos"] = self._distilled(heard)
         return marks
+
+    def distillmos(self, wav: np.ndarray, *, sampling_rate: int) -> float:
+        """The mark of DistillMOS alone, 1 to 5, where it is installed."""
+        return self._distilled(_heard(wav, sampling_rate))
 
     @cached_property
     def _dnsmos(self) -> ModuleType:
@@ -68,6 +70,13 @@ class SoundQuality:
 
         with torch.inference_mode():
             return float(self._distillmos(torch.from_numpy(heard)[None]))
+
+
+def _heard(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """[L] at sampling_rate -> [L'] as both judges hear it."""
+    import soxr
+
+    return np.clip(soxr.resample(np.asarray(wav, np.float32), sampling_rate, RATE, quality="VHQ"), -1, 1)
 
 
 @contextmanager

@@ -43,6 +43,10 @@ class TimedWord:
     text: str
     probability: float
 
+    @property
+    def middle_s(self) -> float:
+        return (self.start_s + self.end_s) / 2
+
 
 @dataclass(frozen=True)
 class Recogniser:
@@ -66,6 +70,11 @@ class Recogniser:
         return f"Whisper {'tiny.en' if self.code == 'en' else 'base'} ({weights}; {engine})"
 
     @property
+    def key(self) -> str:
+        """What tells its answers from another's, for whoever remembers them."""
+        return f"{self.folder.absolute() if self.folder else ''};{self.language};{self.name}"
+
+    @property
     def code(self) -> str:
         """The language as Whisper names it."""
         base = self.language.partition("-")[0]
@@ -77,7 +86,7 @@ class Recogniser:
         from faster_whisper.tokenizer import _LANGUAGE_CODES
 
         if self.code not in _LANGUAGE_CODES:
-            raise UserError(f"no word errors for language={self.language}: Whisper, which hears the words, lacks it")
+            raise UserError(f"no words can be heard in language={self.language}: Whisper, which hears them, lacks it")
         if self.folder is None:
             require(packages_for(self.language), purpose=f"speech recognition in language={self.language}")
         elif not (self.folder / "model.bin").is_file():
@@ -127,9 +136,10 @@ class Recogniser:
         found = []
         for segment in segments:
             for word in segment.words or ():
-                found.append(TimedWord(word.start, word.end, word.word.strip(), word.probability))
+                start_s, end_s, probability = map(float, (word.start, word.end, word.probability))
+                found.append(TimedWord(start_s, end_s, word.word.strip(), probability))
             if progress is not None:
-                progress(segment.end)
+                progress(float(segment.end))
         return found
 
     def _text(self, model: "WhisperModel", wav: np.ndarray) -> str:

@@ -182,7 +182,7 @@ def test_a_language_without_a_recogniser_is_refused_before_anything_is_said(
     hp = tiny("language=gn,symbol_set=corpus")
     corpus = load_corpus(hp)
     save_voice(hp.model_copy(update={"n_symbols": len(corpus.front_end.table)}), corpus, tmp_path / "voice")
-    with pytest.raises(UserError, match="no word errors for language=gn"):
+    with pytest.raises(UserError, match="no words can be heard in language=gn"):
         judge(
             tmp_path / "voice", filelist=corpus_folder / "val.txt", dataset_path=None, output=tmp_path / "out", n=1,
             seeds=[1], judges=Judges(words=True),
