@@ -5,14 +5,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common.cli import Parser, int_at_least, run_command
 from common.files import write_atomic
 from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:
-    from speech.evaluation import Judgement
+    from evaluation.judge import Judgement, Judges
+
+GRIFFIN_LIM = "griffin-lim"
 
 
 def parser() -> Parser:
@@ -25,16 +27,22 @@ def parser() -> Parser:
         "--filelist",
         type=Path,
         metavar="CSV",
-        help="what training never saw (default: the demo's test list)",
+        help="what training never saw (default: the demo's test list for its voice, its validation list for another)",
     )
     add("--dataset-path", type=Path, metavar="DIR", help="where its recordings lie (default: its own folder)")
+    add(
+        "--words",
+        type=Path,
+        metavar="CSV",
+        help="the same recordings with their words, where --filelist holds {phonemes}",
+    )
     add(
         "-o",
         "--output",
         type=Path,
         default=Path("evaluation"),
         metavar="DIR",
-        help="table, pictures and sounds (default evaluation)",
+        help="table, page, pictures and sounds (default evaluation)",
     )
     add("-n", type=int_at_least(1), default=100, metavar="N", help="at most the first N lines (default 100)")
     add("--seed", type=like_hparam("seed"), default=1234, help="of the first reading (default 1234)")
@@ -46,23 +54,59 @@ def parser() -> Parser:
         help="times each text is said, each with a new seed (default 1)",
     )
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
-    vocoder = "griffin-lim (default), universal, lj, or a generator's file: see synthesize.py"
-    add("--vocoder", default="griffin-lim", metavar="NAME|FILE", help=vocoder)
+    add(
+        "--vocoder",
+        action="append",
+        metavar="NAME_OR_PT",
+        help="griffin-lim (default), universal, lj, or a generator's file; give several to compare them",
+    )
+    add(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN_OR_PT",
+        help="another voice that says the same; may be given several times",
+    )
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
+    add("--asr-model", type=Path, metavar="DIR", help="a recogniser of your own, as faster-whisper reads it")
+    add(
+        "--full",
+        action="store_true",
+        help="--asr, and the other judges that are installed: quality of the sound, likeness of the voice, pitch, pace",
+    )
+    add("--blind", action="store_true", help="also blind_test.html, where people vote without knowing who speaks")
     return p
 
 
-def table(judgement: "Judgement") -> str:
-    rows = [f"{name:16} {value:.3f}" for name, value in judgement.summary.items()]
-    return "\n".join([f"{len(judgement.rows)} readings, checkpoint of step {judgement.step}", *rows])
+def judges_of(args: argparse.Namespace) -> "Judges":
+    from evaluation.judge import Judges
+
+    return Judges(
+        words=args.asr or args.full or args.asr_model is not None,
+        recogniser_folder=args.asr_model,
+        quality=args.full,
+        likeness=args.full,
+        prosody=args.full,
+    )
 
 
-def as_json(judgement: "Judgement") -> dict[str, Any]:
-    return {"step": judgement.step, **judgement.summary, "texts": judgement.rows}
+def write(judgement: "Judgement", output: Path, *, is_blind: bool) -> list[Path]:
+    """Data, page and, if asked for, the blind test. -> where the pages are"""
+    from evaluation.blind_test import write_blind_test
+    from evaluation.judge import writing_to
+    from evaluation.page import write_page
+    from evaluation.table import as_json
+
+    with writing_to(output):
+        write_atomic(output / "evaluation.json", json.dumps(as_json(judgement), indent=1, ensure_ascii=False) + "\n")
+        pages = [write_page(judgement, output)]
+        return [*pages, write_blind_test(judgement, output)] if is_blind else pages
 
 
 def run(args: argparse.Namespace) -> int:
-    from speech.evaluation import judge, writing_to
+    from evaluation.judge import judge
+    from evaluation.table import as_text
 
     judgement = judge(
         args.checkpoint_path,
@@ -71,13 +115,15 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         n=args.n,
         seeds=range(args.seed, args.seed + args.readings),
-        with_asr=args.asr,
+        judges=judges_of(args),
         precision=args.precision,
-        vocoder=args.vocoder,
+        against=args.against,
+        vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
+        words=args.words,
     )
-    print(table(judgement))
-    with writing_to(args.output):
-        write_atomic(args.output / "evaluation.json", json.dumps(as_json(judgement), indent=1) + "\n")
+    print(as_text(judgement))
+    for page in write(judgement, args.output, is_blind=args.blind):
+        print(f"listen: {page}")
     return 0
 
 

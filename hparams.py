@@ -37,7 +37,9 @@ HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
 # Younger than the first runs, whose directories are named by all older values.
-UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder"))
+UNNAMED_AT_DEFAULT = frozenset(
+    ("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder", "ema_decay", "listen_every")
+)
 
 Affects = Literal["arch", "features", "run"]
 _TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -333,6 +335,7 @@ class OptimisationParams(Section):
     anneal_steps: int = hp_field(0, unit="steps", ge=0)
     use_saved_learning_rate: bool = hp_field(False, mutable=True)
     weight_decay: float = hp_field(1e-6, ge=0)
+    ema_decay: float = hp_field(0.0, ge=0, lt=1)
     fp16_run: bool = hp_field(False)
     amp_dtype: Literal["auto", "bf16", "fp16"] = hp_field("auto")
     dynamic_loss_scaling: bool = hp_field(True)
@@ -362,6 +365,7 @@ class RunParams(Section):
     iters_per_checkpoint: int = hp_field(1000, unit="steps", ge=1, mutable=True)
     save_interval: int = hp_field(10000, unit="steps", ge=0, mutable=True)
     validate_interval: int = hp_field(200, unit="steps", ge=1, mutable=True)
+    listen_every: int = hp_field(0, unit="steps", ge=0, mutable=True)
     keep_checkpoints: int = hp_field(3, unit="checkpoints", ge=2, mutable=True)  # the last two are never pruned
     seed: int = hp_field(1234, ge=0, le=2**32 - 1)  # NumPy's generators take 32 bits
     ignore_layers: TextList = hp_field(("embedding.weight",))

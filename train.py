@@ -26,6 +26,8 @@ def parser() -> Parser:
     add("-l", "--log-directory", type=Path, metavar="DIR", help="TensorBoard files and train.log")
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
     add("--warm-start", action="store_true", help="with -c: load matching weights only, start at step 0")
+    add("--from-base", action="store_true", help="start from a voice trained on synthetic speech, made once and cached")
+    add("--base-steps", type=int_at_least(1), default=3500, metavar="N", help="steps of that voice (default 3500)")
     add("--hparams", action="append", default=[], metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters, below --hparams")
     add("--preset", metavar="NAME", help=f"a set of hyperparameters, below --hparams-file: {', '.join(preset_names())}")
@@ -78,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.warm_start and args.checkpoint_path is None:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
+    if args.from_base and args.checkpoint_path is not None:
+        raise UserError("--from-base and -c both say where to begin; give one of them")
     prefixes = ignored_prefixes(args, settings.hparams)
     search = search_options(args)
     # Large buffers on huge pages: a sixth less processor time a step. PyTorch reads this at its first allocation.
@@ -90,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         logs=args.log_directory,
         checkpoint=args.checkpoint_path,
         warm_start=args.warm_start,
+        base_steps=args.base_steps if args.from_base else None,
         ignore_prefixes=prefixes,
         max_steps=args.max_steps,
         max_minutes=args.max_minutes,

@@ -44,7 +44,7 @@ def enhance(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def enhanced(wav: np.ndarray, sampling_rate: int) -> Enhanced:
-    """As `enhance`, with what was done."""
+    """wav [L] -> as `enhance`, with what was done."""
     if not len(wav) or not np.isfinite(wav).all() or np.ptp(wav) < LEAST_LEVEL:
         return Enhanced(wav)
     centred = wav.astype(np.float64) - wav.mean(dtype=np.float64)

@@ -18,7 +18,9 @@ HEADER_BYTES, SAMPLE_BYTES = 36, 2
 class SoundOutput(Protocol):
     """Takes float32 [L] in [-1, 1], again and again. DataError if it holds NaN or infinity."""
 
-    def write(self, wav: np.ndarray) -> None: ...
+    def write(self, wav: np.ndarray) -> None:
+        """wav float [L] in [-1, 1]: the next samples."""
+        ...
 
 
 class WavFile:
@@ -29,7 +31,7 @@ class WavFile:
         file.write(wav_header(sampling_rate, n_bytes=0))
 
     def write(self, wav: np.ndarray) -> None:
-        """Also OSError if the disk refuses."""
+        """wav float [L] in [-1, 1]. Also OSError if the disk refuses."""
         self._n_bytes += self._file.write(pcm16(wav, name=str(self._path)).astype("<i2").tobytes())
 
     def finish(self) -> None:
@@ -56,6 +58,7 @@ class WavPipe:
             file.write(wav_header(sampling_rate, n_bytes=LARGEST))
 
     def write(self, wav: np.ndarray) -> None:
+        """wav float [L] in [-1, 1], written at once."""
         self._file.write(pcm16(wav, name="standard output").astype("<i2").tobytes())
         self._file.flush()
 

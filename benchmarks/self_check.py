@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from corpus.demo.sentences import demo_sentences
+from listeners.recogniser import Recogniser
+from listeners.words import wer
 from speech.self_check import examine, examiner
 from speech.voice import Voice
 
@@ -34,7 +36,7 @@ class Outcome:
 
 
 def said(voice: Voice, texts: list[str], way: str, judge: Callable[[list[np.ndarray]], float]) -> Outcome:
-    """way: "plain", "attention" (chosen without a listener) or "heard"."""
+    """way: "plain", "attention" (chosen without a listener) or "heard". judge: word errors of sounds [L]."""
     check = {"plain": None, "attention": examine, "heard": examiner(voice.front_end.language.code)}[way]
     began, wavs, n_doubtful, n_repeated = time.perf_counter(), [], 0, 0
     for text in texts:
@@ -54,10 +56,10 @@ def main() -> None:
     args = p.parse_args()
     voice, texts = Voice.load(args.checkpoint_path), list(demo_sentences().test[: args.n])
 
-    from speech import asr
+    recogniser = Recogniser(voice.front_end.language.code)
 
     def judge(wavs: list[np.ndarray]) -> float:
-        return asr.wer(texts, asr.transcribe(wavs, sampling_rate=voice.sampling_rate))
+        return wer(texts, recogniser.transcribe(wavs, sampling_rate=voice.sampling_rate), language=recogniser.language)
 
     print("| way | word errors | doubtful | said again | time, s | sound, s |\n|---|---|---|---|---|---|")
     for way in ("plain", "attention", "heard"):

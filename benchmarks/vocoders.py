@@ -5,7 +5,7 @@ after each vocoder. One thread. bf16 is rounded by hand where the processor lack
 `--speed` times every published shape of generator instead, with random weights, which cost as much as trained ones.
 
     pip install -r requirements-eval.txt -r requirements-vocoder.txt
-    pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0   # MIT; their torchaudio is imported, never used
+    pip install --no-deps -r requirements-listen.txt
 """
 
 import argparse
@@ -15,17 +15,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import soxr
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,14 +29,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from audio.mel import MelFingerprint, mel_spectrogram
 from audio.recordings import read_audio
 from hparams import AudioParams
+from listeners.quality import SoundQuality
 from speech.vocoders.generator import Generator
 from speech.vocoders.generator_config import GeneratorConfig
 from speech.vocoders.vocoder import NeuralVocoder, Vocoder, load_vocoder
 
 AUDIO = AudioParams()
 MEL = MelFingerprint.of(AUDIO)
-JUDGED_RATE = 16000  # of DNSMOS and DistillMOS
-MEASURES = ("P.808", "SIG", "OVRL", "DistillMOS")
+MEASURES = {"P.808": "dnsmos_p808", "SIG": "dnsmos_signal", "OVRL": "dnsmos_overall", "DistillMOS": "distillmos"}
 SHAPES: dict[str, dict[str, Any]] = {
     "HiFi-GAN V1": {"upsample_initial_channel": 512},
     "HiFi-GAN V2": {"upsample_initial_channel": 128},
@@ -73,32 +69,6 @@ class RoundedToBfloat16(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class Judges:
-    """DNSMOS and DistillMOS, loaded once."""
-
-    distillmos: torch.nn.Module
-    dnsmos: ModuleType
-
-    @classmethod
-    def load(cls) -> "Judges":
-        sys.modules.setdefault("torchaudio", ModuleType("torchaudio"))  # only the command line of distillmos uses it
-        from distillmos import ConvTransformerSQAModel
-        from speechmos import dnsmos
-
-        with redirect_stdout(StringIO()):
-            model = ConvTransformerSQAModel()
-        return cls(model.eval(), dnsmos)
-
-    def marks(self, wav: np.ndarray) -> list[float]:
-        """[L] -> in the order of MEASURES."""
-        heard = np.clip(soxr.resample(wav, AUDIO.sampling_rate, JUDGED_RATE, quality="VHQ"), -1, 1)
-        dnsmos = self.dnsmos.run(heard, sr=JUDGED_RATE)
-        with torch.inference_mode():
-            distilled = self.distillmos(torch.from_numpy(heard).float().unsqueeze(0)).item()
-        return [*(float(dnsmos[name]) for name in ("p808_mos", "sig_mos", "ovrl_mos")), distilled]
-
-
-@dataclass(frozen=True)
 class Row:
     name: str
     marks: list[list[float]]  # one list a clip
@@ -112,6 +82,7 @@ class Row:
 
 
 def vocoders() -> dict[str, Callable[[Tensor], Tensor]]:
+    """By name; each makes [L] of a mel [n_mels, T_mel]."""
     universal = load_vocoder("universal", MEL, precision="fp32")
     return {
         "Griffin-Lim": load_vocoder("griffin-lim", MEL),
@@ -130,6 +101,7 @@ def bf16_name() -> str:
 
 
 def bf16_of(vocoder: Vocoder) -> Callable[[Tensor], Tensor]:
+    """[n_mels, T_mel] -> [L] in bf16; where this processor lacks it, with its rounding."""
     if has_bf16():
         return load_vocoder("universal", MEL, precision="bf16")
     assert isinstance(vocoder, NeuralVocoder)
@@ -144,22 +116,29 @@ def bf16_of(vocoder: Vocoder) -> Callable[[Tensor], Tensor]:
     return synthesize
 
 
-def judged(name: str, sounds: Sequence[np.ndarray], judges: Judges, *, cpu_s: float = 0.0) -> Row:
+def marks_of(sound: np.ndarray, quality: SoundQuality) -> list[float]:
+    """[L] -> in the order of MEASURES."""
+    marks = quality.marks(sound, sampling_rate=AUDIO.sampling_rate)
+    return [marks[name] for name in MEASURES.values()]
+
+
+def judged(name: str, sounds: Sequence[np.ndarray], quality: SoundQuality, *, cpu_s: float = 0.0) -> Row:
+    """sounds [L] each. cpu_s: of processor time for all."""
     sound_s = sum(map(len, sounds)) / AUDIO.sampling_rate
-    return Row(name, [judges.marks(sound) for sound in sounds], cpu_s, sound_s)
+    return Row(name, [marks_of(sound, quality) for sound in sounds], cpu_s, sound_s)
 
 
-def quality_table(filelist: Path, n_clips: int, judges: Judges) -> str:
+def quality_table(filelist: Path, n_clips: int, quality: SoundQuality) -> str:
     lines = filelist.read_text(encoding="utf-8").splitlines()[:n_clips]
     folder = filelist.parent.parent
     recordings = [read_audio(folder / line.split("|")[0], AUDIO) for line in lines]
     mels = [mel_spectrogram(torch.from_numpy(recording), AUDIO) for recording in recordings]
-    rows = [judged("recording", recordings, judges)]
+    rows = [judged("recording", recordings, quality)]
     for name, vocoder in vocoders().items():
         began = time.process_time()
         sounds = [vocoder(mel).numpy() for mel in mels]
         took = time.process_time() - began
-        rows.append(judged(name, sounds, judges, cpu_s=0.0 if "by hand" in name else took))
+        rows.append(judged(name, sounds, quality, cpu_s=0.0 if "by hand" in name else took))
     seconds = sum(map(len, recordings)) / AUDIO.sampling_rate
     header = f"{folder.name}, {len(recordings)} clips, {seconds:.0f} s"
     titles = f"| {header} | {' | '.join(MEASURES)} | CPU s per s |\n{'|---' * (len(MEASURES) + 2)}|"
@@ -214,11 +193,12 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.speed:
         print(speed_table(n_frames=500, repeats=5), memory_table((1, 10, 30, 60)), sep="\n\n")
-    judges = Judges.load() if args.lists else None
+    quality = SoundQuality()
+    if args.lists and quality.missing:
+        parser.error(f"judges are missing - {'; '.join(quality.missing)}")
     for each in args.lists:
         filelist, _, count = each.rpartition(":")
-        assert judges is not None
-        print(quality_table(Path(filelist), int(count), judges), end="\n\n", flush=True)
+        print(quality_table(Path(filelist), int(count), quality), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

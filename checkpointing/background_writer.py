@@ -77,7 +77,8 @@ class CheckpointWriter:
         began, removed = time.perf_counter(), list[Path]()
         try:
             path = self._save(checkpoint, removed)
-            if is_best:
+            # once a listener has chosen a best, no score does
+            if is_best and checkpoint_dir.pointed(self.directory, checkpoint_dir.CLEAREST) is None:
                 checkpoint_dir.point(self.directory, "best", path)
             checkpoint_dir.prune(self.directory, keep_last=self.keep_last, milestone_every=self.milestone_every)
         except (OSError, RuntimeError, MemoryError) as error:

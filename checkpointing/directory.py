@@ -27,6 +27,7 @@ from common.files import write_atomic
 from common.log import LOG
 
 NAME = re.compile(r"step_(\d{8})\.pt")
+CLEAREST, LISTENING = "clearest", "listening"  # pointers of the listener: whom it understood best, whom it hears
 NOT_OURS = "is no checkpoint of this trainer"
 
 
@@ -167,7 +168,8 @@ def prune(directory: Path, *, keep_last: int, milestone_every: int) -> list[Path
     for half in directory.glob(".step_*.tmp"):
         half.unlink()
     paths = all_checkpoints(directory)
-    kept = set(paths[: max(keep_last, 2)]) | {pointed(directory, "best"), pointed(directory, "last")}
+    pointers = ("best", "last", CLEAREST, LISTENING)
+    kept = {*paths[: max(keep_last, 2)], *(pointed(directory, pointer) for pointer in pointers)}
     doomed = [p for p in paths if p not in kept and not _is_milestone(p, milestone_every)]
     for path in doomed:
         path.unlink()

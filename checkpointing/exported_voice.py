@@ -39,7 +39,7 @@ def write_voice(path: Path, checkpoint: Checkpoint, card: Mapping[str, Any]) -> 
 
 
 def speaking_weights(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without recogniser and coarse decoder, each tensor with memory of its own."""
+    """Tensors [...] by name, without recogniser and coarse decoder, each with memory of its own."""
     return {name: tensor.detach().clone() for name, tensor in model.items() if not name.startswith(TRAINING_PARTS)}
 
 

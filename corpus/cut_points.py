@@ -3,25 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from listeners.recogniser import TimedWord
+
 SENTENCE_END = tuple(".!?\u2026\u3002\uff01\uff1f")
 CLAUSE_END = tuple(",;:\u2014\u3001")
 CLOSING = "\"')]\u00bb\u201d\u2019"
 GOOD_S = 5.0
 MARGIN_S = 0.15  # of silence kept on either side, as far as there is some
-
-
-@dataclass(frozen=True)
-class Word:
-    """A recognised word: times in seconds from the start of the recording, how sure the recogniser is (0 to 1)."""
-
-    start_s: float
-    end_s: float
-    text: str
-    probability: float
-
-    @property
-    def middle_s(self) -> float:
-        return (self.start_s + self.end_s) / 2
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class Piece:
 
     start_s: float
     end_s: float
-    words: tuple[Word, ...]
+    words: tuple[TimedWord, ...]
 
     @property
     def text(self) -> str:
@@ -69,7 +57,7 @@ def pauses_between(speech: Sequence[tuple[float, float]], *, length_s: float, le
 
 
 def plan_pieces(
-    words: Sequence[Word], pauses: Sequence[Pause], *, longest_s: float = 12.0, shortest_s: float = 1.0
+    words: Sequence[TimedWord], pauses: Sequence[Pause], *, longest_s: float = 12.0, shortest_s: float = 1.0
 ) -> list[Piece]:
     """Pieces that together hold all words, each cut in a pause, at the least cost.
 
@@ -94,9 +82,9 @@ def plan_pieces(
     return _pieces(between, pauses, origins)
 
 
-def _words_between(words: Sequence[Word], pauses: Sequence[Pause]) -> list[list[Word]]:
+def _words_between(words: Sequence[TimedWord], pauses: Sequence[Pause]) -> list[list[TimedWord]]:
     """Words from each pause to the next: by their middle, since recognisers stretch words into pauses."""
-    between: list[list[Word]] = [[] for _ in range(len(pauses) - 1)]
+    between: list[list[TimedWord]] = [[] for _ in range(len(pauses) - 1)]
     k = 0
     for word in words:
         while k + 1 < len(between) and word.middle_s > pauses[k + 1].middle_s:
@@ -105,7 +93,7 @@ def _words_between(words: Sequence[Word], pauses: Sequence[Pause]) -> list[list[
     return between
 
 
-def _cost(words: Sequence[Word], seconds: float, pause: Pause, longest_s: float, shortest_s: float) -> float:
+def _cost(words: Sequence[TimedWord], seconds: float, pause: Pause, longest_s: float, shortest_s: float) -> float:
     if not words:
         return 0.5
     length = abs(seconds - GOOD_S) / GOOD_S + (20.0 + seconds if seconds > longest_s else 0.0)
@@ -119,7 +107,7 @@ def _cost(words: Sequence[Word], seconds: float, pause: Pause, longest_s: float,
     return 0.5 + length + too_short + ending + hurried + inner
 
 
-def _pieces(between: Sequence[Sequence[Word]], pauses: Sequence[Pause], origins: Sequence[int]) -> list[Piece]:
+def _pieces(between: Sequence[Sequence[TimedWord]], pauses: Sequence[Pause], origins: Sequence[int]) -> list[Piece]:
     pieces = []
     end = len(pauses) - 1
     while end > 0:

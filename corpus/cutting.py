@@ -16,11 +16,11 @@ from common.files import atomic_file, write_atomic
 from corpus.cut_points import Piece, pauses_between, plan_pieces
 from corpus.findings import Finding
 from corpus.phone_formats import readable
-from corpus.recogniser import RATE, Recogniser
 from corpus.recording_checks import check_recording
 from corpus.recording_fixes import levelled
 from corpus.recording_measures import measure
 from corpus.speech_rate import Spoken, check_speech_rate
+from listeners.recogniser import RATE, Recogniser
 
 LONGEST_SOURCE_S = 4 * 3600.0  # held in memory at 16 kHz: 0.9 GB
 LEAST_PAUSE_S = 0.2
@@ -76,7 +76,7 @@ def cut_recording(
         speech = speech_in(wav)
         length_s = len(wav) / RATE
         told = None if progress is None else lambda done: progress(done, length_s)
-        words = recogniser.words(wav, progress=told) if speech else []
+        words = recogniser.timed_words(wav, sampling_rate=RATE, progress=told) if speech else []
         spoken = [word for word in words if _is_in(word.middle_s, speech)]
         pauses = pauses_between(speech, length_s=length_s, least_s=LEAST_PAUSE_S)
         pieces = plan_pieces(spoken, pauses, longest_s=settings.longest_s, shortest_s=settings.shortest_s)
@@ -197,7 +197,7 @@ def _name(path: Path) -> str:
 
 def _digest(path: Path, settings: CutSettings, recogniser: Recogniser) -> str:
     status = path.stat()
-    facts = (str(path.resolve()), status.st_size, status.st_mtime_ns, asdict(settings), recogniser.name)
+    facts = (str(path.resolve()), status.st_size, status.st_mtime_ns, asdict(settings), recogniser.key)
     return f"{zlib.crc32(repr(facts).encode()):08x}"
 
 

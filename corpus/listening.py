@@ -4,35 +4,30 @@ Each is optional, asked only where its package is installed, and remembered by w
 a fifth of the clips' duration each on one core.
 """
 
-import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import soxr
 
 from corpus.findings import Finding, shown, warning
 from corpus.json_index import JsonIndex
-from corpus.recogniser import RATE, Recogniser
 from corpus.recording_files import UnreadableRecording, read_recording
+from listeners import likeness, words
+from listeners.likeness import SpeakerLikeness, middle, unit
+from listeners.packages import INSTALL_WITHOUT_DEPENDENCIES, missing, require
+from listeners.quality import DISTILLMOS, SoundQuality
+from listeners.recogniser import Recogniser
 
 HEARD_OTHERWISE = 0.5  # character errors; a small recogniser makes under 0.3 of nearly every good clip
 DEAF = 0.4  # a median over this says that the recogniser can't judge this corpus
-OTHER_SPEAKER = 0.7  # cosine with the speaker's mean; one voice measured 0.85 and more, two 0.5 to 0.68
+OTHER_SPEAKER = 0.7  # cosine with the middle of the speaker's clips; one voice measured 0.85 and more, two 0.5 to 0.68
 OTHER_SPEAKER_DEVIATIONS = 5.0
-LEAST_ENCODED_S = 1.0
 POOR = 2.5  # of 1 to 5
 POOR_DEVIATIONS = 4.0
 SECONDS_A_SECOND = {"words": 0.12, "speaker": 0.15, "quality": 0.22}  # CPU, measured on one core
-SPEAKER_HINT = "pip install --no-deps resemblyzer==0.1.4 webrtcvad-wheels"
-QUALITY_HINT = "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0"
 
 
 @dataclass(frozen=True)
@@ -61,82 +56,41 @@ class Heard:
 class Listeners:
     """Those that are installed. `missing` says in words who is not, and how to install them."""
 
-    def __init__(self, language: str, *, model: Path | None = None) -> None:
-        """UserError where the recogniser is missing."""
-        self.language = language
-        self.recogniser = Recogniser(language, model=model)
-        self.has_speakers = find_spec("resemblyzer") is not None
-        self.has_quality = find_spec("distillmos") is not None
+    def __init__(self, language: str, *, folder: Path | None = None) -> None:
+        """folder: a recogniser of the user's. UserError where nobody can hear the words."""
+        require(words.PACKAGES, purpose="comparing texts with what is heard")
+        self.recogniser = Recogniser(language, folder)
+        self.recogniser.check()
+        self.likeness = None if missing(likeness.PACKAGES) else SpeakerLikeness()
+        self.quality = None if missing(DISTILLMOS) else SoundQuality()
 
     @property
     def missing(self) -> list[str]:
         said = []
-        if not self.has_speakers:
-            said.append(f"other speakers are not looked for: {SPEAKER_HINT}")
-        if not self.has_quality:
-            said.append(f"the quality of sound is not judged: {QUALITY_HINT}")
+        if self.likeness is None:
+            said.append(f"other speakers are not looked for: {INSTALL_WITHOUT_DEPENDENCIES}")
+        if self.quality is None:
+            said.append(f"the quality of sound is not judged: {INSTALL_WITHOUT_DEPENDENCIES}")
         return said
 
     def estimated_s(self, sound_s: float) -> float:
         """Seconds that listening to so much sound takes about, on one core."""
-        asked = ["words", *(["speaker"] if self.has_speakers else []), *(["quality"] if self.has_quality else [])]
-        return sound_s * sum(SECONDS_A_SECOND[name] for name in asked)
+        asked = {"words": True, "speaker": self.likeness is not None, "quality": self.quality is not None}
+        return sound_s * sum(SECONDS_A_SECOND[name] for name, is_asked in asked.items() if is_asked)
 
     @property
     def key(self) -> str:
-        return f"{self.recogniser.name};{self.has_speakers:d}{self.has_quality:d}"
+        return f"{self.recogniser.key};{self.likeness is not None:d}{self.quality is not None:d}"
 
-    def hear(self, wav: np.ndarray) -> dict[str, Any]:
-        """Plain values of wav, float32 [L] at 16 kHz."""
-        found: dict[str, Any] = {"heard": self.recogniser.text(wav)}
-        if self.has_speakers and len(wav) >= LEAST_ENCODED_S * RATE:
-            found["voice"] = [round(float(x), 5) for x in self._encoder.embed_utterance(_levelled(wav))]
-        if self.has_quality:
-            found["quality"] = self._quality(wav)
+    def hear(self, wav: np.ndarray, *, sampling_rate: int) -> dict[str, Any]:
+        """Plain values of wav, float32 [L]."""
+        found: dict[str, Any] = {"heard": self.recogniser.transcribe([wav], sampling_rate=sampling_rate)[0]}
+        voice = None if self.likeness is None else self.likeness.voice(wav, sampling_rate=sampling_rate)
+        if voice is not None:
+            found["voice"] = [round(float(x), 5) for x in voice]
+        if self.quality is not None:
+            found["quality"] = round(self.quality.distillmos(wav, sampling_rate=sampling_rate), 3)
         return found
-
-    @cached_property
-    def _encoder(self) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it imports from an old place of scipy
-            from resemblyzer import VoiceEncoder
-
-        return VoiceEncoder("cpu", verbose=False)
-
-    @cached_property
-    def _quality_model(self) -> Any:
-        _stand_in_for_torchaudio()
-        from contextlib import redirect_stdout
-        from io import StringIO
-
-        import distillmos
-
-        with redirect_stdout(StringIO()):  # it prints where its weights lie
-            model = distillmos.ConvTransformerSQAModel()
-        return model.eval()
-
-    def _quality(self, wav: np.ndarray) -> float:
-        import torch
-
-        with torch.inference_mode():
-            return round(float(self._quality_model(torch.from_numpy(wav)[None])), 3)
-
-
-def _stand_in_for_torchaudio() -> None:
-    """DistillMOS imports torchaudio for its command line alone, and PyPI has none for a CPU build of torch."""
-    try:
-        import torchaudio  # noqa: F401
-    except (ImportError, OSError):
-        stand_in, transforms = ModuleType("torchaudio"), ModuleType("torchaudio.transforms")
-        transforms.MFCC = transforms.Resample = object  # type: ignore[attr-defined]
-        stand_in.transforms = transforms  # type: ignore[attr-defined]
-        sys.modules["torchaudio"], sys.modules["torchaudio.transforms"] = stand_in, transforms
-
-
-def _levelled(wav: np.ndarray) -> np.ndarray:
-    """At -30 dB of full scale, as the speaker encoder was trained."""
-    power = float(np.square(wav).mean(dtype=np.float64))
-    return wav * np.float32(10 ** (-30 / 20) / max(1e-6, power**0.5))
 
 
 def listen(
@@ -157,12 +111,12 @@ def listen(
                 progress(len(found), len(clips))
     finally:
         index.write()
-    compare = comparison(listeners.language)
+    language = listeners.recogniser.language
     voices = _likenesses([values.get("voice") for values in found], [clip.speaker for clip in clips])
     return [
         Heard(
             heard=values.get("heard"),
-            errors=compare(clip.text, values["heard"]) if "heard" in values else None,
+            errors=error_share(clip.text, values["heard"], language=language) if "heard" in values else None,
             voice=tuple(values["voice"]) if values.get("voice") else None,
             likeness=likeness,
             quality=values.get("quality"),
@@ -181,44 +135,37 @@ def _hear(path: Path, listeners: Listeners, *, hash_of: Callable[[Path], str], i
     except (OSError, UnreadableRecording):  # the other checks have named it
         return {}
     mixed = np.nan_to_num(recording.samples).mean(axis=0)
-    found = listeners.hear(soxr.resample(mixed, recording.sampling_rate, RATE).astype(np.float32))
+    found = listeners.hear(mixed, sampling_rate=recording.sampling_rate)
     index.add(key, found)
     return found
 
 
-def comparison(language: str) -> Callable[[str, str], float]:
-    """Character errors of what was heard against a text, as a share of the text: both without case and signs."""
-    from jiwer import process_characters
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
+def error_share(text: str, heard: str, *, language: str) -> float:
+    """Character errors as a share of the text, both without case and signs.
 
-    normalise = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
+    Of a text that has nothing else: 0 if nothing was heard, 1 if something was.
+    """
+    if not _is_said(text, language):
+        return float(_is_said(heard, language))
+    errors, n = words.character_errors(text, heard, language=language)
+    return errors / n
 
-    def errors(text: str, heard: str) -> float:
-        reference, said = normalise(text.replace("\u0301", "")).strip(), normalise(heard).strip()
-        if not any(char.isalnum() for char in reference):
-            return float(any(char.isalnum() for char in said))
-        counted = process_characters(reference, said)
-        return (counted.substitutions + counted.deletions + counted.insertions) / len(reference)
 
-    return errors
+def _is_said(text: str, language: str) -> bool:
+    return any(char.isalnum() for char in words.normalise(text, language=language))
 
 
 def _likenesses(voices: Sequence[Sequence[float] | None], speakers: Sequence[str]) -> list[float | None]:
     """Cosine of each voice with the middle of its speaker's; None where there is no voice."""
-    by_speaker: defaultdict[str, list[np.ndarray]] = defaultdict(list)
-    for voice, speaker in zip(voices, speakers, strict=True):
-        if voice:
-            by_speaker[speaker].append(np.asarray(voice))
-    middles = {speaker: _unit(np.median(np.stack(own), axis=0)) for speaker, own in by_speaker.items()}
+    by_speaker: defaultdict[str, list[np.ndarray | None]] = defaultdict(list)
+    known = [np.asarray(voice) if voice else None for voice in voices]
+    for voice, speaker in zip(known, speakers, strict=True):
+        by_speaker[speaker].append(voice)
+    middles = {speaker: middle(own) for speaker, own in by_speaker.items()}
     return [
-        float(_unit(np.asarray(voice)) @ middles[speaker]) if voice else None
-        for voice, speaker in zip(voices, speakers, strict=True)
+        float(unit(voice) @ centre) if voice is not None and (centre := middles[speaker]) is not None else None
+        for voice, speaker in zip(known, speakers, strict=True)
     ]
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(1e-9, float(np.linalg.norm(vector)))
 
 
 # ---- judgement

@@ -108,6 +108,7 @@ class PostnetGraph(nn.Module):
         self.postnet = model.postnet
 
     def forward(self, mel: Tensor) -> Tensor:
+        """mel [1, n_mels, T_mel] -> the same shape"""
         return mel + self.postnet(mel)
 
 
@@ -197,7 +198,7 @@ def _graph(
 
 
 def largest_difference(module: nn.Module, content: bytes, inputs: dict[str, Tensor]) -> float:
-    """Over all outputs."""
+    """Of the graph from the module, over all outputs for these inputs [...]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

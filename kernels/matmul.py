@@ -82,7 +82,7 @@ def has_bf16_products() -> bool:
 
 
 def is_better_widened(x: Tensor) -> bool:
-    """bf16 is contained in fp32 and sums are in fp32 either way."""
+    """Whether x [...] is bf16 that this processor multiplies faster as fp32, which contains it."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not has_bf16_products()
 
 

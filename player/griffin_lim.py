@@ -32,7 +32,7 @@ def mel_to_magnitude(log_mel: np.ndarray, basis: np.ndarray, *, n_bins: int) -> 
 
 
 def centred_hann(n_fft: int, win: int) -> np.ndarray:
-    """Periodic Hann window of win samples in the middle of n_fft."""
+    """Periodic Hann window of win samples in the middle of [n_fft]."""
     left = (n_fft - win) // 2
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win) / win)
     return np.pad(hann, (left, n_fft - win - left)).astype(np.float32)

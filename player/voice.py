@@ -77,7 +77,7 @@ class OnnxVoice:
     def stream(
         self, text: str, *, speaker: str | None = None, seed: int = 1234, n_iter: int = 60
     ) -> Iterator[np.ndarray]:
-        """The same, sentence by sentence with the silence that follows."""
+        """The same in pieces [L], sentence by sentence with the silence that follows."""
         parts, row = self.parts_of(text), self.row_of(speaker)
         ids_of = iter(self.read([part.text for part in parts if part.text]))
         for part in parts:

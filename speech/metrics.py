@@ -76,12 +76,11 @@ def monotonicity(alignment: np.ndarray) -> float:
     return float(reads_on.mean())
 
 
-def argmax_coverage(alignment: np.ndarray, *, ignore: np.ndarray | None = None) -> float:
-    """Share of the symbols that were read: at some step the argmax, or inside a hop of the normal stride.
+def read_symbols(alignment: np.ndarray) -> np.ndarray:
+    """True for each symbol that was read: at some step the argmax, or inside a hop of the normal stride. [T_text]
 
-    ignore: bool [T_text], True where no attention is needed (spaces, punctuation). The normal stride is
-    ceil(symbols per step), at most 3: where a step must read more than one symbol the argmax can rest on one only.
-    Coverage by total weight is no use here: blurred attention covers everything. 1 if all symbols are ignored.
+    The normal stride is ceil(symbols per step), at most 3: where a step must read more than one symbol the argmax can
+    rest on one only.
     """
     path = alignment.argmax(axis=1)
     stride = math.ceil(_symbols_per_step(alignment))
@@ -91,6 +90,16 @@ def argmax_coverage(alignment: np.ndarray, *, ignore: np.ndarray | None = None) 
     for here, there in zip(stops[:-1], stops[1:], strict=True):
         if there - here <= stride:
             is_read[here + 1 : there] = True  # nothing for a retreat
+    return is_read
+
+
+def argmax_coverage(alignment: np.ndarray, *, ignore: np.ndarray | None = None) -> float:
+    """Share of the symbols that were read, see `read_symbols`; 1 if all symbols are ignored.
+
+    ignore: bool [T_text], True where no attention is needed (spaces, punctuation). Coverage by total weight is no use
+    here: blurred attention covers everything.
+    """
+    is_read = read_symbols(alignment)
     counted = is_read if ignore is None else is_read[~np.asarray(ignore, dtype=bool)]
     return float(counted.mean()) if len(counted) else 1.0
 
@@ -290,7 +299,7 @@ def summarise(utterances: Sequence[FreeRunning]) -> dict[str, float]:
         "end_reached": mean([u.end_reached for u in utterances]),
         "stop_rate": mean([u.stopped for u in utterances]),
         "duration_error": mean([duration_error(u.duration_ratio) for u in utterances]),
-        "mel_distance": mean([_bounded_distance(u.mel_distance) for u in utterances]),
+        "mel_distance": mean([bounded_distance(u.mel_distance) for u in utterances]),
     }
 
 
@@ -308,12 +317,12 @@ def composite_score(summary: Mapping[str, float]) -> float:
     if not all(math.isfinite(value) for value in (distance, alignment, stop_rate, error)):
         return WORST_COMPOSITE
     return (
-        _bounded_distance(distance)
+        bounded_distance(distance)
         + ALIGNMENT_WEIGHT * (1 - alignment)
         + STOP_WEIGHT * (1 - stop_rate)
         + DURATION_WEIGHT * min(1.0, error)
     )
 
 
-def _bounded_distance(distance: float) -> float:
+def bounded_distance(distance: float) -> float:
     return min(WORST_MEL_DISTANCE, distance) if math.isfinite(distance) else WORST_MEL_DISTANCE

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 
+from common.errors import UserError
 from common.log import LOG
+from listeners.packages import require
+from listeners.recogniser import Recogniser
+from listeners.words import PACKAGES, cer
 from run_directory.records import Sample
-from speech import asr, metrics
+from speech import metrics
 from speech.decoding import ignored_symbols
 from speech.utterance import SynthesizedUtterance
 
@@ -48,25 +51,20 @@ def examine(utterance: SynthesizedUtterance, listener: Listener | None = None) -
 
 def examiner(language: str) -> Callable[[SynthesizedUtterance], Examination]:
     """`examine` with the recogniser, if there is one for the language; else a warning says that nobody listens."""
-    lack = lack_of_listener(language)
-    if lack is None:
-        return partial(examine, listener=listen)
-    LOG.warning("--check looks at attention and stop alone: %s", lack)
-    return examine
+    recogniser = Recogniser(language)
+    try:
+        recogniser.check()
+        require(PACKAGES, purpose="counting character errors")
+    except UserError as lack:
+        LOG.warning("--check looks at attention and stop alone: %s", lack)
+        return examine
+    return partial(examine, listener=partial(listen, recogniser))
 
 
-def lack_of_listener(language: str) -> str | None:
-    """Why nobody listens in this language; None if somebody does."""
-    if not language.startswith("en"):
-        return f"the recogniser knows English only, and the voice speaks {language}"
-    missing = [package for package, module in asr.PACKAGES.items() if find_spec(module) is None]
-    return f"{', '.join(missing)} missing here; {asr.INSTALL_HINT}" if missing else None
-
-
-def listen(wav: np.ndarray, sampling_rate: int, text: str) -> tuple[float, str]:
-    """Share of the characters that the recogniser hears otherwise, and what it hears."""
-    (heard,) = asr.transcribe([wav], sampling_rate=sampling_rate)
-    return asr.cer([text], [heard]), heard
+def listen(recogniser: Recogniser, wav: np.ndarray, sampling_rate: int, text: str) -> tuple[float, str]:
+    """wav [L] -> share of the characters that are heard otherwise, and what is heard."""
+    (heard,) = recogniser.transcribe([wav], sampling_rate=sampling_rate)
+    return cer([text], [heard], language=recogniser.language), heard
 
 
 def _of_stop(utterance: SynthesizedUtterance) -> list[str]:

@@ -58,12 +58,12 @@ def symbol_edges(alignment: np.ndarray, *, step_s: float) -> np.ndarray:
 
 
 def timed_symbols(symbols: Sequence[str], edges: np.ndarray) -> list[TimedText]:
-    """Every symbol with its time."""
+    """Every symbol with its time. edges [T_text + 1]: seconds."""
     return [TimedText(s, float(a), float(b)) for s, a, b in zip(symbols, edges[:-1], edges[1:], strict=True)]
 
 
 def timed_words(symbols: Sequence[str], edges: np.ndarray, *, written: Sequence[str]) -> list[TimedText]:
-    """Stretches between spaces with their times, punctuation at their ends left out of the time.
+    """Stretches between spaces with their times, punctuation at their ends left out. edges [T_text + 1]: seconds.
 
     written: the words as a person wrote them, which name the stretches where there are as many; otherwise, as where a
     number is read in several words, they are named as they are read.

@@ -223,6 +223,8 @@ class Voice:
     ) -> list[SynthesizedUtterance]:
         """Each text in one go with the same seed, so that none depends on its neighbours. DataError for bad texts.
 
+        style [1, heads, tokens], as `style_from` gives it.
+
         name: whose voice. Judging hears the voice as it is, hence not enhanced.
         """
         manner = Manner(speaker=name, style=style, enhanced=enhanced, n_iter=n_iter)

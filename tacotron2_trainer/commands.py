@@ -25,6 +25,10 @@ def synthesize() -> NoReturn:
     _run("synthesize.py")
 
 
+def prepare_data() -> NoReturn:
+    _run("prepare_data.py")
+
+
 def evaluate() -> NoReturn:
     _run("evaluate.py")
 

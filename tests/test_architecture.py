@@ -18,14 +18,14 @@ LONGER = {"hparams.py": "declarations may take the length they need"}
 # Wings from the bottom up: a file imports its own wing and lower rows. A new file in a wing needs no entry.
 ROWS = (
     ("common", "layers"),
-    ("text", "tools", "checkpointing"),
+    ("text", "tools", "checkpointing", "listeners"),
     ("hparams",),
     ("audio", "run_directory", "config", "parallel", "modules"),
     ("corpus", "kernels", "recovery"),
     ("model", "data_utils", "monitoring"),
     ("loss_function", "speech"),
     ("losses", "serving", "player"),
-    ("training", "exporting"),
+    ("training", "exporting", "evaluation"),
     ("smart_tuner",),
     (
         "train",
@@ -45,8 +45,8 @@ RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
 COMMANDS = frozenset(ROWS[-1])
 CARD = frozenset(("hparams", "tools", "data_utils", "model", "layers", "loss_function"))
 ROOT_FILES = (COMMANDS - {"benchmarks", "tacotron2_trainer"}) | CARD
-# create_hparams(verbose=True) prints, as NVIDIA's does; common.cli a command's errors; corpus.demo.espeak is a child
-MAY_PRINT = COMMANDS | {"hparams", "common.cli", "corpus.demo.espeak"}
+# create_hparams(verbose=True) prints, as NVIDIA's does; common.cli a command's errors; the others are child processes
+MAY_PRINT = COMMANDS | {"hparams", "common.cli", "corpus.demo.espeak", "training.listening_child"}
 NETWORK_AND_TRAINING = frozenset(
     {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
 )

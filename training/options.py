@@ -12,6 +12,7 @@ class Options:
     logs: Path | None = None
     checkpoint: Path | None = None
     warm_start: bool = False
+    base_steps: int | None = None  # begin from a base voice of so many steps, see base_voice.py; None: do not
     ignore_prefixes: tuple[str, ...] = ()  # of weights that a warm start leaves out
     max_steps: int | None = None
     max_minutes: float | None = None

@@ -228,12 +228,14 @@ def load_initial_weights(
     """-c: with --warm-start the weights that fit; else a checkpoint of ours is gone on from, NVIDIA's loads exactly."""
     content = checkpoint_file.read(path)
     if options.warm_start:
+        # a base voice reads the same symbols: its embedding is what it has learnt
+        ignored_layers = hp.ignore_layers if options.base_steps is None else ()
         ignored = checkpoint_weights.keys_under(options.ignore_prefixes, content)
         warn_of_vain_exclusions(path, model, content, hp, options)
         done = checkpoint_weights.warm_start(
             model,
             content,
-            ignore=[*hp.ignore_layers, *ignored],
+            ignore=[*ignored_layers, *ignored],
             symbols=corpus.front_end.table.symbols,
             unnamed_symbols=named_table("nvidia").symbols,
             speakers=corpus.speakers,

@@ -4,10 +4,12 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from checkpointing import directory as checkpoint_dir
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import without_secrets
@@ -22,7 +24,9 @@ from parallel.process_group import SINGLE_PROCESS, ProcessGroup, process_group, 
 from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
+from training.base_voice import base_voice
 from training.corpus_setup import check_same_data, read_corpus
+from training.listening import Listening, listening_of
 from training.options import Options
 from training.resume import RunStart, inspect_run, kept_front_end, prepare_run, set_aside_damaged
 from training.summary import closing_summary, describe, ending, facts_of
@@ -42,6 +46,7 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         paths = run_paths(options.output, options.logs, hp)
         group.run_on_rank0(lambda: lock.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
         start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
+        options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
         front_end = kept_front_end(start, hp, options)
         corpus = group.run_one_at_a_time(
             lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end)
@@ -50,6 +55,14 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
         return fit(trainer, paths)
+
+
+def with_base_voice(hp: HParams, start: RunStart, options: Options) -> Options:
+    """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning."""
+    goes_on = not start.is_fresh and checkpoint_dir.all_checkpoints(start.directory / "checkpoints")
+    if options.base_steps is None or goes_on:
+        return options
+    return replace(options, checkpoint=base_voice(hp, steps=options.base_steps), warm_start=True)
 
 
 def build_trainer(
@@ -97,9 +110,20 @@ def build_trainer(
     return trainer
 
 
+def add_listener(trainer: Trainer, paths: RunPaths) -> Listening | None:
+    """With listen_every, among the observers of the first process."""
+    recorder = trainer.recorder
+    if not trainer.group.is_first:
+        return None
+    listening = listening_of(trainer.hp, trainer.corpus, directory=paths.directory, emit=recorder.emit)
+    if listening is not None:
+        recorder.observers = [*recorder.observers, listening]
+    return listening
+
+
 def fit(trainer: Trainer, paths: RunPaths) -> int:
     """Trains, tells the observers, and turns the outcome into the exit code. UserError where steps are not saved."""
-    recorder, first_step = trainer.recorder, trainer.progress.step
+    recorder, first_step, listening = trainer.recorder, trainer.progress.step, add_listener(trainer, paths)
     command = without_secrets(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
     recorder.start(
         RunInfo(
@@ -115,6 +139,9 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
     recorder.emit(Event(first_step, "started", describe(facts), facts))
     try:
         outcome = trainer.fit()
+        if listening is not None and outcome.signal is None:
+            trainer.group.long_operation()
+            listening.finish()
         recorder.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
     except GaveUp:  # reported already
         raise

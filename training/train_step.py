@@ -1,7 +1,7 @@
 """One optimiser step: forward and backward of its micro-batches, clipping, the update."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpointing.checkpoint_file import Checkpoint
 from corpus.batch import Batch
 from data_utils import Corpus, spoken_symbols
 from hparams import HParams
@@ -23,6 +24,7 @@ from run_directory.records import Event
 from training.frame_dropping import FrameDropper
 from training.mixed_precision import Precision
 from training.schedules import guide_weight, learning_rate, teacher_forcing_ratio
+from training.weight_averaging import AveragedWeights
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class TrainStep:
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=hp.learning_rate, weight_decay=hp.weight_decay, fused=True
         )
+        self.average = AveragedWeights(model, decay=hp.ema_decay) if hp.ema_decay else None
         self.peak_rate = hp.learning_rate  # the checkpoint's with use_saved_learning_rate
         self.forbids_waits = is_gpu(device) and are_waits_forbidden()
 
@@ -121,6 +124,8 @@ class TrainStep:
         self.optimizer.found_inf = (~is_good).float()  # type: ignore[attr-defined]  # what fused Adam asks for
         self.optimizer.step()
         self._keep_statistics(is_good)
+        if self.average is not None:
+            self.average.after_step(is_good)
         seeks_scale = self.precision.is_looking_for_its_scale
         numbers = torch.stack((loss, norm, is_good.double()))
         return StepResult(losses, numbers, limits, seeks_scale, self.precision.after_step(step))
@@ -178,6 +183,8 @@ class TrainStep:
         for name, parameter in self.model.named_parameters():
             for what, value in self.optimizer.state.get(parameter, {}).items():
                 lasting[f"Adam's {what} of {name}"] = value
+        if self.average is not None:
+            lasting |= {f"the averaged {name}": t for name, t in self.average.average.items()}
         lasting["MMI's adaptive factor"] = self.auxiliary.factor
         # a sum is finite only if all of its terms are; it is a tenth of the work, and waits for the device once
         if torch.isfinite(torch.stack([tensor.sum().float() for tensor in lasting.values()])).all():
@@ -235,16 +242,31 @@ class TrainStep:
         )
         return self.auxiliary.add(terms, outputs, batch, step=step - 1, share=share, by_utterances=by_utterances)
 
+    def speaking_weights(self) -> dict[str, Tensor]:
+        """What a checkpoint speaks with, [...] by name: the averaged weights where there are such."""
+        return self.model.state_dict() if self.average is None else self.average.weights()
+
+    def with_speaking_weights(self) -> AbstractContextManager[None]:
+        """Inside, the model holds them."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """For the checkpoint, beside the weights that it speaks with."""
         return {
+            **({} if self.average is None else {"average": self.average.state()}),
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.peak_rate,
             "loss_scale": self.precision.state(),
             "auxiliary": self.auxiliary.state(),
         }
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
+        assert checkpoint.training is not None, "a stripped checkpoint can be spoken with, not resumed"
+        saved = checkpoint.training
+        averaged = saved.get("average", {})  # absent where the run went without
+        self.model.load_state_dict(averaged.get("weights", checkpoint.model))
+        if self.average is not None:
+            self.average.restore(checkpoint.model, averaged.get("n_steps"))
         self.optimizer.load_state_dict(saved["optimizer"])
         self.auxiliary.restore(saved.get("auxiliary", {}))
         self.precision.restore(saved.get("loss_scale", {}))  # absent in checkpoints of version 0.1.0

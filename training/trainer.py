@@ -305,9 +305,10 @@ class Trainer:
         """Its result in every process, the samples in the first alone."""
         found = None
         if self.group.is_first:
-            found = self.faults.skip_if_out_of_memory(
-                lambda: self.validator.run(with_heartbeat=self.group.with_heartbeat), step=self.progress.step
-            )
+            with self.train_step.with_speaking_weights():
+                found = self.faults.skip_if_out_of_memory(
+                    lambda: self.validator.run(with_heartbeat=self.group.with_heartbeat), step=self.progress.step
+                )
         shared = self.group.broadcast(None if found is None else replace(found, samples=()))
         return found if self.group.is_first else shared
 
@@ -381,14 +382,13 @@ class Trainer:
             "other_processes": [dict(state) for state in other_random_states],
             "corpus": self.corpus.fingerprint,
         }
-        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        weights = {name: t.detach().cpu() for name, t in self.train_step.speaking_weights().items()}
         return Checkpoint(self.progress.step, weights, voice_info_of(self.hp, self.corpus, r=self.model.r), training)
 
     def restore(self, saved: Checkpoint) -> None:
         """Goes on exactly where the checkpoint was taken."""
-        assert saved.training is not None, "a stripped checkpoint can be spoken with, not resumed"
-        self.model.load_state_dict(saved.model)
-        self.train_step.restore(saved.training)
+        self.train_step.restore(saved)
+        assert saved.training is not None
         self.progress = progress = Progress.of(saved.training["progress"])
         self.model.r = self.reduction.at(progress.step)
         by_rank = [saved.training, *saved.training.get("other_processes", ())]

@@ -47,7 +47,7 @@ ABANDONED_AFTER_S = 3600.0  # building takes seconds, so an hour-old unfinished 
 README = f"""\
 A small corpus of synthetic speech for trying out the trainer. It can be deleted; it will be made again when needed.
 
-The sentences are the trainer's own. They were spoken by espeak-ng (voice {VOICE}, {RATE_WPM} words a minute, pitch
+The sentences are the trainer's own. They were spoken by espeak-ng (voice {{voice}}, {RATE_WPM} words a minute, pitch
 {PITCH}) from the package {PACKAGE} {{version}}, then cut at the ends where they are silent and scaled to a peak of
 {PEAK}.
 
@@ -67,7 +67,7 @@ class DemoCorpus:
     digest: str
 
 
-def demo_fingerprint(sentences: DemoSentences | None = None) -> str:
+def demo_fingerprint(sentences: DemoSentences | None = None, voice: str = VOICE) -> str:
     """12 hex digits of everything that shapes the corpus: sentences, voice, trimming, version of the synthesiser.
 
     Raises UserError if the synthesiser is not installed.
@@ -76,7 +76,7 @@ def demo_fingerprint(sentences: DemoSentences | None = None) -> str:
     parts = {
         "format": FORMAT_VERSION,
         "sentences": [said.training, said.validation, said.test],
-        "voice": [VOICE, RATE_WPM, PITCH, SAMPLING_RATE, PEAK, BATCH_SENTENCES],
+        "voice": [voice, RATE_WPM, PITCH, SAMPLING_RATE, PEAK, BATCH_SENTENCES],
         "synthesiser": [PACKAGE, _synthesiser_version()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
@@ -87,8 +87,11 @@ def ensure_demo_corpus(
     *,
     progress: Callable[[int, int], None] | None = None,
     sentences: DemoSentences | None = None,
+    voice: str = VOICE,
 ) -> DemoCorpus:
     """The demo corpus, from the cache or made now (seconds); the cache defaults to cache.cache_directory().
+
+    sentences, voice: others than the demo's, for a base voice; voice as espeak-ng names it.
 
     progress is called with (sentences done, sentences in all) while the corpus is made, and not at all when it is
     reused. Several processes may call this at once: the first to finish wins and the others use its folder.
@@ -96,12 +99,12 @@ def ensure_demo_corpus(
     Raises UserError if the synthesiser is missing or fails, or if the cache cannot be written.
     """
     said = sentences or demo_sentences()
-    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said))
+    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said, voice))
     if _is_complete(corpus):
         return corpus
     try:
         _remove_abandoned(corpus.root.parent)
-        _build(corpus, said, progress=progress)
+        _build(corpus, said, voice=voice, progress=progress)
     except OSError as error:
         raise UserError(
             f"the demo corpus cannot be written to {corpus.root.parent}: {error}; "
@@ -143,15 +146,18 @@ def _content(root: Path) -> dict[str, str]:
 # ---- building
 
 
-def _build(corpus: DemoCorpus, said: DemoSentences, *, progress: Callable[[int, int], None] | None) -> None:
+def _build(
+    corpus: DemoCorpus, said: DemoSentences, *, voice: str, progress: Callable[[int, int], None] | None
+) -> None:
     corpus.root.parent.mkdir(parents=True, exist_ok=True)
     building = corpus.root.parent / f".{corpus.root.name}.{uuid.uuid4().hex}{BUILDING_SUFFIX}"
     try:
         (building / "wavs").mkdir(parents=True)
         identified = [(f"demo_{i:04d}", text) for i, text in enumerate(said.all, start=1)]
-        _speak_all(identified, building / "wavs", progress=progress)
+        _speak_all(identified, building / "wavs", voice=voice, progress=progress)
         _write_filelists(corpus, said, identified, folder=building)
-        (building / "README.txt").write_text(README.format(version=_synthesiser_version()), encoding="utf-8")
+        readme = README.format(voice=voice, version=_synthesiser_version())
+        (building / "README.txt").write_text(readme, encoding="utf-8")
         marker = {"digest": corpus.digest, "files": _content(building)}
         (building / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
         _publish(building, corpus)
@@ -204,13 +210,17 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _speak_all(
-    identified: Sequence[tuple[str, str]], folder: Path, *, progress: Callable[[int, int], None] | None
+    identified: Sequence[tuple[str, str]],
+    folder: Path,
+    *,
+    voice: str,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     starts = range(0, len(identified), BATCH_SENTENCES)
     batches = [identified[start : start + BATCH_SENTENCES] for start in starts]
     done = 0
     with ThreadPoolExecutor(N_PROCESSES) as pool:  # the threads only wait for their child processes
-        for batch, _ in zip(batches, pool.map(lambda batch: _speak_batch(batch, folder), batches), strict=True):
+        for batch, _ in zip(batches, pool.map(lambda batch: _speak_batch(batch, folder, voice), batches), strict=True):
             for name, _text in batch:
                 _finish_recording(folder / f"{name}.wav")
             done += len(batch)
@@ -218,10 +228,10 @@ def _speak_all(
                 progress(done, len(identified))
 
 
-def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path) -> None:
+def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path, voice: str) -> None:
     """Run one child process over a batch; its working directory and imports do not matter."""
     lines = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in batch)
-    command = [sys.executable, str(Path(espeak.__file__).resolve()), str(folder), VOICE, str(RATE_WPM), str(PITCH)]
+    command = [sys.executable, str(Path(espeak.__file__).resolve()), str(folder), voice, str(RATE_WPM), str(PITCH)]
     child = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", check=False)
     if child.returncode == espeak.EXIT_NO_LIBRARY:
         raise UserError(f"the demo voice needs the package {PACKAGE}: {child.stderr.strip()}; {INSTALL_HINT}")

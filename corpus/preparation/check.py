@@ -100,7 +100,7 @@ def dataset_path(args: argparse.Namespace) -> Path:
 
 
 def _listened(args: argparse.Namespace, examination: Examination, shell: Shell) -> dict[Path, Heard]:
-    listeners = Listeners(args.language, model=args.model)
+    listeners = Listeners(args.language, folder=args.model)
     for line in listeners.missing:
         shell.say(line)
     lines = [(e, e.measures.duration_s) for e in examination.lines if e.measures is not None]

@@ -11,7 +11,7 @@ from corpus.list_writing import Entry, split_entries
 from corpus.near_files import SOUND_EXTENSIONS
 from corpus.preparation.lists_out import TRAINING, VALIDATION, refuse_existing, say_what_next, write_lists
 from corpus.preparation.shell import Shell
-from corpus.recogniser import Recogniser
+from listeners.recogniser import Recogniser
 
 DOUBTFUL, REASONS = "doubtful.csv", "doubtful.txt"
 
@@ -27,7 +27,8 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
         minutes = sum(map(seconds_of, paths)) / 60
         shell.say(f"would cut {len(paths)} recordings, {minutes:.0f} minutes, and hear them as {args.language}")
         return 0
-    recogniser = Recogniser(args.language, model=args.model)
+    recogniser = Recogniser(args.language, args.model)
+    recogniser.check()
     settings = CutSettings(args.longest, args.shortest)
     cuts: list[Cut] = []
     n_failed = 0

@@ -21,6 +21,7 @@ class Snake(nn.Module):
         self.beta = nn.Parameter(start(channels)) if has_beta else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, 1, T] -> the same shape"""
         frequency = self._scale(self.alpha)
         magnitude = frequency if self.beta is None else self._scale(self.beta)
         return x + torch.sin(x * frequency).square() / (magnitude + NEVER_ZERO)
@@ -54,6 +55,7 @@ class AntiAliased(nn.Module):
         self.downsample = nn.ModuleDict({"lowpass": LowPass()})  # the names of the authors' files
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, 1, T] -> the same shape"""
         return self._thinned(self.act(self._densified(x)))
 
     def _densified(self, x: Tensor) -> Tensor:

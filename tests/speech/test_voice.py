@@ -14,7 +14,6 @@ from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
 from hparams import create_hparams
 from model import Decoder, Tacotron2
-from speech.evaluation import judge
 from speech.voice import Speaker, read_texts, usable
 from support.voices import Tiny, save_voice
 from text.front_end import FrontEnd
@@ -160,19 +159,3 @@ def test_a_file_of_other_weights_says_what_does_not_fit(tmp_path: Path) -> None:
     torch.save({"state_dict": {"x": torch.ones(1)}}, tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"does not fit this model in 85 places"):
         Speaker.load(tmp_path / "x.pt")
-
-
-def test_judging_writes_sounds_and_finite_means(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
-    judged = judge(
-        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2,
-        seeds=[1, 2], with_asr=False,
-    )  # fmt: skip
-    assert [(row["id"], row["seed"]) for row in judged.rows] == [("5", 1), ("6", 1), ("5", 2), ("6", 2)]
-    assert judged.step == 3
-    assert all(np.isfinite(value) for value in judged.summary.values())
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["5.png", "5.wav", "6.png", "6.wav"]
-
-
-def test_judging_without_the_filelist_is_a_data_error(voice: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        judge(voice, filelist=tmp_path / "no.txt", dataset_path=None, output=tmp_path, n=1, seeds=[1], with_asr=False)

@@ -334,6 +334,8 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
         "training/test_trainer.py::test_the_saved_learning_rate_is_taken_only_where_asked"
     ),
     "weight_decay": Seen(update, "weight_decay=0.1"),
+    "listen_every": Elsewhere("training/test_listening.py::test_the_listener_hears_checkpoints_and_chooses_the_best"),
+    "ema_decay": Elsewhere("training/test_weight_averaging.py::test_a_checkpoint_speaks_with_the_average"),
     "fp16_run": Seen(update, "fp16_run=True"),
     "amp_dtype": Seen(update, "amp_dtype=fp16", "fp16_run=True"),
     "dynamic_loss_scaling": Elsewhere("training/test_mixed_precision.py::test_without_dynamic_scaling_the_scale_stays"),

@@ -1,0 +1,97 @@
+"""A base voice says the words of the user's texts, is made once, and a run begins with what it has learnt."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from checkpointing import checkpoint_file
+from common.errors import UserError
+from hparams import HParams
+from support.corpora import tiny_settings, write_corpus
+from support.paths import REPOSITORY
+from training import base_voice
+from training.base_voice import HELD_OUT, LONGEST, SHORTEST, base_settings, recombined, synthetic_corpus
+
+Tiny = Callable[..., HParams]
+TEXTS = ("The grey horse runs fast.", "Nobody saw it, I think!", "A cold river - and old stones?")
+
+
+def test_sentences_are_new_made_of_known_words_and_the_same_each_time() -> None:
+    made = recombined(TEXTS, 50)
+    assert len(set(made)) == 50 and made == recombined(TEXTS, 50)
+    known = {word for text in TEXTS for word in text.split()}
+    for sentence in made:
+        assert sentence.endswith(".") and SHORTEST <= len(sentence.split()) <= LONGEST
+        assert all(word in known for word in sentence.split()[:-1])
+
+
+def test_texts_of_too_few_words_are_refused() -> None:
+    with pytest.raises(UserError, match="hold 2 words, too few"):
+        recombined(["hello there", "hello"], 5)
+
+
+def test_the_base_has_the_layers_of_the_run_and_data_of_its_own(tiny: Tiny) -> None:
+    hp = tiny("ema_decay=0.9,listen_every=7,anneal_steps=5")
+    corpus = synthetic_corpus(hp, 3)
+    spoken = corpus.training_files.read_text(encoding="utf-8").splitlines()
+    assert len(spoken) == 3 and len(list((corpus.root / "wavs").iterdir())) == 3 + 2 * HELD_OUT
+    made = base_settings(hp, corpus)
+    assert (made.ema_decay, made.listen_every, made.anneal_steps) == (0, 0, 0)
+    assert made.encoder_embedding_dim == hp.encoder_embedding_dim and made.training_files != hp.training_files
+
+
+def test_a_base_without_recordings_of_ones_own_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"--from-base: training_files=absent\.txt is no file"):
+        synthetic_corpus(tiny("training_files=absent.txt"), 3)
+
+
+def test_two_beginnings_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--from-base", "-c", "a.pt"]) == 2
+    assert "--from-base and -c both say where to begin" in capsys.readouterr().err
+
+
+@pytest.mark.spec
+def test_a_run_begins_from_a_base_that_is_made_once(
+    tmp_path: Path, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_voice, "SENTENCES", 4)
+    corpus = write_corpus(tmp_path / "data")
+    still = "learning_rate=1e-9,learning_rate_min=0"
+    settings = tiny_settings(corpus, f"tensorboard_logging=False,save_attention_plots=False,{still}")
+    made = []
+    for name in ("one", "two"):
+        command = ["-o", str(tmp_path / name), "-l", str(tmp_path / "logs"), "--max-steps", "1", "--hparams", settings]
+        assert train.main([*command, "--from-base", "--base-steps", "2"]) == 0
+        made.append([(path, path.stat().st_mtime_ns) for path in isolated_cache.glob("base-*/checkpoints/*.pt")])
+    assert len(made[0]) == 1 and made[0] == made[1]
+    base = checkpoint_file.load(made[0][0][0])
+    begun = checkpoint_file.load(tmp_path / "one/checkpoints/step_00000001.pt")
+    assert base.step == 2
+    for name in ("embedding.weight", "decoder.attention_rnn.weight_ih"):
+        assert torch.allclose(base.model[name], begun.model[name], atol=1e-6)
+
+
+@pytest.mark.spec
+def test_a_signal_reaches_the_base_voice_which_saves_and_ends(tmp_path: Path, isolated_cache: Path) -> None:
+    corpus = write_corpus(tmp_path / "data")
+    command = [sys.executable, "train.py", "-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--from-base",
+               "--base-steps", "1000000", "--hparams", tiny_settings(corpus, "tensorboard_logging=False")]  # fmt: skip
+    parent = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (records := [*isolated_cache.glob("base-*/metrics.jsonl")]) or '"step"' not in records[0].read_text():
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    pid = json.loads(records[0].with_name("run.json").read_text())["pid"]
+    parent.terminate()
+    assert parent.wait(60) == 143
+    assert [*isolated_cache.glob("base-*/checkpoints/step_*.pt")]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -1,0 +1,132 @@
+"""A beginning that the project makes itself: a voice trained on synthetic speech of the words of the user's texts.
+
+Speech by espeak-ng is free and without end, and what a model learns from it (to read, attend and stop) is what an hour
+of recordings is short of. The base voice has the layers and symbols of the run that begins from it. A training process
+of its own makes it, once; it is kept in the cache, where it goes on if it was interrupted:
+
+    <cache>/base-<digest>/checkpoints ...
+"""
+
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from checkpointing import directory as checkpoint_dir
+from common.cache_dir import cache_directory
+from common.errors import UserError
+from common.files import explain_write_errors, write_atomic
+from common.log import LOG
+from common.signals import REQUESTS
+from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
+from corpus.demo.sentences import DemoSentences
+from corpus.filelists import read_filelist
+from hparams import HParams
+from monitoring.progress_bar import counted_progress
+
+ROOT = Path(__file__).resolve().parent.parent
+SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real speech gave fewer errors than 3000 without
+SHORTEST, LONGEST = 4, 14  # words
+SEED = 2017
+VOICES = {"en": "en-us"}  # where espeak-ng's voice is named otherwise than the language
+# What belongs to the user's run alone. The base holds its rate, and is chosen by nobody but its last step.
+OWN = {
+    **dict.fromkeys(("mlflow_logging", "telegram_monitoring", "debug_reporting", "early_stopping"), False),
+    **{"anneal_steps": 0, "listen_every": 0, "ema_decay": 0.0, "data_roots": (), "load_mel_from_disk": False},
+    **{"save_interval": 0, "epochs": 500000, "pronunciations": ""},
+}
+
+
+def base_voice(hp: HParams, *, steps: int) -> Path:
+    """The checkpoint of the base voice for these hyperparameters; made now if the cache lacks it.
+
+    UserError where its speech or its training fails; SystemExit if a signal ended it, after it was saved.
+    """
+    corpus = synthetic_corpus(hp, SENTENCES)
+    settings = base_settings(hp, corpus)
+    digest = hashlib.sha256(json.dumps([settings.canonical(), steps], sort_keys=True).encode()).hexdigest()[:12]
+    directory = cache_directory() / f"base-{digest}"
+    if not is_made(directory, steps):
+        LOG.warning("making the base voice in %s: %d steps on synthetic speech, once", directory, steps)
+        train_base(settings, directory, steps)
+    return checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
+
+
+def is_made(directory: Path, steps: int) -> bool:
+    path = checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
+    return path.is_file() and checkpoint_dir.problem_of(path) is None
+
+
+def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
+    """n sentences of the words of the training texts, said by espeak-ng in the voice's language."""
+    if not Path(hp.training_files).is_file():
+        raise UserError(f"--from-base: training_files={hp.training_files} is no file; the base voice says its words")
+    listed = read_filelist(Path(hp.training_files), dataset_path=Path(hp.dataset_path))
+    texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for espeak-ng
+    said = recombined(texts, n + 2 * HELD_OUT)
+    split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
+    voice = VOICES.get(hp.language, hp.language)
+    return ensure_demo_corpus(progress=counted_progress("speaking the base corpus"), sentences=split, voice=voice)
+
+
+def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:
+    """n different sentences of words drawn from the texts, as often as they are there; the same ones each time."""
+    words = [word for text in texts for word in text.split() if any(char.isalpha() for char in word)]
+    if len(set(words)) < 2 * SHORTEST:
+        raise UserError(f"--from-base: the training texts hold {len(set(words))} words, too few to make sentences of")
+    draw, found = random.Random(SEED), dict[str, None]()
+    while len(found) < n:
+        drawn = " ".join(draw.choices(words, k=draw.randint(SHORTEST, LONGEST))).rstrip(".,;:!?-\u2026")
+        found[f"{drawn}."] = None
+    return tuple(found)
+
+
+def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
+    """Layers, symbols and rates as they are; data and what ends a run, the base's own."""
+    files = {
+        "training_files": str(corpus.training_files),
+        "validation_files": str(corpus.validation_files),
+        "dataset_path": str(corpus.root),
+    }
+    return hp.model_copy(update={**OWN, **files})
+
+
+def train_base(settings: HParams, directory: Path, steps: int) -> None:
+    with explain_write_errors(f"to {directory}", next_step="free space there"):
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(directory / "base.yaml", settings.to_yaml())
+    command = [
+        *(sys.executable, str(ROOT / "train.py"), "-o", str(directory), "-l", str(directory / "logs")),
+        *("--hparams-file", str(directory / "base.yaml"), "--max-steps", str(steps)),
+    ]
+    child = subprocess.Popen(command, start_new_session=True)
+    with passing_signals_on(child) as signals:
+        code = child.wait()
+    if signals:
+        LOG.warning("the base voice is saved as far as it came; the same command goes on")
+        sys.exit(128 + signals[0])
+    if code or not is_made(directory, steps):
+        raise UserError(f"the base voice was not made: its training ended with status {code}, see {directory}/logs")
+
+
+@contextmanager
+def passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """-> the signals that came; the child saves and ends by them."""
+    came: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in REQUESTS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

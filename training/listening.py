@@ -1,0 +1,224 @@
+"""A listener beside training: saved checkpoints speak in a process of their own, and `best` is the best understood."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from checkpointing import directory as checkpoint_dir
+from common.errors import UserError
+from common.files import write_atomic
+from common.log import LOG
+from data_utils import Corpus
+from hparams import HParams
+from listeners import words
+from listeners.packages import require
+from listeners.recogniser import Recogniser
+from monitoring.observer import RunInfo
+from run_directory.records import Event, Record
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = 25  # some 200 words: two checkpoints that differ by 5 points are told apart, and one core needs a minute
+LIMIT_S = 900.0  # for one checkpoint, on a busy machine
+PHONEMES = re.compile(r"\{[^{}]*\}")  # of a filelist: a recogniser hears words
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+    speaker: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the child process is asked."""
+
+    checkpoint: str
+    language: str
+    texts: Sequence[Text]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Errors as shares; the order is that of quality, words first."""
+
+    wer: float
+    cer: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.wer:.1f} % of the words and {100 * self.cer:.1f} % of the characters misheard"
+
+
+class Child:
+    """One checkpoint being heard."""
+
+    def __init__(self, checkpoint: Path, language: str, texts: Sequence[Text]) -> None:
+        self.checkpoint, self.began = checkpoint, time.monotonic()
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115 - see `end`
+        # one thread and no device: what training uses is its own
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "training.listening_child"],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=self._out, stderr=self._err, text=True,
+            start_new_session=True,  # Ctrl-C is training's to handle
+        )  # fmt: skip
+        job = Job(str(checkpoint.absolute()), language, texts)
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # dead already: its status tells
+            stdin.write(json.dumps(asdict(job)))
+
+    @property
+    def is_done(self) -> bool:
+        """Told, out of patience, or dead."""
+        return self._process.poll() is not None or time.monotonic() - self.began > LIMIT_S
+
+    def result(self) -> Heard | str:
+        """What was heard, or why nothing was. Ends the process."""
+        code = self._process.poll()
+        if code is None:
+            self.end()
+            return f"no answer within {LIMIT_S:.0f} s"
+        out, err = (_content(file) for file in (self._out, self._err))
+        self.end()
+        if code:
+            return err.strip().splitlines()[-1] if err.strip() else f"its process ended with code {code}"
+        found = json.loads(out.splitlines()[-1])
+        return Heard(found["wrong_words"] / found["words"], found["wrong_characters"] / found["characters"])
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
+        self._err.close()
+
+
+def _content(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+class Listening:
+    """An observer that has checkpoints heard, one at a time, and points `best` at the best understood.
+
+    Training never waits for it but at the very end. A checkpoint that is saved while another is heard is passed over.
+    """
+
+    def __init__(
+        self, language: str, texts: Sequence[Text], *, every: int, directory: Path, emit: Callable[[Event], None]
+    ) -> None:
+        self.language, self.texts, self.every, self.directory, self.emit = language, texts, every, directory, emit
+        self._child: Child | None = None
+        self._heard_step: int | None = None
+        self._unheard: Path | None = None  # the newest that was saved since
+
+    def on_start(self, run: RunInfo) -> None:
+        self._heard_step = run.first_step or None
+
+    def on_record(self, record: Record) -> None:
+        if self._child is not None and self._child.is_done:
+            self._take_in(self._child)
+        # the last step may be saved twice: with its validation, and with what that changed
+        if isinstance(record, Event) and record.kind == "saved" and record.step != self._heard_step:
+            self._unheard = checkpoint_dir.checkpoint_path(self.directory, record.step)
+            if self._child is None and record.step - (self._heard_step or 0) >= self.every:
+                self._hear(record.step, self._unheard)
+
+    def finish(self) -> None:
+        """Waits for the checkpoint in hand, then has the last one heard."""
+        while self._child is not None or self._unheard is not None:
+            if self._child is None and self._unheard is not None:
+                self._hear(step_of(self._unheard), self._unheard)
+            if self._child is None:
+                return
+            LOG.info("the listener hears %s; Ctrl-C ends without it", self._child.checkpoint.name)
+            while not self._child.is_done:
+                time.sleep(POLL_S)
+            self._take_in(self._child)
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _hear(self, step: int, checkpoint: Path) -> None:
+        self._heard_step, self._unheard = step, None
+        try:
+            checkpoint_dir.point(self.directory, checkpoint_dir.LISTENING, checkpoint)  # keeps it from being pruned
+            self._child = Child(checkpoint, self.language, self.texts)
+        except OSError as error:  # a full disk, no room for a process: not training's concern
+            self._tell_failure(checkpoint, str(error))
+
+    def _take_in(self, child: Child) -> None:
+        self._child, step = None, step_of(child.checkpoint)
+        result = child.result()
+        if isinstance(result, str):
+            self._tell_failure(child.checkpoint, result)
+            return
+        best = best_heard(self.directory)
+        is_best = best is None or (result.wer, result.cer) <= (best[1].wer, best[1].cer)
+        if is_best:
+            try:
+                point_best(self.directory, child.checkpoint, result)
+            except OSError as error:
+                self._tell_failure(child.checkpoint, f"{result}, but `best` can't be moved: {error}")
+                return
+        standing = "best so far" if is_best or best is None else f"{best[0].name} stays best with {best[1]}"
+        seconds = round(time.monotonic() - child.began, 1)
+        data = {**asdict(result), "is_best": is_best, "texts": len(self.texts), "seconds": seconds}
+        self.emit(Event(step, "heard", f"step {step}: {result}; {standing}", data))
+
+
+    def _tell_failure(self, checkpoint: Path, reason: str) -> None:
+        self.emit(Event(step_of(checkpoint), "not_heard", f"the listener, on {checkpoint.name}: {reason}"))
+
+
+def step_of(checkpoint: Path) -> int:
+    match = checkpoint_dir.NAME.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1])
+
+
+def best_heard(directory: Path) -> tuple[Path, Heard] | None:
+    """The best understood checkpoint, if any was heard and is still there."""
+    path = checkpoint_dir.pointed(directory, checkpoint_dir.CLEAREST)
+    if path is None:
+        return None
+    content = json.loads((directory / f"{checkpoint_dir.CLEAREST}.json").read_text(encoding="utf-8"))
+    return path, Heard(content["wer"], content["cer"])
+
+
+def point_best(directory: Path, checkpoint: Path, heard: Heard) -> None:
+    """From here on `best` is the listener's to choose, see `CheckpointWriter`."""
+    content = {"file": checkpoint.name, **asdict(heard)}
+    write_atomic(directory / f"{checkpoint_dir.CLEAREST}.json", json.dumps(content) + "\n")
+    checkpoint_dir.point(directory, "best", checkpoint)
+
+
+def listening_of(
+    hp: HParams, corpus: Corpus, *, directory: Path, emit: Callable[[Event], None]
+) -> Listening | None:
+    """None with listen_every=0, and, said in one line, where nobody can listen."""
+    if not hp.listen_every:
+        return None
+    language = corpus.front_end.language.code
+    utterances = [feature.utterance for feature in corpus.validation.features]
+    texts = [Text(u.text, u.speaker) for u in utterances if not PHONEMES.search(u.text)][:TEXTS]
+    try:
+        require(words.PACKAGES, purpose="counting word errors")
+        Recogniser(language).check()
+        if not texts:
+            raise UserError("all validation texts hold phonemes, and a recogniser hears words")
+    except UserError as error:
+        LOG.warning("listen_every=%d: nobody listens, `best` goes by the score: %s", hp.listen_every, error)
+        return None
+    return Listening(language, texts, every=hp.listen_every, directory=directory / "checkpoints", emit=emit)
