@@ -1,4 +1,4 @@
-"""Trains on several GPUs or machines: `python multiproc.py train.py -o output -l logs --n_gpus 4`; see README.md."""
+"""Trains on several GPUs or machines: `python multiproc.py train.py -o output -l logs --n_gpus 4`; see docs/gpu_and_several_machines.md."""
 
 import argparse
 import logging
