@@ -124,6 +124,11 @@ def test_the_root_holds_the_commands_and_the_modules_of_the_card() -> None:
     assert {path.stem for path in REPOSITORY.glob("*.py")} == ROOT_FILES and len(ROOT_FILES) <= 13
 
 
+def test_the_map_names_every_wing() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [w for w in RANKS if (REPOSITORY / w).is_dir() and f"\n| `{w}` |" not in text] == []
+
+
 def upward_imports(imports: Iterable[tuple[str, str, str]]) -> list[str]:
     """Imports of another wing in the same or a higher row. -> where, who imports what"""
     return [
