@@ -20,7 +20,8 @@ GENERATED = frozenset(DOCUMENTS.values())
 TO_COME = frozenset({"docs/speaking.md", "docs/python_api.md"})  # linked to already; an entry goes when the file comes
 GUIDES = (
     "README", "docs/quickstart", "docs/your_own_voice", "docs/troubleshooting", "docs/parameters",
-    "docs/gpu_and_several_machines", "docs/monitoring", "docs/recovery", "docs/tuning",
+    "docs/gpu_and_several_machines", "docs/monitoring", "docs/recovery", "docs/tuning", "docs/preparing_data",
+    "docs/languages",
 )  # fmt: skip
 TRANSLATED = tuple(guide for guide in GUIDES if (REPOSITORY / f"{guide}.ru.md").exists())
 READ_BY_USERS = (*(f"{guide}.md" for guide in GUIDES), *(f"{guide}.ru.md" for guide in TRANSLATED))
@@ -192,7 +193,8 @@ def called(path: Path) -> Iterator[str]:
     """Every `python ...` of a document, up to what the shell does next."""
     text = path.read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    for code in [*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", without_code(path))]:
+    inline = re.findall(r"`((?:[^`\n]|\n(?!\n))+)`", without_code(path))
+    for code in [*"\n".join(blocks).splitlines(), *(text.replace("\n", " ") for text in inline)]:
         yield from re.findall(r"\bpython ((?:-m )?[\w./]+[^&|;#>]*)", code)
 
 
