@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import with_dashes
+from common.cli import Parser, run_command
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ STATS = """examples:
 # ---- the command line
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def parser() -> Parser:
+    p = Parser(description=__doc__)
     verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_check(_verb(verbs, "check", "what is wrong with lists and recordings, and what to do", CHECK, check))
     _add_import(_verb(verbs, "import", "a folder as published becomes our lists", IMPORT, import_folder))
@@ -63,31 +63,24 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verbs: "argparse._SubParsersAction[Parser]",
     name: str,
     summary: str,
     examples: str,
     run: Callable[[argparse.Namespace, "Shell"], int],
-) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=examples,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+) -> Parser:
+    verb = verbs.add_parser(name, help=summary, description=summary, epilog=examples)
     verb.set_defaults(run=run)
     return verb
 
 
-def _add_lists(p: argparse.ArgumentParser, *, nargs: str = "+") -> None:
+def _add_lists(p: Parser, *, nargs: str = "+") -> None:
     p.add_argument("lists", type=Path, nargs=nargs, metavar="FILELIST", help="wav|text or wav|text|speaker")
     p.add_argument("--dataset-path", type=Path, metavar="FOLDER", help="what the paths start from (default: beside)")
     p.add_argument("--data-root", type=Path, action="append", default=[], metavar="FOLDER", help="trusted as well")
 
 
-def _add_check(p: argparse.ArgumentParser) -> None:
+def _add_check(p: Parser) -> None:
     _add_lists(p)
     p.add_argument("--sampling-rate", type=int, default=22050, metavar="HZ", help="of training (default 22050)")
     p.add_argument("--mel-fmax", type=float, default=8000.0, metavar="HZ", help="of training (default 8000)")
@@ -105,18 +98,18 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     _add_hearing(p)
 
 
-def _add_hearing(p: argparse.ArgumentParser) -> None:
+def _add_hearing(p: Parser) -> None:
     p.add_argument("--language", default="en", metavar="XX", help="two letters: what is spoken (default en)")
     p.add_argument("--model", type=Path, metavar="FOLDER", help="a model that faster-whisper reads")
 
 
-def _add_import(p: argparse.ArgumentParser) -> None:
+def _add_import(p: Parser) -> None:
     p.add_argument("folder", type=Path, metavar="FOLDER", help="with recordings and texts, in any known layout")
     p.add_argument("--as", dest="layout", metavar="LAYOUT", help="ask one reader only, such as vctk or pairs")
     _add_output(p)
 
 
-def _add_output(p: argparse.ArgumentParser) -> None:
+def _add_output(p: Parser) -> None:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for what is written")
     p.add_argument("--validation", type=_share, default=0.05, metavar="SHARE", help="of the lines (default 0.05)")
     p.add_argument("--seed", type=int, default=1234, help="of the split (default 1234)")
@@ -124,7 +117,7 @@ def _add_output(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
 
 
-def _add_cut(p: argparse.ArgumentParser) -> None:
+def _add_cut(p: Parser) -> None:
     p.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="recordings, or folders of them")
     p.add_argument("--longest", type=float, default=12.0, metavar="S", help="of a piece, seconds (default 12)")
     p.add_argument("--shortest", type=float, default=1.0, metavar="S", help="of a piece, seconds (default 1)")
@@ -132,7 +125,7 @@ def _add_cut(p: argparse.ArgumentParser) -> None:
     _add_output(p)
 
 
-def _add_next(p: argparse.ArgumentParser) -> None:
+def _add_next(p: Parser) -> None:
     _add_lists(p, nargs="*")
     p.add_argument("--pool", type=Path, metavar="TEXT", help="sentences to choose from: a text in UTF-8")
     p.add_argument("-n", type=int, default=50, metavar="N", help="how many sentences (default 50)")
@@ -141,7 +134,7 @@ def _add_next(p: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_stats(p: argparse.ArgumentParser) -> None:
+def _add_stats(p: Parser) -> None:
     _add_lists(p)
     p.add_argument("--json", type=Path, metavar="FILE", help="the numbers (-: the console)")
 
@@ -154,18 +147,15 @@ def _share(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(with_dashes(sys.argv[1:] if argv is None else argv))
+    args = parser().parse_args(argv)
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return int(args.run(args, _shell()))
-    except UserError as caught:
-        print(f"error: {caught}", file=sys.stderr)
-        return caught.exit_code
     except OSError as caught:
-        print(f"error: {caught.filename or 'a file'} can't be written or read ({caught.strerror})", file=sys.stderr)
-        return UserError.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        raise UserError(f"{caught.filename or 'a file'} can't be written or read ({caught.strerror})") from caught
 
 
 def _shell() -> "Shell":

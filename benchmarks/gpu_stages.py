@@ -101,6 +101,7 @@ def ceilings(setup: Setup) -> None:
 def use_precision(name: str) -> None:
     """Of fp32 products: "highest", or "high" for TF32. Recordings keep that of their making, so new ones are made."""
     torch.set_float32_matmul_precision(name)
+    torch.backends.cudnn.allow_tf32 = name == "high"  # else convolutions differ by 1e-3 in "highest", right or wrong
     chunked_steps.chunk_for.cache_clear()
 
 

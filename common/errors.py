@@ -17,7 +17,9 @@ from common.redaction import without_secrets
 # What is said where memory ended: by CUDA, the CPU's allocator, cuBLAS, C++, Python, and oneDNN, which says no more
 NO_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
-    "could not (create|execute) a (primitive|memory object)$"
+    "could not (create|execute) a (primitive|memory object)$|"
+    # what libraries of a GPU say first where PyTorch's own cache holds the rest of it
+    "allocation_failed|cublas_status_not_initialized.*cublascreate"
 )
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: the disk is full, and may not stay so
 SHOWN_PROBLEMS = 10  # a report stays on one screen; the count says how many more there are

@@ -21,6 +21,7 @@ SHARED_MEMORY = Path("/dev/shm")  # where batches of other processes lie; contai
 LOADED_AHEAD = 2  # batches by each process
 SILENCE_S = 300.0  # after which a process that loads a batch counts as dead
 FEW_CORES = 4
+WORKERS_BESIDE_GPU = 2
 DEATHS_IN_VAIN = 3  # in a row, without a batch in between
 
 
@@ -153,9 +154,15 @@ def _worker_context() -> str:
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def loader_workers(setting: int | str, *, n_cores: int | None = None) -> int:
-    """`num_workers` as a number; "auto" is 0 on up to 4 cores (mels come from the cache: the model needs them more)."""
+def loader_workers(setting: int | str, *, feeds_gpu: bool, n_cores: int | None = None) -> int:
+    """`num_workers` as a number.
+
+    "auto" on up to 4 cores: 0, as mels come from the cache and the model needs the cores more; 2 where a GPU trains,
+    whose steps would wait for a batch.
+    """
     if setting != "auto":
         return int(setting)
     cores = n_cores or os.cpu_count() or 1
-    return 0 if cores <= FEW_CORES else min(MAX_AUTO_WORKERS, cores // 2)
+    if cores <= FEW_CORES:
+        return WORKERS_BESIDE_GPU if feeds_gpu else 0
+    return min(MAX_AUTO_WORKERS, cores // 2)

@@ -1,15 +1,15 @@
 """Diagnostic reports of a run: `debug/report_00000500.json` for programs, the same as `.md` for people."""
 
 import json
-import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from common.files import write_atomic
@@ -105,12 +105,13 @@ def mean(values: Sequence[float]) -> float | None:
 
 def memory() -> dict[str, float]:
     """Of this process and its device, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     mib = 2**20
-    found = {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / mib}
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        found["resident"] = int(statm.read_text().split()[1]) * resource.getpagesize() / mib
+    found = {"resident": psutil.Process().memory_info().rss / mib}
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / mib
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         total = torch.cuda.get_device_properties().total_memory
         found |= {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 FOLDER_VARIABLE = "TACOTRON2_HEARTBEATS"  # environment variable, of the launcher's making: where the files are
 LAUNCHER_STOOD_S = 5.0  # between two looks of the launcher: it was stopped too (Ctrl-Z, a suspended job): no hang
-STACK_TRACE_SIGNAL = signal.SIGUSR1  # makes a process print where its training is
+# makes a process print where its training is; Windows has none
+STACK_TRACE_SIGNAL: int | None = getattr(signal, "SIGUSR1", None)
 
 
 class Heartbeat:
@@ -32,7 +33,8 @@ def heartbeat_of(local_rank: int, environment: Mapping[str, str] = os.environ) -
     """Of this process, for the launcher that started it."""
     if FOLDER_VARIABLE not in environment:
         return Heartbeat(None)
-    faulthandler.register(STACK_TRACE_SIGNAL, all_threads=False)
+    if STACK_TRACE_SIGNAL is not None:
+        faulthandler.register(STACK_TRACE_SIGNAL, all_threads=False)
     return Heartbeat(Path(environment[FOLDER_VARIABLE]) / str(local_rank))
 
 

@@ -129,8 +129,9 @@ class Agent(LocalElasticAgent):
             return None
         assert self._pcontext is not None
         for pid in self._pcontext.pids().values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, STACK_TRACE_SIGNAL)
+            if STACK_TRACE_SIGNAL is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, STACK_TRACE_SIGNAL)
         time.sleep(STACK_TRACE_WITHIN_S)
         return Failure(rank, 128 + signal.SIGKILL, self._pcontext.stderrs[rank], self.watch.timeout_s)
 

@@ -185,9 +185,15 @@ class ProcessGroup:
         """The sum of each count [] over ranks, on the device; nothing waits for it."""
         if self.size == 1:
             return counts
-        sums = torch.stack([torch.as_tensor(count, device=self.device) for count in counts])
+        sums = torch.stack([self._on_device(count) for count in counts])
         dist.all_reduce(sums)
         return tuple(sums)
+
+    def _on_device(self, count: Tensor | int) -> Tensor:
+        """The count [] there. A copy of a number from the host would wait for the device; filling doesn't."""
+        if isinstance(count, Tensor):
+            return count.to(self.device)
+        return torch.full((), count, device=self.device)
 
     def all_reduce_gradients(self, parameters: Iterable[Tensor], *, compression: str = "none") -> None:
         """Every `.grad` [...] becomes the sum over ranks, the same bits on each; sent as bf16 if asked to.

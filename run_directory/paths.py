@@ -1,12 +1,14 @@
 """The run directory before training starts: where it is, what it already holds, and whether that may go on."""
 
-import fcntl
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from common.errors import UserError, format_problems
 from common.files import explain_write_errors
@@ -28,6 +30,8 @@ OWN_FILES = (
     "recovery.json",
     "diagnosis.json",
 )
+LOCK_FILE = "run.lock"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 DEMO = "demo corpus"
 MAKE_ROOM = "free space there (df -h), or name another"
 
@@ -68,40 +72,44 @@ def exclusive_lock(directory: Path, *, what_next: str) -> Iterator[None]:
     UserError if another one is at work there. An empty directory that this made is gone again at the end.
     """
     is_made_here = not directory.exists()
+    lock = FileLock(directory / LOCK_FILE, timeout=0)
     with explain_write_errors(f"to {directory}", next_step=f"{MAKE_ROOM} -o"):
         directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
+        _acquire(lock, directory, what_next)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        yield
+    finally:
+        if is_made_here and [path.name for path in directory.iterdir()] == [LOCK_FILE]:
+            (directory / LOCK_FILE).unlink()
+            directory.rmdir()
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, directory: Path, what_next: str) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
         pid = read_mapping(directory / "run.json", []).get("pid")
         raise UserError(
             f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {what_next}"
         ) from None
-    except OSError as error:  # some network file systems have no locks
-        LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error.strerror)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-        if is_made_here:
-            with suppress(OSError):  # it holds a run by now
-                directory.rmdir()
+    except (NotImplementedError, OSError) as error:  # some network file systems have no locks
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        LOG.warning("%s can't be locked (%s): see to it that nobody else trains in it", directory, error)
 
 
 def is_in_use(directory: Path) -> bool:
     """Whether a process of this machine, or one whose lock is seen here, is at work in a run directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no locks here: exclusive_lock has said so
+    if not (directory / LOCK_FILE).exists():
         return False
-    finally:
-        os.close(descriptor)
-    return False
+    try:
+        with FileLock(directory / LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):  # no locks here: exclusive_lock has said so; or nothing may be written
+        return False
 
 
 def move_aside(directory: Path, names: Sequence[str] = OWN_FILES) -> Path | None:

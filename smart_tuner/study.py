@@ -26,6 +26,8 @@ from common.redaction import without_secrets
 from smart_tuner.search_space import Choices, Range
 
 DATABASE = "optuna.db"
+# by the module that SQLAlchemy imports: the package that brings it
+DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "mysqldb": "mysqlclient"}
 HEARTBEAT_S, GRACE_S = 60, 300  # a trial without a heartbeat for so long has lost its machine
 MAX_RETRIES = 2  # of a trial whose machine was lost
 STARTUP_TRIALS = 5  # drawn at random before TPE learns from them, and before anything is pruned
@@ -113,11 +115,16 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
                 grace_period=GRACE_S,
                 heartbeat_stale_trial_callback=retry_lost,
             )
-    except ImportError as error:
-        raise UserError(f"--storage {shown}: its driver is missing ({error}); pip install it") from None
+    except ImportError:
+        raise UserError(f"--storage {shown}: its driver is missing; {_driver_advice(url)}") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {reason}") from None
+
+
+def _driver_advice(url: str) -> str:
+    driver = make_url(url).get_dialect().driver
+    return f"pip install {DRIVER_PACKAGES.get(driver, driver)}"
 
 
 def use_write_ahead_log(path: Path) -> None:

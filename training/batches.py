@@ -76,7 +76,7 @@ class TrainingBatches:
             epoch=epoch,
             first_batch=first_batch,
             r=r,
-            num_workers=loader_workers(self.hp.num_workers),
+            num_workers=loader_workers(self.hp.num_workers, feeds_gpu=self._pin_memory),
             pin_memory=self._pin_memory,
             part=self.rank,
             is_endless=True,

@@ -69,6 +69,8 @@ def build_trainer(
     model = Tacotron2(hp, n_speakers=len(corpus.speakers))
     saved, attempt = group.run_on_rank0(lambda: prepare_run(start, model, hp, corpus, options))
     model.to(group.device)
+    if group.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as PyTorch's convolutions and LSTMs have it anyway
     group.broadcast_tensors([*model.parameters(), *model.buffers()])
     group.seed_by_rank(hp.seed)
     recorder = Recorder(RunLog(start.directory, attempt=attempt), observers(hp)) if group.is_first else Recorder()

@@ -184,7 +184,7 @@ def test_a_corrected_copy_is_sound_and_the_originals_stay(data: Path, capsys: py
 def test_a_list_in_another_encoding_is_corrected(encoding: str, data: Path) -> None:
     text = hostile_corpus.RUSSIAN
     (data / "val.csv").write_bytes(f"wavs/u6.wav|{text}\nwavs/u7.wav|{text[:-9]}.\n".encode(encoding))
-    run("check", data / "val.csv", "--fix", "clean")
+    run("check", data / "val.csv", "--fix", "clean", "--language", "ru")
     assert Path("clean/val.csv").read_text(encoding="utf-8").startswith(f"wavs/u6.flac|{text}\n")
 
 

@@ -86,11 +86,12 @@ def test_plain_batches_are_padded_to_their_own_maximum(dataset: MelDataset) -> N
         assert batch.text.shape[1] == int(batch.text_lengths.max())
 
 
-@pytest.mark.parametrize(("setting", "cores", "expected"), [
-    ("auto", 2, 0), ("auto", 4, 0), ("auto", 6, 3), ("auto", 64, 8), (0, 64, 0), (5, 2, 5),
+@pytest.mark.parametrize(("setting", "cores", "feeds_gpu", "expected"), [
+    ("auto", 2, False, 0), ("auto", 4, False, 0), ("auto", 6, False, 3), ("auto", 64, False, 8), (0, 64, False, 0),
+    (5, 2, False, 5), ("auto", 2, True, 2), ("auto", 6, True, 3), (0, 2, True, 0),
 ])  # fmt: skip
-def test_auto_workers_follow_the_cores(setting: int | str, cores: int, expected: int) -> None:
-    assert loader_workers(setting, n_cores=cores) == expected
+def test_auto_workers_follow_the_cores(setting: int | str, cores: int, feeds_gpu: bool, expected: int) -> None:
+    assert loader_workers(setting, feeds_gpu=feeds_gpu, n_cores=cores) == expected
 
 
 # ---- deaths

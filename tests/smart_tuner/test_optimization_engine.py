@@ -247,6 +247,7 @@ def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tu
     ("url", "message"),
     [
         ("nonsense", "is no database URL"),
+        ("oracle+oracledb://anna:secret@host/db", "its driver is missing; pip install oracledb"),
         ("postgresql+nodriver://anna:secret@host/db", "cannot open it|driver"),
         ("sqlite:////no/such/folder/x.db", "cannot open it"),
     ],
