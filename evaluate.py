@@ -46,6 +46,8 @@ def parser() -> Parser:
         help="times each text is said, each with a new seed (default 1)",
     )
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
+    vocoder = "griffin-lim (default), universal, lj, or a generator's file: see synthesize.py"
+    add("--vocoder", default="griffin-lim", metavar="NAME|FILE", help=vocoder)
     add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
     return p
 
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         seeds=range(args.seed, args.seed + args.readings),
         with_asr=args.asr,
         precision=args.precision,
+        vocoder=args.vocoder,
     )
     print(table(judgement))
     with writing_to(args.output):

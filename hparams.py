@@ -37,7 +37,7 @@ HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
 HASH_DIGITS = 8
 # Younger than the first runs, whose directories are named by all older values.
-UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations"))
+UNNAMED_AT_DEFAULT = frozenset(("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder"))
 
 Affects = Literal["arch", "features", "run"]
 _TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -409,6 +409,7 @@ class MonitorParams(Section):
     save_attention_plots: bool = hp_field(True, mutable=True)
     attention_plot_frequency: int = hp_field(1000, unit="steps", ge=1, mutable=True)
     use_audio_quality_enhancement: bool = hp_field(True, mutable=True)
+    sample_vocoder: str = hp_field("griffin-lim", mutable=True)
     tensorboard_logging: bool = hp_field(True, mutable=True)
     mlflow_logging: bool = hp_field(True, mutable=True)
     mlflow_experiment_name: str = hp_field("tacotron2_experiment", mutable=True)
@@ -420,6 +421,7 @@ class MonitorParams(Section):
     debug_report_interval: int = hp_field(500, unit="steps", ge=1, mutable=True)
 
     checks: ClassVar[tuple[Check, ...]] = (
+        Check(("sample_vocoder",), lambda name: bool(name.strip()), "sample_vocoder must not be empty"),
         Check(("mlflow_experiment_name",), lambda name: bool(name.strip()), "mlflow_experiment_name must not be empty"),
         Check(
             ("mlflow_tracking_uri",),

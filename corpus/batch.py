@@ -166,6 +166,10 @@ class MelDataset(Dataset[Item]):
         """(T_text, T_mel) of each utterance."""
         return [(len(text), feature.n_frames) for text, feature in zip(self._texts, self.features, strict=True)]
 
+    def symbol_counts(self, n_symbols: int) -> list[int]:
+        """How often each symbol occurs in all texts."""
+        return np.bincount(np.concatenate(self._texts), minlength=n_symbols).tolist()
+
     @property
     def speaker_names(self) -> list[str | None]:
         """The speaker of each utterance; None where its line names none."""

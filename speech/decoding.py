@@ -1,20 +1,20 @@
 """Free-running decoding of fixed texts, compared with their recordings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audio.enhancement import enhance
-from audio.griffin_lim import griffin_lim
 from corpus.mel_statistics import MelStats
 from corpus.speakers import row_tensor
 from hparams import HParams
 from model import Decoded, DecodeLimits, Tacotron2, pad_texts
 from run_directory.records import Sample
 from speech import metrics
+from speech.vocoders.vocoder import GriffinLim, Vocoder
 from text.symbols import needs_sound
 
 
@@ -81,10 +81,14 @@ def sample_of(
     n_iter: int,
     seed: int = 0,
     enhanced: bool = False,
+    vocoder: Vocoder | None = None,
 ) -> Sample:
-    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only."""
+    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only.
+
+    n_iter and seed are Griffin-Lim's, which speaks where no other vocoder is given.
+    """
     mel = log_mel(decoded.mel, stats)
-    wav = griffin_lim(torch.from_numpy(mel), hp, n_iter=n_iter, seed=seed).numpy() if n_iter else None
+    wav = sound_of(mel, vocoder or GriffinLim(hp), n_iter=n_iter, seed=seed) if n_iter else None
     return Sample(
         text=reference.text,
         symbols=list(reference.symbols),
@@ -97,3 +101,10 @@ def sample_of(
         sampling_rate=hp.sampling_rate,
         frame_s=hp.hop_length / hp.sampling_rate,
     )
+
+
+def sound_of(mel: np.ndarray, vocoder: Vocoder, *, n_iter: int, seed: int) -> np.ndarray:
+    """[n_mels, T] -> float32 [L]. n_iter and seed are Griffin-Lim's; other vocoders draw nothing."""
+    if isinstance(vocoder, GriffinLim):
+        vocoder = replace(vocoder, n_iter=n_iter, seed=seed)
+    return vocoder(torch.from_numpy(mel)).numpy()

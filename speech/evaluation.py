@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from audio.griffin_lim import griffin_lim
 from audio.mel import mel_spectrogram
 from audio.recordings import read_audio, write_wav
 from common.errors import DataError, format_problems
@@ -25,6 +24,7 @@ from monitoring.sample_files import figure_of
 from run_directory.records import Sample
 from speech import metrics
 from speech.decoding import assess
+from speech.vocoders.vocoder import GRIFFIN_LIM
 from speech.voice import Speaker
 
 DRAWN_TEXTS = 4
@@ -68,13 +68,14 @@ def judge(
     seeds: Sequence[int],
     with_asr: bool,
     precision: PrecisionChoice = "fp32",
+    vocoder: str = GRIFFIN_LIM,
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
     The files of the first seed go to `output`; UserError if the disk refuses them. The prenet's dropout makes every
     seed another reading, so a mean over several tells more than one.
     """
-    speaker = Speaker.load(run_or_checkpoint, precision=precision)
+    speaker = Speaker.load(run_or_checkpoint, precision=precision, vocoder=vocoder)
     recordings = read_recordings(speaker, read_utterances(speaker, filelist, dataset_path)[:n])
     with writing_to(output):  # a place that can't be written is refused now, not after minutes of speaking
         output.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ def word_error_rates(
     from speech.asr import cer, transcribe, wer
 
     said, recorded = [s.sample.text for s in spoken], [r.utterance.text for r in recordings]
-    copies = [griffin_lim(torch.from_numpy(r.mel), speaker.hp).numpy() for r in recordings]
+    copies = [speaker.vocoder(torch.from_numpy(r.mel)).numpy() for r in recordings]
     sources: dict[str, tuple[list[str], list[np.ndarray]]] = {
         "": (said, [s.wav for s in spoken]),
         "_copy_synthesis": (recorded, copies),

@@ -17,12 +17,10 @@ from hparams import field_names, preset_names, resolve_hparams
 from support.paths import REPOSITORY
 
 GENERATED = frozenset(DOCUMENTS.values())
-# linked to already; an entry goes when its file comes
-TO_COME = frozenset({"docs/speaking.md", "docs/speaking.ru.md", "docs/python_api.md"})
 GUIDES = (
     "README", "docs/quickstart", "docs/your_own_voice", "docs/troubleshooting", "docs/parameters",
     "docs/gpu_and_several_machines", "docs/monitoring", "docs/recovery", "docs/tuning", "docs/preparing_data",
-    "docs/languages",
+    "docs/languages", "docs/speaking",
 )  # fmt: skip
 TRANSLATED = tuple(guide for guide in GUIDES if (REPOSITORY / f"{guide}.ru.md").exists())
 READ_BY_USERS = (*(f"{guide}.md" for guide in GUIDES), *(f"{guide}.ru.md" for guide in TRANSLATED))
@@ -84,8 +82,7 @@ def problem_of_link(source: Path, link: str) -> str | None:
     name, _, anchor = link.partition("#")
     target = (source.parent / name).resolve() if name else source
     if not target.exists():
-        is_expected = target.is_relative_to(REPOSITORY) and name_of(target) in TO_COME
-        return None if is_expected else f"{name_of(source)}: {link}: no such file"
+        return f"{name_of(source)}: {link}: no such file"
     if anchor and anchor not in anchors(target):
         return f"{name_of(source)}: {link}: no such heading"
     return None
@@ -107,10 +104,6 @@ def test_a_link_that_leads_nowhere_would_be_found() -> None:
     assert "no such file" in (problem_of_link(readme, "docs/nothing.md") or "")
     assert "no such heading" in (problem_of_link(readme, "docs/recovery.md#nothing") or "")
     assert problem_of_link(readme, "docs/recovery.md#automatic-recovery") is None
-
-
-def test_documents_that_were_to_come_have_not_come_yet() -> None:
-    assert [name for name in TO_COME if (REPOSITORY / name).exists()] == [], "delete them from TO_COME"
 
 
 # ---- how they read

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from audio.mel import MelFingerprint, require_known_format
 from checkpointing import checkpoint_file
 from checkpointing import directory as checkpoint_dir
@@ -23,6 +25,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import DEMO, MAKE_ROOM, RunPaths, move_aside
 from run_directory.records import Event
 from run_directory.run_info import launch_id, read_run_info, write_run_info
+from speech.vocoders.vocoder import sample_vocoder
 from text.front_end import FrontEnd, front_end_of_voice
 from text.pronunciations import read_pronunciations
 from text.symbol_sets import named_table
@@ -85,6 +88,7 @@ def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunSta
     """Before anything takes its time: whether to start anew, on which data. UserError if -c can't be used."""
     with explain_write_errors(f"to {paths.log_directory}", next_step=f"{MAKE_ROOM} -l"):
         configure_logging(paths.log_directory)
+    sample_vocoder(settings.hparams.sample_vocoder, MelFingerprint.of(settings.hparams), torch.device("cpu"))
     directory = paths.directory
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
     goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audio.mel import MelFingerprint
 from corpus.batch import Batch
 from corpus.loader import make_loader
 from corpus.mel_statistics import to_log_mel_units
@@ -23,6 +24,7 @@ from run_directory.records import Sample
 from speech import metrics
 from speech.decoding import Reference, assess, sample_of, speak
 from speech.metrics import edit_distance
+from speech.vocoders.vocoder import sample_vocoder
 from training.voice_info import decode_limits
 
 FREE_RUNNING_TEXTS = 20  # enough to tell 90 % from 100 %, few enough to decode in one batch
@@ -153,6 +155,7 @@ class Validator:
         """Free-running speech of the reference texts, the first of them with sound."""
         hp, limits = self.hp, replace(self.limits, max_frames=self.hp.max_decoder_steps * self.model.r)
         decoded = speak(self.model, self.references, limits, seed=hp.seed, device=self.device)
+        vocoder = sample_vocoder(hp.sample_vocoder, MelFingerprint.of(hp), self.device)
         return [
             sample_of(
                 one,
@@ -161,6 +164,7 @@ class Validator:
                 self.corpus.stats,
                 n_iter=SAMPLE_ITERATIONS if i < VOCODED_TEXTS else 0,
                 enhanced=hp.use_audio_quality_enhancement,
+                vocoder=vocoder,
             )
             for i, (one, reference) in enumerate(zip(decoded, self.references, strict=True))
         ]

@@ -22,6 +22,8 @@ def voice_info_of(hp: HParams, corpus: Corpus, *, r: int | None = None) -> Voice
         frames_per_symbol=limits.frames_per_symbol,
         speakers=list(corpus.speakers),
         frames_per_step=r,
+        symbol_counts=corpus.train.symbol_counts(len(corpus.front_end.table)),
+        longest_text=longest_text(corpus.train),
     )
 
 
@@ -32,6 +34,11 @@ def decode_limits(hp: HParams, corpus: Corpus) -> DecodeLimits:
         gate_threshold=hp.gate_threshold,
         frames_per_symbol=round(1.5 * slowest_frames_per_symbol(corpus.train), 3),
     )
+
+
+def longest_text(dataset: MelDataset) -> int:
+    """Symbols that 99 % of the texts have at most: longer ones, a voice has hardly learnt to say in one go."""
+    return int(np.quantile([symbols for symbols, _ in dataset.lengths], 0.99))
 
 
 def slowest_frames_per_symbol(dataset: MelDataset) -> float:

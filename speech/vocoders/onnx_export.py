@@ -18,6 +18,8 @@ from speech.vocoders.generator import Generator
 from speech.vocoders.vocoder import NeuralVocoder
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# an LSTM's list of its own weights, and one name for two axes of the same length
+EXPECTED_WARNINGS = ("The tensor attributes .* were assigned during export", "# The axis name")
 LARGEST_DIFFERENCE = 1e-4  # between onnxruntime and torch, of sound in [-1, 1]
 TRACED_FRAMES, COMPARED_FRAMES = 40, 67  # neither divides the other: a length that was frozen in tracing shows
 
@@ -43,15 +45,21 @@ def export_vocoder(vocoder: NeuralVocoder, path: Path) -> OnnxVocoder:
         raise UserError(f"exporting a vocoder needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
     is_plain = vocoder.precision == "fp32" and vocoder.device.type == "cpu"
     assert is_plain, "to export a vocoder, load it with device='cpu', precision='fp32'"
+    content, difference = export_graph(vocoder, path)
+    write_atomic(path, content)
+    return OnnxVocoder(path, len(content), difference)
+
+
+def export_graph(vocoder: NeuralVocoder, path: Path) -> tuple[bytes, float]:
+    """ONNX bytes for a file at `path`, and the largest difference from torch. UserError if it is more than 1e-4."""
     content = _exported(vocoder.generator, metadata(vocoder))
     difference = _largest_difference(vocoder.generator, content)
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(
             f"{path} not written: onnxruntime's sound differs from torch's by {difference:.1e}, more than "
-            f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-vocoder.txt"
+            f"{LARGEST_DIFFERENCE:g}; use the versions of requirements-export.txt"
         )
-    write_atomic(path, content)
-    return OnnxVocoder(path, len(content), difference)
+    return content, difference
 
 
 def metadata(vocoder: NeuralVocoder) -> dict[str, str]:
@@ -79,7 +87,7 @@ class _WholeMel(nn.Module):
 
 def _exported(generator: Generator, properties: dict[str, str]) -> bytes:
     example = torch.zeros(2, generator.config.num_mels, TRACED_FRAMES)
-    with _quiet_exporter():
+    with quiet_exporter():
         program = torch.onnx.export(
             _WholeMel(generator).eval(),
             (example,),
@@ -95,7 +103,7 @@ def _exported(generator: Generator, properties: dict[str, str]) -> bytes:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Neither what torch warns itself of, nor that torchvision's operators are absent, is news to a user."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
@@ -104,6 +112,8 @@ def _quiet_exporter() -> Iterator[None]:
         with warnings.catch_warnings():
             for category in (FutureWarning, DeprecationWarning):
                 warnings.simplefilter("ignore", category)
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message)
             yield
     finally:
         registry.setLevel(level)

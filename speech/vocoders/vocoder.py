@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -165,6 +166,12 @@ def load_vocoder(
     generator = build_generator(config, tensors, path=path)
     dtype = torch.bfloat16 if usable == "bf16" else torch.float32
     return NeuralVocoder(name, generator.to(device, dtype), device=device, precision=usable)
+
+
+@lru_cache(maxsize=2)
+def sample_vocoder(name: str, mel: MelFingerprint, device: torch.device) -> Vocoder | None:
+    """Of samples in training, loaded once; None for Griffin-Lim. UserError as `load_vocoder`."""
+    return None if name == GRIFFIN_LIM else load_vocoder(name, mel, device=device)
 
 
 def check_mel(vocoder: MelFormat, voice: MelFormat, *, path: Path) -> None:

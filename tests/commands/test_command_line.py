@@ -14,7 +14,10 @@ import pytest
 from support.commands import TINY, assert_refused, command, environment, run, write_dataset
 from support.paths import REPOSITORY
 
-COMMANDS = ("train.py", "synthesize.py", "evaluate.py", "-m monitoring.report", "multiproc.py")
+COMMANDS = (
+    "train.py", "synthesize.py", "evaluate.py", "export.py", "serve.py", "-m player", "-m monitoring.report",
+    "multiproc.py",
+)  # fmt: skip
 SWITCHES = (
     "-o", "--output-directory", "-l", "--log-directory", "-c", "--checkpoint-path", "--warm-start", "--hparams",
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",

@@ -387,6 +387,9 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "use_audio_quality_enhancement": Seen(
         sounds, "use_audio_quality_enhancement=False", "validation_attention_analysis=True"
     ),
+    "sample_vocoder": Elsewhere(
+        "training/test_validation.py::test_samples_are_made_by_the_vocoder_of_the_settings"
+    ),
     "tensorboard_logging": Seen(watchers, "tensorboard_logging=False"),
     "mlflow_logging": Seen(watchers, "mlflow_logging=True"),
     "mlflow_experiment_name": Seen(watchers, "mlflow_experiment_name=mine", "mlflow_logging=True"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from corpus.mel_statistics import MelStats, to_log_mel_units
 from data_utils import Corpus, load_corpus, plan_batches
 from hparams import HParams
 from speech.decoding import ignored_symbols, log_mel
+from speech.vocoders.vocoder import load_vocoder
 from support.runs import CPU, model_of, validated
+from support.vocoders import SMALL_MEL, write_golden
 from training.validation import teacher_forced_losses
 
 Tiny = Callable[..., HParams]
@@ -74,6 +77,18 @@ def test_samples_hold_what_was_said_beside_the_recording_in_log_mel(speaking: HP
         np.testing.assert_allclose(sample.target_mel, recorded, atol=1e-5)
         assert sample.alignment.shape == (sample.mel.shape[1], len(sample.symbols))
         assert sample.wav is not None and np.isfinite(sample.wav).all()
+
+
+@pytest.mark.filterwarnings("ignore:Empty filters")  # 80 bands of a window of 64
+def test_samples_are_made_by_the_vocoder_of_the_settings(tiny: Tiny, tmp_path: Path) -> None:
+    mel = "filter_length=64,hop_length=8,win_length=64,n_mel_channels=80,max_decoder_steps=40"
+    generator = write_golden(tmp_path / "generator")
+    hp = tiny(
+        f"validation_attention_analysis=True,use_audio_quality_enhancement=False,sample_vocoder={generator},{mel}"
+    )
+    (sample, _) = validated(hp, model_of(hp), load_corpus(hp)).samples
+    expected = load_vocoder(generator, SMALL_MEL)(torch.from_numpy(sample.mel)).numpy()
+    assert sample.wav is not None and np.array_equal(sample.wav, expected)
 
 
 def test_log_mel_undoes_the_standardisation() -> None:

@@ -1,0 +1,59 @@
+"""Speaks with an exported voice, without torch: `python -m player anna.zip "Hello there." -o hello.wav`."""
+
+import argparse
+import sys
+import time
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.cli import Parser, int_at_least, run_command
+from common.files import atomic_file, explain_write_errors
+
+
+def parser() -> Parser:
+    p = Parser(prog="python -m player", description=__doc__)
+    add = p.add_argument
+    add("voice", type=Path, help="a .zip that export.py wrote")
+    add("text", nargs="?", help="what to say; without, what comes on standard input")
+    add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="default speech.wav")
+    add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
+    add("--seed", type=int, default=1234, help="the same seed gives the same audio (default 1234)")
+    iterations = "where there is no other vocoder (default 60)"
+    add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
+    add("--threads", type=int, default=0, metavar="N", help="default: as onnxruntime chooses")
+    return p
+
+
+def speak(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from player.voice import OnnxVoice
+
+    voice = OnnxVoice.load(args.voice, n_threads=args.threads)
+    text = sys.stdin.read() if args.text is None else args.text
+    began, n_samples = time.perf_counter(), 0
+    pieces = voice.stream(text, speaker=args.speaker, seed=args.seed, n_iter=args.griffin_lim_iterations)
+    with (
+        explain_write_errors(f"-o {args.output}", next_step="free space there, or name another place"),
+        atomic_file(args.output) as file,
+        wave.open(file, "wb") as wav,
+    ):
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(voice.sampling_rate)
+        for piece in pieces:
+            wav.writeframes(np.clip(np.rint(piece * 32768), -32768, 32767).astype("<i2").tobytes())
+            n_samples += len(piece)
+    duration_s = n_samples / voice.sampling_rate
+    factor = (time.perf_counter() - began) / max(duration_s, 1e-9)
+    print(f"{args.output}: {duration_s:.2f} s; real-time factor {factor:.2f}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: speak(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
