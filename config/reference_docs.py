@@ -1,13 +1,15 @@
 """The reference of all parameters in two languages: `python -m config.reference_docs --write`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from common.cli import Parser
 from common.translations import Language, messages
 from config.show_params import _cell, _markdown, describe_params
-from hparams import field_info, field_names, preset_names, resolve_hparams
+from hparams import HParams, field_info, field_names, preset_names, resolve_hparams
 from tools import format_value
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,20 +29,31 @@ def document(language: Language) -> str:
         texts["title"],
         texts["intro"].format(n=len(field_names())),
         texts["affects"],
-        _markdown([texts["columns"].split("|"), *_declarations(language, yes=texts["mutable"])]),
+        *_sections(language),
         texts["presets"],
         _markdown([texts["preset_columns"].split("|"), *_presets()]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _declarations(language: Language, *, yes: str) -> list[list[str]]:
-    rows = []
-    for name, facts in describe_params(resolve_hparams(), language=language).items():
-        spec = field_info(name)
-        cells = [_cell(column, facts[column]) for column in ("type", "default", "unit", "range", "aliases")]
-        rows.append([f"`{name}`", *cells, spec.affects, yes if spec.mutable else "", str(facts["help"])])
-    return rows
+def section_of(name: str) -> str:
+    """The class of hparams.py that declares it; what audio and model share stands with audio."""
+    owner = next(c.__name__ for c in reversed(HParams.__mro__) if name in vars(c).get("__annotations__", {}))
+    return "AudioParams" if owner == "MelShape" else owner
+
+
+def _sections(language: Language) -> Iterator[str]:
+    """Heading and table of each section, in the order of hparams.py."""
+    texts, facts = messages("documents", language), describe_params(resolve_hparams(), language=language)
+    for section, names in groupby(field_names(), key=section_of):
+        yield f"## {texts[section]}"
+        yield _markdown([texts["columns"].split("|"), *(_row(n, facts[n], yes=texts["mutable"]) for n in names)])
+
+
+def _row(name: str, facts: Mapping[str, Any], *, yes: str) -> list[str]:
+    spec = field_info(name)
+    cells = [_cell(column, facts[column]) for column in ("type", "default", "unit", "range", "aliases")]
+    return [f"`{name}`", *cells, spec.affects, yes if spec.mutable else "", str(facts["help"])]
 
 
 def _presets() -> list[list[str]]:

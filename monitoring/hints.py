@@ -119,7 +119,7 @@ HINTS = (
     Hint(
         "overfitted",
         lambda r, hp: _gap(r) > APART,
-        lambda r, hp: f"validation mel loss is {_gap(r):.1f} times that of training, it learns by heart",
+        lambda r, hp: f"validation mel loss is {_gap(r):.1f} times that of training: overfitting",
     ),
     Hint(
         "waits_for_data",

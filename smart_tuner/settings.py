@@ -41,7 +41,7 @@ class Layers:
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    add = p.add_argument_group("search for hyperparameters (smart_tuner/README.md)").add_argument
+    add = p.add_argument_group("search for hyperparameters (docs/tuning.md)").add_argument
     add("--optimize-hyperparams", action="store_true", help="search; the same command goes on with an older search")
     add("--n-trials", type=int_at_least(1), metavar="N", help="trials of the whole study, earlier ones included (10)")
     seconds = positive("seconds")

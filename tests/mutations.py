@@ -1,6 +1,6 @@
 """Proof that no parameter is decoration: take each one away from the code, and see which test notices.
 
-    python tests/mutations.py [--only NAME,NAME] [--write]
+    python tests/mutations.py [--only NAME,NAME] > proof.md
 
 In a copy of the repository every read of one parameter (`hp.name`) becomes a constant, its default, so that the program
 ignores the setting everywhere while the tests still set it. (Where a row of test_every_parameter.py changes it in the
@@ -32,7 +32,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "parameters_proof.md"
 ROWS = "tests/test_every_parameter.py"
 LIBRARIES = (  # what every fork would import again
     "matplotlib.figure", "numpy", "pydantic", "yaml", "torch.utils.tensorboard", "librosa.filters", "scipy.signal",
@@ -283,21 +282,11 @@ def verdicts(copy: Copy, args: argparse.Namespace) -> Iterator[Verdict]:
         yield verdict
 
 
-def write_document(path: Path, found: Sequence[Verdict], names: Sequence[str]) -> None:
-    """The table with these rows anew and all others as they were."""
-    text = path.read_text(encoding="utf-8")
-    before, _, table = text.partition(HEAD)
-    rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", table, flags=re.MULTILINE)}
-    rows |= {verdict.name: verdict.row() for verdict in found}
-    path.write_text(before + HEAD + "".join(f"{rows[name]}\n" for name in names if name in rows), encoding="utf-8")
-
-
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="NAME,NAME")
     parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help="would these notice? instead of its own")
     parser.add_argument("--results", type=Path, default=ROOT / "mutations.jsonl", help="verdicts so far, to go on from")
-    parser.add_argument("--write", action="store_true", help=f"put the rows into {DOCUMENT.relative_to(ROOT)}")
     return parser.parse_args(argv)
 
 
@@ -313,9 +302,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for verdict in verdicts(copy, args):
             found.append(verdict)
             print(verdict.row(), flush=True)
-        if args.write:
-            subjects, _, _ = in_fork(list_subjects, copy.folder)
-            write_document(DOCUMENT, found, [s.name for s in subjects])
     survived = [v.name for v in found if not v.is_noticed]
     print(f"\n{len(found)} parameters in {time.monotonic() - began:.0f} s, survivors: {', '.join(survived) or 'none'}")
     return 1 if survived else 0

@@ -130,6 +130,13 @@ def test_the_root_holds_the_commands_and_the_modules_of_the_card() -> None:
     assert {path.stem for path in REPOSITORY.glob("*.py")} == ROOT_FILES and len(ROOT_FILES) <= 15
 
 
+def test_the_map_names_every_wing_and_shows_the_rows() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [f"| {i} | {', '.join(f'`{wing}`' for wing in row)} |" for i, row in enumerate(ROWS[:-1], start=1)]
+    assert [row for row in rows if row not in text] == []
+    assert [w for w in RANKS if (REPOSITORY / w).is_dir() and f"\n| `{w}` |" not in text] == []
+
+
 def upward_imports(imports: Iterable[tuple[str, str, str]]) -> list[str]:
     """Imports of another wing in the same or a higher row. -> where, who imports what"""
     return [

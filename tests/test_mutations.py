@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mutations import HEAD, ROOT, Verdict, ignoring, remembered, write_document
+from mutations import ROOT, Verdict, ignoring, remembered
 
 HOLDERS = frozenset({"hp", "audio"})
 SOURCE = """
@@ -28,20 +28,11 @@ def test_source_that_reads_nothing_of_it_stays_as_it_is() -> None:
     assert ignoring(SOURCE, "batch_size", 1, holders=HOLDERS) == (SOURCE, [])
 
 
-def verdict(name: str, *, test: str = "tests/t.py::test_it", said: str = "assert 1 == 2") -> Verdict:
-    return Verdict(name, ("model.py:3",), "0.5", test, said)
-
-
-def test_the_document_keeps_the_rows_of_other_parameters_and_drops_those_of_none(tmp_path: Path) -> None:
-    path = tmp_path / "proof.md"
-    old = [verdict(name).row() for name in ("gone", "kept", "new")]
-    path.write_text("# Title\n\n" + HEAD + "\n".join(old) + "\n")
-    write_document(path, [verdict("new", said="a | b"), verdict("first", test="")], ["first", "kept", "new"])
-    assert path.read_text() == (
-        "# Title\n\n" + HEAD + "| `first` | model.py:3 | `0.5` | **SURVIVED** | assert 1 == 2 |\n"
-        "| `kept` | model.py:3 | `0.5` | `tests/t.py::test_it` | assert 1 == 2 |\n"
-        "| `new` | model.py:3 | `0.5` | `tests/t.py::test_it` | a \\| b |\n"
-    )
+def test_a_row_names_the_test_that_noticed_or_says_that_none_did() -> None:
+    noticed = Verdict("rate", ("model.py:3", "audio/mel.py:5"), "0.5", "tests/t.py::test_it", "a | b")
+    assert noticed.row() == "| `rate` | model.py:3, audio/mel.py:5 | `0.5` | `tests/t.py::test_it` | a \\| b |"
+    missed = Verdict("rate", ("model.py:3",), "0.5", "", "")
+    assert missed.row() == "| `rate` | model.py:3 | `0.5` | **SURVIVED** |  |"
 
 
 def test_what_is_remembered_is_of_the_same_files(tmp_path: Path) -> None:

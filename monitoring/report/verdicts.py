@@ -28,7 +28,7 @@ class HealthSign:
 
 
 def state(run: Run, *, now: float) -> HealthSign:
-    """What became of it, as `diagnosis` says; running, ended and why, or gone without a word."""
+    """What became of it, as `diagnosis` says; running, ended and why, or gone without a record of its end."""
     if run.last_time is None:
         return HealthSign("plain", "state_empty")
     became, why = state_of(run, now=now)

@@ -46,7 +46,7 @@ def write_results(
             directory / "best_hparams.yaml",
         )  # fmt: skip
         if best.constraints.get("attention", 0.0) > 0:
-            LOG.warning("no trial's attention formed: give them more epochs, see smart_tuner/README.md")
+            LOG.warning("no trial's attention formed: give them more epochs, see docs/tuning.md")
     return best
 
 

@@ -241,7 +241,7 @@ def test_losses_that_are_not_finite_leave_gaps_and_are_pointed_at(log: RunLog, t
 
 def test_a_run_without_validations_has_curves_but_no_sound(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, texts=()))
-    assert "No sound yet." in page.text and "Nothing was spoken freely yet." in page.text
+    assert "No sound yet." in page.text and "No free-running speech yet." in page.text
     assert page.count("svg") == 5 and page.count("audio") == 0
 
 
