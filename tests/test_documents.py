@@ -20,7 +20,7 @@ GENERATED = frozenset(DOCUMENTS.values())
 GUIDES = (
     "README", "docs/quickstart", "docs/your_own_voice", "docs/troubleshooting", "docs/parameters",
     "docs/gpu_and_several_machines", "docs/monitoring", "docs/recovery", "docs/tuning", "docs/preparing_data",
-    "docs/languages", "docs/speaking",
+    "docs/languages", "docs/speaking", "docs/judging_a_voice",
 )  # fmt: skip
 TRANSLATED = tuple(guide for guide in GUIDES if (REPOSITORY / f"{guide}.ru.md").exists())
 READ_BY_USERS = (*(f"{guide}.md" for guide in GUIDES), *(f"{guide}.ru.md" for guide in TRANSLATED))
