@@ -158,7 +158,7 @@ class MLflowObserver:
         follow_move(self._uri)
         client = MlflowClient(tracking_uri=self._uri)
         existing = existing_run(client, self._state["run_id"])
-        if existing is None or _is_copy(self._run.directory, existing):
+        if existing is None or _is_copy(self._run.directory, existing, uri=self._uri, given=self.tracking_uri):
             self._state["run_id"] = self._new_run(client)
             self._state["delivered"] = {}
         else:
@@ -241,9 +241,14 @@ def _read_state(directory: Path, *, experiment: str) -> dict[str, Any]:
     return {name: found.get(name, value) for name, value in state.items()} if is_same else state
 
 
-def _is_copy(directory: Path, run: Any) -> bool:
-    """Whether the MLflow run is that of another run directory, of which this one is a copy."""
+def _is_copy(directory: Path, run: Any, *, uri: str, given: str) -> bool:
+    """Whether the MLflow run is that of another run directory in this store, of which this one is a copy.
+
+    Where the store was copied too, each has the run to itself. given: the tracking_uri of the settings.
+    """
     other = Path(run.data.tags.get(DIRECTORY_TAG, directory))
+    if store_uri(other, given) != uri:
+        return False
     try:
         theirs = json.loads((other / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):  # it was moved here

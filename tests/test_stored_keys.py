@@ -52,6 +52,8 @@ VOICE = {
     "frames_per_step": "speech/voice.py",
     "speakers": "speech/voice.py",
     "front_end": "speech/voice.py",
+    "symbol_counts": "speech/voice.py",
+    "longest_text": "speech/voice.py",
 }
 TRAINING = {
     "optimizer": "training/train_step.py",

@@ -128,7 +128,7 @@ def test_a_warm_start_leaves_out_what_it_is_told(trained: Path, switches: list[s
     torch.manual_seed(77)
     model, path = Tacotron2(hp, n_speakers=2), checkpoint_dir.resolve(trained / "output")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    prefixes = train.ignored_prefixes(train.arguments(["--warm-start", *switches]), hp)
+    prefixes = train.ignored_prefixes(train.parser().parse_args(["--warm-start", *switches]), hp)
     options = Options(checkpoint=path, warm_start=True, ignore_prefixes=prefixes)
     assert load_initial_weights(path, model, hp, load_corpus(hp), options) is None
     theirs = checkpoint_file.load(path).model
