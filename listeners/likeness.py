@@ -47,6 +47,6 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def middle(voices: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The direction [n] between voices [n], by the median, which a few strangers don't move; None where there is none."""
+    """The direction [n] between voices [n], by the median, which a few strangers don't move; None of none."""
     known = [voice for voice in voices if voice is not None]
     return unit(np.median(known, axis=0)) if known else None
