@@ -9,6 +9,7 @@ of its own makes it, once; it is kept in the cache, where it goes on if it was i
 
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -30,6 +31,8 @@ from corpus.filelists import read_filelist
 from hparams import HParams
 from monitoring.progress_bar import counted_progress
 
+# of the launcher that started this process: the base voice is trained by one
+OF_SEVERAL_PROCESSES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real speech gave fewer errors than 3000 without
 SHORTEST, LONGEST = 4, 14  # words
@@ -105,7 +108,8 @@ def train_base(settings: HParams, directory: Path, steps: int) -> None:
         *(sys.executable, str(ROOT / "train.py"), "-o", str(directory), "-l", str(directory / "logs")),
         *("--hparams-file", str(directory / "base.yaml"), "--max-steps", str(steps)),
     ]
-    child = subprocess.Popen(command, start_new_session=True)
+    alone = {name: value for name, value in os.environ.items() if name not in OF_SEVERAL_PROCESSES}
+    child = subprocess.Popen(command, env=alone, start_new_session=True)
     with passing_signals_on(child) as signals:
         code = child.wait()
     if signals:
