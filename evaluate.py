@@ -53,6 +53,13 @@ def parser() -> Parser:
         metavar="N",
         help="times each text is said, each with a new seed (default 1)",
     )
+    _add_comparison(p)
+    return p
+
+
+def _add_comparison(p: Parser) -> None:
+    """How the voice speaks, beside whom, and who judges."""
+    add = p.add_argument
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
     add(
         "--vocoder",
@@ -76,7 +83,6 @@ def parser() -> Parser:
         help="--asr, and the other judges that are installed: quality of the sound, likeness of the voice, pitch, pace",
     )
     add("--blind", action="store_true", help="also blind_test.html, where people vote without knowing who speaks")
-    return p
 
 
 def judges_of(args: argparse.Namespace) -> "Judges":

@@ -49,7 +49,8 @@ def check_recording(measures: RecordingMeasures, wanted: Wanted | None = None) -
     if not errors_of(found):
         found += _without_speech(measures)
     if not errors_of(found):
-        found += [*_channels(measures), *_levels(measures), *_timing(measures), *_band(measures, wanted)]
+        found += [*_channels(measures), *_levels(measures), *_voice(measures), *_timing(measures)]
+        found += _band(measures, wanted)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -170,6 +171,10 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
             value=m.mean,
             limit=OFFSET,
         )
+
+
+def _voice(m: RecordingMeasures) -> Iterator[Finding]:
+    """Whether it sounds like somebody who speaks."""
     if m.dynamics_db < STEADY_DB:
         yield warning(
             "steady",

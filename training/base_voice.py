@@ -42,7 +42,7 @@ VOICES = {"en": "en-us"}  # where espeak-ng's voice is named otherwise than the 
 OWN = {
     **dict.fromkeys(("mlflow_logging", "telegram_monitoring", "debug_reporting", "early_stopping"), False),
     **{"anneal_steps": 0, "listen_every": 0, "ema_decay": 0.0, "data_roots": (), "load_mel_from_disk": False},
-    **{"save_interval": 0, "epochs": 500000, "pronunciations": ""},
+    **{"save_interval": 0, "epochs": 500000, "pronunciations": "", "distributed_run": False},
 }
 
 
