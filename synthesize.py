@@ -73,7 +73,7 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
     iterations = "more: slower, a little cleaner (default 60)"
     add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
     speed = "2 is twice as fast, 0.8 slower; the pitch stays (default 1)"
-    add("--speed", type=float, default=1.0, metavar="X", help=speed)
+    add("--speed", type=positive("times"), default=1.0, metavar="X", help=speed)
     add(
         "--gate-threshold",
         type=like_hparam("gate_threshold"),
@@ -97,7 +97,8 @@ def _add_style(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
     style = group.add_mutually_exclusive_group()
     style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
-    style.add_argument("--style-token", type=int, metavar="K", help="speak in the manner of one style token, from 0")
+    token = "speak in the manner of one style token, from 0"
+    style.add_argument("--style-token", type=int_at_least(0), metavar="K", help=token)
     weight = "of that token (default 1; less is milder, negative opposite)"
     group.add_argument("--style-weight", type=float, metavar="W", help=weight)
 

@@ -162,12 +162,12 @@ needs_recogniser = pytest.mark.skipif(bool(lacks("en")), reason="pip install -r 
 @needs_recogniser
 def test_phonemes_are_compared_by_their_words_or_not_at_all(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
     spoken = tmp_path / "spoken.txt"
-    spoken.write_text("wavs/5.wav|{AH0 N HH ER1 D}\nwavs/6.wav|not heard\n")
+    spoken.write_text("wavs/5.wav|unheard, {AH0 N}\nwavs/6.wav|not heard\n")
     asked = {
         "filelist": spoken, "dataset_path": corpus_folder, "output": tmp_path / "out", "n": 2, "seeds": [1],
         "judges": Judges(words=True),
     }  # fmt: skip
-    with pytest.raises(DataError, match=r"1 texts hold phonemes(.|\n)*spoken\.txt:1: \{AH0 N HH ER1 D\}"):
+    with pytest.raises(DataError, match=r"1 texts hold phonemes(.|\n)*spoken\.txt:1: unheard, \{AH0 N\}"):
         judge(voice, **asked)
     judged = judge(voice, words=corpus_folder / "val.txt", **asked)
     assert [row["text"] for row in judged.rows] == ["unheard", "not heard"]
