@@ -1,0 +1,5 @@
+"""Fixtures of all commands."""
+
+from support.commands import cache, dataset
+
+__all__ = ["cache", "dataset"]
