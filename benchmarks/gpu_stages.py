@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,6 +27,7 @@ from kernels.host_sync import HostSyncError
 from kernels.inference import TorchWeights
 from model import DecodeLimits, Tacotron2
 from recovery.ladder import StepLimits
+from text.front_end import FrontEnd
 from training.train_step import TrainStep
 
 NO_DROPOUT = "dropout_rate=0,encoder_dropout_rate=0,postnet_dropout_rate=0,p_attention_dropout=0,p_decoder_dropout=0"
@@ -352,7 +354,8 @@ def product_step(options: str, shape: Shape, device: torch.device) -> tuple[Trai
         given.text, given.text_lengths, given.mel, given.mel_lengths, given.gate[:, model.r - 1 :: model.r],
         tuple(map(str, range(shape.B))), speakers=torch.arange(shape.B) % 3,
     )  # fmt: skip
-    train_step = TrainStep(hp, model, None, device)  # type: ignore[arg-type]  # no corpus is read
+    corpus: Any = SimpleNamespace(front_end=FrontEnd.create())  # nothing else of a corpus is read
+    train_step = TrainStep(hp, model, corpus, device)
     return train_step, batch.pin_memory() if device.type == "cuda" else batch
 
 

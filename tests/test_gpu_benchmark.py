@@ -66,7 +66,7 @@ def command(folder: Path, *more: str) -> list[str]:
     return [sys.executable, script, "--device", "cpu", "--quick", "-o", str(folder), *more]
 
 
-@pytest.mark.spec
+@pytest.mark.campaign
 def test_all_stages_run_on_a_cpu_and_end_with_a_table(tmp_path: Path) -> None:
     if not DATA.is_dir():
         pytest.skip(f"needs the recordings in {DATA}")

@@ -73,7 +73,7 @@ def test_a_line_that_was_cut_off_is_a_cell_not_done(tmp_path: Path) -> None:
     assert [each.key for each in read_results(tmp_path)] == ["base1"]
 
 
-@pytest.mark.spec
+@pytest.mark.campaign
 def test_a_tiny_campaign_trains_judges_fails_and_goes_on(
     corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
