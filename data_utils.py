@@ -75,7 +75,7 @@ def load_corpus(
     front_end = front_end or front_end_of(hp, [u.text for filelist in listed for u in filelist.utterances])
     lists, ledger = with_readings(listed, front_end)
     front_end.close()  # its processes must not be copied into those that load batches
-    log_what_was_guessed(ledger, lists[0].path)
+    log_what_was_guessed(ledger, lists[0].path, front_end)
     speakers = speaker_names(lists[0].utterances)
     # one list may serve as both sets: each of its lines counts once
     utterances = list(dict.fromkeys(utterance for filelist in lists for utterance in filelist.utterances))

@@ -40,9 +40,9 @@ def parser() -> Parser:
         "-o",
         "--output",
         type=Path,
-        default=Path("evaluation"),
+        default=Path("evaluation_results"),
         metavar="DIR",
-        help="table, page, pictures and sounds (default evaluation)",
+        help="table, page, pictures and sounds (default evaluation_results)",
     )
     add("-n", type=int_at_least(1), default=100, metavar="N", help="at most the first N lines (default 100)")
     add("--seed", type=like_hparam("seed"), default=1234, help="of the first reading (default 1234)")

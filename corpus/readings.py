@@ -86,11 +86,12 @@ def _stored(path: Path) -> dict[str, Reading]:
     return {reading.text: reading for reading in readings}
 
 
-def log_what_was_guessed(ledger: Ledger, filelist: Path) -> None:
+def log_what_was_guessed(ledger: Ledger, filelist: Path, front_end: FrontEnd) -> None:
     """One line of counts, and one for each kind that may damage a voice, with examples and where they stand."""
     summary = ledger.summary()
     if summary:
-        LOG.info("texts: %s; see them all: python -m text ledger %s", summary, filelist)
+        reads = f"--language {front_end.language.code} --text-input {front_end.text_input}"
+        LOG.info("texts: %s; see them all: python -m text ledger %s --all %s", summary, filelist, reads)
     for kind in WARNED_KINDS:
         entries = ledger.entries(kind)
         if not entries:

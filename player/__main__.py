@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import Parser, int_at_least, run_command
+from common.errors import UserError
 from common.files import atomic_file, explain_write_errors
 
 
@@ -30,6 +31,8 @@ def speak(args: argparse.Namespace) -> int:
 
     from player.voice import OnnxVoice
 
+    if args.output.suffix.lower() != ".wav":
+        raise UserError(f"-o {args.output}: what is written is a wav; name a file that ends in .wav")
     voice = OnnxVoice.load(args.voice, n_threads=args.threads)
     text = sys.stdin.read() if args.text is None else args.text
     began, n_samples = time.perf_counter(), 0

@@ -349,11 +349,11 @@ def test_the_demo_preset_trains_speaks_and_is_judged(tmp_path: Path, cache: Path
     (corpus,) = (path for path in cache.glob("demo-*") if path.is_dir())
     judged = run("evaluate.py", "-c", "output", "--filelist", corpus / "test.csv", "-n", "3", cwd=tmp_path, cache=cache)
     assert judged.returncode == 0, judged.stderr
-    result = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    result = json.loads((tmp_path / "evaluation_results" / "evaluation.json").read_text())
     assert (result["step"], len(result["texts"])) == (2, 3)
     assert isfinite(result["mel_distance"])
-    assert len(list((tmp_path / "evaluation").glob("*.png"))) == 3
-    assert len(list((tmp_path / "evaluation").glob("*.wav"))) == 3
+    assert len(list((tmp_path / "evaluation_results").glob("*.png"))) == 3
+    assert len(list((tmp_path / "evaluation_results").glob("*.wav"))) == 3
 
 
 def test_the_same_seed_says_it_the_same_way(voice: Path, tmp_path: Path, cache: Path) -> None:
@@ -382,7 +382,7 @@ def test_speaking_from_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, c
 def test_judging_by_a_missing_filelist_is_exit_3(voice: Path, tmp_path: Path, cache: Path) -> None:
     done = run("evaluate.py", "-c", voice, "--filelist", "absent.csv", cwd=tmp_path, cache=cache)
     assert_refused(done, 3, "absent.csv")
-    assert not (tmp_path / "evaluation").exists()
+    assert not (tmp_path / "evaluation_results").exists()
 
 
 # -- NVIDIA's checkpoints ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from support.compiled import compile_once, share_compiled_loops
 from support.paths import REPOSITORY
 
 SAMPLING_RATE = 22050
@@ -32,7 +33,9 @@ def command(script: str, *arguments: str | Path) -> list[str]:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Ours, with a cache of its own, a wide terminal, and no launch that an outer process may have begun."""
+    """Ours, with a cache of its own but for the compiled loops, a wide terminal, and no outer launch."""
+    compile_once()
+    share_compiled_loops(cache)
     inherited = {k: v for k, v in os.environ.items() if k not in ("TACOTRON2_LAUNCH_ID", "TORCHELASTIC_RUN_ID")}
     return inherited | {"TACOTRON2_CACHE": str(cache), "COLUMNS": "200"}
 
