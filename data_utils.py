@@ -64,14 +64,12 @@ def load_corpus(
 
     skip_bad: leave out what cannot be used and list it in `problems`; otherwise DataError names all of it.
     progress(label) gives a callback (done, total) for each stage. origins: which layer set each hyperparameter, for
-    messages.
-    front_end: of a voice that goes on; without one it is made as `hp` says.
+    messages. front_end: of a voice that goes on; without one it is made as `hp` says.
     DataError too if a filelist is missing, or nothing is left of one.
     """
     examination = _examine(hp, origins or {}, progress)
     _log_warnings(examination)
-    by_path = {filelist.path: filelist for filelist in usable_filelists(examination)}
-    listed = with_agreed_speakers(by_path[Path(hp.training_files)], by_path[Path(hp.validation_files)])
+    listed = _agreed_lists(hp, examination)
     front_end = front_end or front_end_of(hp, [u.text for filelist in listed for u in filelist.utterances])
     lists, ledger = with_readings(listed, front_end)
     front_end.close()  # its processes must not be copied into those that load batches
@@ -122,6 +120,11 @@ def _examine(hp: HParams, origins: Mapping[str, str], progress: Callable[[str], 
     )
     hashes.write()
     return found
+
+
+def _agreed_lists(hp: HParams, examination: Examination) -> tuple[Filelist, ...]:
+    by_path = {filelist.path: filelist for filelist in usable_filelists(examination)}
+    return tuple(with_agreed_speakers(by_path[Path(hp.training_files)], by_path[Path(hp.validation_files)]))
 
 
 def _log_warnings(examination: Examination) -> None:

@@ -13,6 +13,7 @@ from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from speech.delivery import Delivered, Delivery, Source
+    from speech.long_text import Pauses
     from speech.voice import Manner, Voice
 
 EXAMPLES = """examples:
@@ -155,12 +156,18 @@ def delivery_of(args: argparse.Namespace, sources: Sequence["Source"]) -> "Deliv
     )
 
 
+def pauses_of(args: argparse.Namespace) -> "Pauses":
+    from speech.long_text import Pauses
+
+    given = {"sentence_s": args.sentence_pause, "paragraph_s": args.paragraph_pause}
+    return Pauses(**{name: value for name, value in given.items() if value is not None})
+
+
 def speak(args: argparse.Namespace) -> int:
     style_weight(args)
     if args.attempts and not args.check:
         raise UserError("--attempts needs --check: only what looks doubtful is said again")
     from speech.delivery import deliver, read_sources
-    from speech.long_text import Pauses
     from speech.self_check import examiner
     from speech.tempo import check_speed
     from speech.voice import Voice
@@ -175,19 +182,13 @@ def speak(args: argparse.Namespace) -> int:
         vocoder=args.vocoder,
         max_seconds=args.max_seconds,
     )
-    defaults = Pauses()
-    pauses = Pauses(
-        clause_s=defaults.clause_s,
-        sentence_s=defaults.sentence_s if args.sentence_pause is None else args.sentence_pause,
-        paragraph_s=defaults.paragraph_s if args.paragraph_pause is None else args.paragraph_pause,
-    )
     results = deliver(
         voice,
         sources,
         delivery,
         manner=manner_of(args, voice),
         seed=args.seed,
-        pauses=None if args.no_split else pauses,
+        pauses=None if args.no_split else pauses_of(args),
         batch_size=args.batch_size,
         examine=examiner(voice.front_end.language.code) if args.check else None,
         attempts=args.attempts or 4,

@@ -4,12 +4,16 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.cli import Parser, int_at_least, leave, positive, run_command
 from common.errors import UserError
 from common.signals import end_on_signal
 from hparams import HParams, preset_names, resolve_hparams
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
+
+if TYPE_CHECKING:  # torch is not imported for --help
+    from training.options import Options
 
 EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs
@@ -65,6 +69,26 @@ def ignored_prefixes(args: argparse.Namespace, hp: HParams) -> tuple[str, ...]:
     return tuple(prefix for part in asked for prefix in prefixes[part])
 
 
+def options_of(args: argparse.Namespace, prefixes: tuple[str, ...]) -> "Options":
+    from training.options import Options
+
+    return Options(
+        output=args.output_directory,
+        logs=args.log_directory,
+        checkpoint=args.checkpoint_path,
+        warm_start=args.warm_start,
+        base_steps=args.base_steps if args.from_base else None,
+        ignore_prefixes=prefixes,
+        max_steps=args.max_steps,
+        max_minutes=args.max_minutes,
+        fresh=args.fresh,
+        resume_with_changes=args.resume_with_changes,
+        skip_bad_data=args.skip_bad_data,
+        n_gpus=args.n_gpus,
+        rank=args.rank,
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     if args.diagnose is not None:
         from recovery.diagnosis import diagnose, format_diagnosis
@@ -86,24 +110,9 @@ def run(args: argparse.Namespace) -> int:
     search = search_options(args)
     # Large buffers on huge pages: a sixth less processor time a step. PyTorch reads this at its first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    from training.options import Options
     from training.session import train  # imports torch, which takes seconds
 
-    options = Options(
-        output=args.output_directory,
-        logs=args.log_directory,
-        checkpoint=args.checkpoint_path,
-        warm_start=args.warm_start,
-        base_steps=args.base_steps if args.from_base else None,
-        ignore_prefixes=prefixes,
-        max_steps=args.max_steps,
-        max_minutes=args.max_minutes,
-        fresh=args.fresh,
-        resume_with_changes=args.resume_with_changes,
-        skip_bad_data=args.skip_bad_data,
-        n_gpus=args.n_gpus,
-        rank=args.rank,
-    )
+    options = options_of(args, prefixes)
     if search is None:
         return train(settings, options)
     from smart_tuner.optimization_engine import optimize

@@ -18,20 +18,17 @@ def observers(hp: HParams) -> list[Observer]:
     """Who watches this run. All but the console sit behind queues."""
     watching: list[Observer] = [ConsoleObserver()]
     if hp.save_attention_plots:
-        watching.append(
-            BackgroundObserver(SampleFiles(plot_every=hp.attention_plot_frequency), patience_s=FILES_PATIENCE_S)
-        )
+        watching.append(_of_files(SampleFiles(plot_every=hp.attention_plot_frequency)))
     if hp.tensorboard_logging:
         from monitoring.tensorboard import TensorBoardObserver
 
         watching.append(
-            BackgroundObserver(
+            _of_files(
                 TensorBoardObserver(
                     images=hp.log_attention_weights,
                     alignment_scalars=hp.log_alignment_metrics,
                     picture_every=hp.attention_plot_frequency,
-                ),
-                patience_s=FILES_PATIENCE_S,
+                )
             )
         )
     if hp.mlflow_logging:
@@ -52,7 +49,7 @@ def observers(hp: HParams) -> list[Observer]:
     if hp.debug_reporting:
         from monitoring.debug_report import DebugReport
 
-        watching.append(BackgroundObserver(DebugReport(every=hp.debug_report_interval), patience_s=FILES_PATIENCE_S))
+        watching.append(_of_files(DebugReport(every=hp.debug_report_interval)))
     if hp.telegram_monitoring:
         watching += telegram_observers(hp)
     # last: at the end it shows what the others wrote
@@ -60,6 +57,10 @@ def observers(hp: HParams) -> list[Observer]:
         BackgroundObserver(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True)
     )
     return watching
+
+
+def _of_files(observer: Observer) -> BackgroundObserver:
+    return BackgroundObserver(observer, patience_s=FILES_PATIENCE_S)
 
 
 def telegram_observers(hp: HParams) -> list[Observer]:
