@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from common.log import LOG
 from hparams import HParams, create_hparams
 from support.corpora import tiny_settings, write_corpus
 
@@ -18,6 +19,19 @@ def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TACOTRON2_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command that runs in a test's process writes to that test's stderr, which is closed when the next one logs."""
+    handlers, propagate, level = list(LOG.handlers), LOG.propagate, LOG.level
+    yield
+    for handler in LOG.handlers:
+        if handler not in handlers:
+            handler.close()
+    LOG.handlers[:] = handlers
+    LOG.propagate = propagate
+    LOG.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")

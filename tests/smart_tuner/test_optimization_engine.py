@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 
 import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
-from common.log import LOG
 from hparams import resolve_hparams
 from run_directory.paths import exclusive_lock
 from smart_tuner import study as studies
@@ -35,17 +34,11 @@ SILENT = "validation_attention_analysis=False,"
 
 
 @pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-in for trials. Pictures take longest: only where a test's name speaks of them. The log is put back."""
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in for trials. Pictures take longest: only where a test's name speaks of them."""
     monkeypatch.setattr(engine, "TRAIN", STAND_IN)
     if "pictures" not in request.node.name:
         monkeypatch.setattr(results, "figures", lambda *_: {})
-    handlers, propagate = list(LOG.handlers), LOG.propagate
-    yield
-    for handler in set(LOG.handlers) - set(handlers):
-        LOG.removeHandler(handler)
-        handler.close()
-    LOG.propagate = propagate
 
 
 @pytest.fixture
