@@ -1,5 +1,6 @@
 """Fixtures of all commands."""
 
+from support.browser import browser
 from support.commands import cache, dataset
 
-__all__ = ["cache", "dataset"]
+__all__ = ["browser", "cache", "dataset"]

@@ -1,6 +1,5 @@
 """serve.py as a person meets it: it starts, speaks in a browser, and ends."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -70,21 +68,6 @@ def test_only_a_server_for_everybody_takes_any_name(host: str, names: int) -> No
 def page(voices: list[Path]) -> Iterator[str]:
     with serving(Offer.load(voices, ["griffin-lim"], precision="fp32"), Limits(longest_text=300)) as client:
         yield f"http://127.0.0.1:{client.port}/"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed (Debian: apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    yield started
-    started.quit()
 
 
 def opened(browser: webdriver.Chrome, page: str, size: tuple[int, int]) -> None:
