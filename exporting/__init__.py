@@ -1,2 +1,3 @@
 """Voices as files that travel: one safetensors file with a card, or an archive of ONNX graphs for machines without
-torch. Its entries are `exporting.files.export_safetensors` and `export_onnx`, which export.py calls."""
+torch; and mels for training vocoders elsewhere. Its entries are `files.export_safetensors` and `export_onnx`, which
+export.py calls, and `python -m exporting`."""
