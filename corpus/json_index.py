@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from common.files import write_atomic
+from common.cache_dir import cache_file
 from common.log import LOG
 
 WRITE_EVERY_S = 60.0
@@ -36,7 +36,8 @@ class JsonIndex:
         with self._lock:
             if self._added:
                 self._known = _read(self._path) | self._known | self._added
-                write_atomic(self._path, json.dumps(self._known))
+                with cache_file(self._path) as file:
+                    file.write(json.dumps(self._known).encode("utf-8"))
                 self._added = {}
             self._written_at = time.monotonic()
 
@@ -52,7 +53,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as caught:
-        LOG.warning("index=%s unreadable=%s: every recording is measured again", path, caught)
+        LOG.warning("index=%s unreadable=%s: what it held is found out again", path, caught)
         return {}
     return (
         {key: value for key, value in entries.items() if isinstance(value, dict)} if isinstance(entries, dict) else {}
