@@ -4,6 +4,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from common.errors import DataError, UserError
 from common.files import write_atomic
 from corpus.doctor import Examination, UnknownCharacters, examine, with_findings
 from corpus.doctor_page import page
+from corpus.filelists import usable_filelists
+from corpus.findings import Finding
 from corpus.fixing import CHANGES, LEFT_OUT, mend, reasons_to_leave_out
 from corpus.hash_index import HashIndex
 from corpus.json_index import JsonIndex
@@ -21,6 +24,7 @@ from corpus.listening import Clip, Heard, Listeners, check_heard, listen
 from corpus.measuring import MeasureIndex
 from corpus.preparation.shell import SHOWN, Shell
 from corpus.recording_checks import Wanted
+from corpus.speakers import with_agreed_speakers
 from text.front_end import FrontEnd
 
 
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
     examination = examination_of(
         args, shell, wanted, contents, unknown_characters=_unknown_characters(args.language, args.text_cleaners)
     )
+    examination = with_findings(examination, _speaker_findings(examination))
     heard = _listened(args, examination, shell) if args.listen else {}
     examination = _with_heard(examination, heard)
     shell.findings(examination.findings)
@@ -72,6 +77,14 @@ def examination_of(
         )
     finally:
         hashes.write()
+
+
+def _speaker_findings(examination: Examination) -> list[Finding]:
+    """As training sees it: the first list trains, each other one validates."""
+    training, *others = usable_filelists(examination)
+    agreed = [with_agreed_speakers(training, other) for other in others or [replace(training, utterances=())]]
+    new = [p for pair in agreed for filelist in pair for p in filelist.problems if p.kind == "speaker"]
+    return list(dict.fromkeys(new))
 
 
 def _unknown_characters(language: str, cleaners: str) -> UnknownCharacters | None:

@@ -197,6 +197,19 @@ def test_a_list_of_vits_is_written_in_our_order(data: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_speaker_that_training_would_refuse_is_found_before(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (data / "train.csv").read_text().splitlines()
+    (data / "train.csv").write_text("\n".join([f"{lines[0]}|anna", *lines[1:]]) + "\n")
+    assert run("check", data / "train.csv") == 3
+    assert "train.csv:1: names the speaker 'anna', most lines name none" in capsys.readouterr().out
+    (data / "train.csv").write_text("".join(f"{line}|anna\n" for line in lines))
+    other = [f"{line}|boris" for line in (data / "val.csv").read_text().splitlines()]
+    (data / "val.csv").write_text("\n".join(other) + "\n")
+    assert run("check", data / "train.csv") == 0
+    assert run("check", data / "train.csv", data / "val.csv") == 3
+    assert "val.csv:1: training has no line of speaker 'boris'" in capsys.readouterr().out
+
+
 # ---- the hostile corpus through the command
 
 
