@@ -39,15 +39,6 @@ class Recording:
     encoding: str
     cut_off: str | None = None
 
-    @property
-    def is_lossy(self) -> bool:
-        return self.encoding in LOSSY
-
-    @property
-    def is_float(self) -> bool:
-        """Whether samples beyond full scale are possible because floats were stored."""
-        return self.encoding in FLOATS
-
 
 class UnreadableRecording(DataError):
     """A file that gives no samples; `kind` is a kind of finding."""

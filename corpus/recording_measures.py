@@ -71,11 +71,6 @@ class RecordingMeasures:
     cut_off: str | None = None
 
     @property
-    def spoken_s(self) -> float:
-        """From the first to the last sound."""
-        return max(0.0, self.duration_s - self.leading_s - self.trailing_s)
-
-    @property
     def dynamics_db(self) -> float:
         """How far loud frames rise over quiet ones: about the signal-to-noise ratio where there are pauses."""
         return self.loud_db - self.quiet_db

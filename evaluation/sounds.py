@@ -38,10 +38,6 @@ class Source:
     name: str
     clips: Sequence[Clip]
 
-    @property
-    def is_voice(self) -> bool:
-        return self.clips[0].sample is not None
-
 
 @dataclass(frozen=True)
 class NamedVoice:

@@ -20,10 +20,6 @@ class WordFaults:
     skipped: tuple[int, ...]
     repeated: tuple[int, ...]  # begun anew after a later one
 
-    @property
-    def n_faults(self) -> int:
-        return len(self.skipped) + len(self.repeated)
-
 
 def word_numbers(symbols: Sequence[str]) -> np.ndarray:
     """For each symbol the number of its word; -1 for what has no sound. Words end at spaces. [T_text]"""
