@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from checkpointing import directory as checkpoint_dir
+from common.busy_processors import yielding_to_other_programs
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import without_secrets
@@ -138,7 +139,8 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
     facts = facts_of(trainer)
     recorder.emit(Event(first_step, "started", describe(facts), facts))
     try:
-        outcome = trainer.fit()
+        with yielding_to_other_programs():
+            outcome = trainer.fit()
         if listening is not None and outcome.signal is None:
             trainer.group.long_operation()
             listening.finish()
