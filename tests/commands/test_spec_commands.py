@@ -40,9 +40,9 @@ KATHLEEN = Path(os.environ.get("TACOTRON2_TEST_DATA", REPOSITORY.parent / "share
 
 @pytest.fixture(scope="module")
 def basic_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[tuple[Path, str]]:
-    """The documented basic command after three steps, and what it said. Its checkpoint takes 340 MB."""
+    """The documented basic command after two steps, and what it said. Its checkpoint takes 340 MB."""
     cwd = tmp_path_factory.mktemp("basic")
-    done = run("train.py", *BASIC, "--max-steps", "3", cwd=cwd, cache=cache)
+    done = run("train.py", *BASIC, "--max-steps", "2", cwd=cwd, cache=cache)
     assert done.returncode == 0, done.stderr
     yield cwd, done.stderr
     shutil.rmtree(cwd / "output" / "checkpoints")
@@ -85,18 +85,18 @@ def test_the_basic_command_trains_on_the_demo_corpus_and_says_so(basic_run: tupl
 
 def test_the_basic_command_leaves_a_whole_run_behind(basic_run: tuple[Path, str]) -> None:
     output, logs = basic_run[0] / "output", basic_run[0] / "logs"
-    assert checkpoints(output) == ["step_00000003.pt"]
+    assert checkpoints(output) == ["step_00000002.pt"]
     for pattern in ("samples/*.wav", "samples/*.png", "alignments/*.png"):
         assert list(output.glob(pattern)), f"no {pattern}"
     for name in ("hparams.yaml", "run.json", "metrics.jsonl", "events.jsonl"):
         assert (output / name).stat().st_size > 0
-    assert "step=3/3 loss=" in (logs / "train.log").read_text()
+    assert "step=2/2 loss=" in (logs / "train.log").read_text()
     assert not list(output.rglob("*.tmp")), "temporary files were left behind"
 
 
 def test_the_basic_command_records_finite_losses(basic_run: tuple[Path, str]) -> None:
     records = read_metrics(basic_run[0] / "output")
-    assert [(record["type"], record["step"]) for record in records] == [("step", 3), ("eval", 3)]
+    assert [(record["type"], record["step"]) for record in records] == [("step", 2), ("eval", 2)]
     losses = [value for record in records for value in record["losses"].values()]
     assert losses and all(map(isfinite, losses)), losses
     assert {"total", "mel", "mel_post", "gate", "guided_attention"} <= set(records[0]["losses"])
@@ -118,11 +118,11 @@ def test_tensorboard_shows_curves_alignment_and_audio(basic_run: tuple[Path, str
 
 def test_a_finished_run_says_so_and_changes_nothing(basic_run: tuple[Path, str], cache: Path) -> None:
     cwd, _ = basic_run
-    path = cwd / "output" / "checkpoints" / "step_00000003.pt"
+    path = cwd / "output" / "checkpoints" / "step_00000002.pt"
     before, recorded = path.stat(), read_metrics(cwd / "output")
-    done = run("train.py", *BASIC, "--max-steps", "3", cwd=cwd, cache=cache)
+    done = run("train.py", *BASIC, "--max-steps", "2", cwd=cwd, cache=cache)
     assert done.returncode == 0, done.stderr
-    assert "already finished: it ended at step 3 (max_steps)" in done.stderr
+    assert "already finished: it ended at step 2 (max_steps)" in done.stderr
     after = path.stat()
     assert (after.st_mtime_ns, after.st_ino, after.st_size) == (before.st_mtime_ns, before.st_ino, before.st_size)
     assert read_metrics(cwd / "output") == recorded
@@ -135,7 +135,7 @@ def test_a_finished_run_says_so_and_changes_nothing(basic_run: tuple[Path, str],
     "settings",
     [
         [f"learning_rate={rate},batch_size=16" for rate in ("1e-3", "1e-4", "5e-5")],
-        [f"guide_loss_weight={weight},use_guided_attn=True" for weight in ("1.0", "2.0", "5.0")],
+        [f"guide_loss_weight={weight},use_guided_attn=True,{TINY}" for weight in ("1.0", "2.0", "5.0")],  # a small one
     ],
 )
 def test_a_loop_over_values_makes_a_run_for_each(dataset: Path, cache: Path, settings: list[str]) -> None:
@@ -145,9 +145,10 @@ def test_a_loop_over_values_makes_a_run_for_each(dataset: Path, cache: Path, set
         named = re.search(r"no -o or -l given: this setting's own run is (output/run-[0-9a-f]{8})", done.stderr)
         assert named is not None, done.stderr
         assert checkpoints(dataset / named[1]) == ["step_00000001.pt"]
-        shutil.rmtree(dataset / named[1] / "checkpoints")  # 340 MB each
+        shutil.rmtree(dataset / named[1] / "checkpoints")  # 340 MB each of the whole model
     names = sorted(path.name for path in (dataset / "output").glob("run-*"))
-    assert len(names) == 3 and (dataset / "output" / "mlflow.db").exists()
+    assert len(names) == 3
+    assert (dataset / "output" / "mlflow.db").exists() == ("mlflow_logging=False" not in settings[0])
     assert sorted(path.name for path in (dataset / "logs").iterdir()) == names
 
 

@@ -114,8 +114,11 @@ def _state(pid: int) -> str:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared, so that the demo corpus is spoken once."""
-    return tmp_path_factory.mktemp("cache")
+    """Shared by all processes of a test run, so that the demo corpus is spoken once."""
+    of_this_process = tmp_path_factory.getbasetemp()
+    shared = (of_this_process.parent if "PYTEST_XDIST_WORKER" in os.environ else of_this_process) / "shared-cache"
+    shared.mkdir(exist_ok=True)
+    return shared
 
 
 @pytest.fixture
