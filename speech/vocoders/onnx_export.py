@@ -5,53 +5,29 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import write_atomic
 from speech.vocoders.generator import Generator
 from speech.vocoders.vocoder import NeuralVocoder
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # an LSTM's list of its own weights, and one name for two axes of the same length
 EXPECTED_WARNINGS = ("The tensor attributes .* were assigned during export", "# The axis name")
 LARGEST_DIFFERENCE = 1e-4  # between onnxruntime and torch, of sound in [-1, 1]
 TRACED_FRAMES, COMPARED_FRAMES = 40, 67  # neither divides the other: a length that was frozen in tracing shows
 
 
-@dataclass(frozen=True)
-class OnnxVocoder:
-    """What was written; largest_difference: of onnxruntime's sound from torch's, both in [-1, 1]."""
-
-    path: Path
-    n_bytes: int
-    largest_difference: float
-
-
-def export_vocoder(vocoder: NeuralVocoder, path: Path) -> OnnxVocoder:
-    """Write a file with input "mel" [batch, n_mels, frames] and output "sound" [batch, frames * hop_length].
-
-    `metadata` tells a player how to use it: the first `first_centre` samples come before frame 0's centre, and
-    `reach_frames` of mel must be known on both sides of a chunk. The file is compared with torch by onnxruntime before
-    it is written. UserError if a package is missing, or the sounds differ by more than 1e-4.
-    """
-    lacking = [name for name in PACKAGES if find_spec(name) is None]
-    if lacking:
-        raise UserError(f"exporting a vocoder needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
-    is_plain = vocoder.precision == "fp32" and vocoder.device.type == "cpu"
-    assert is_plain, "to export a vocoder, load it with device='cpu', precision='fp32'"
-    content, difference = export_graph(vocoder, path)
-    write_atomic(path, content)
-    return OnnxVocoder(path, len(content), difference)
-
-
 def export_graph(vocoder: NeuralVocoder, path: Path) -> tuple[bytes, float]:
-    """ONNX bytes for a file at `path`, and the largest difference from torch. UserError if it is more than 1e-4."""
+    """ONNX bytes for a file at `path`, and the largest difference from torch in sound from -1 to 1.
+
+    Its input is "mel" [batch, n_mels, frames], its output "sound" [batch, frames * hop_length]. `metadata` tells a
+    player how to use it: the first `first_centre` samples come before frame 0's centre, and `reach_frames` of mel must
+    be known on both sides of a chunk. UserError if the sounds differ by more than 1e-4.
+    """
     content = _exported(vocoder.generator, metadata(vocoder))
     difference = _largest_difference(vocoder.generator, content)
     if not difference <= LARGEST_DIFFERENCE:
