@@ -1,4 +1,4 @@
-"""Looks at a run that is down: what ended it, which checkpoints are whole, and how to go on.
+"""Examines a run that stopped: what ended it, which checkpoints are whole, and how to go on.
 
 Without an argument it takes the newest run anywhere under output/. It needs no GPU, no network and no tracker, and
 never changes a checkpoint.
@@ -32,12 +32,12 @@ def parser() -> Parser:
     p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="the run directory (default: the newest under output/)")
-    add("--checkpoint", type=Path, metavar="PT", help="go on from, strip or export this one instead of the newest")
-    add("--restart", action="store_true", help="go on training now, with the safer settings")
-    add("--strip-optimizer", action="store_true", help="write an inference-only copy, no optimizer, to RUN/recovered/")
-    add("--export-weights", action="store_true", help="write bare weights, as NVIDIA names them, into RUN/recovered/")
+    add("--checkpoint", type=Path, metavar="PT", help="use this checkpoint instead of the newest whole one")
+    add("--restart", action="store_true", help="go on training now, with safer settings")
+    add("--strip-optimizer", action="store_true", help="write a copy without the optimizer to RUN/recovered/")
+    add("--export-weights", action="store_true", help="write bare weights with NVIDIA's names to RUN/recovered/")
     add("--notify", action="store_true", help="send the diagnosis by Telegram (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID)")
-    add("--json", action="store_true", help="one object on stdout, for programs")
+    add("--json", action="store_true", help="print one JSON object, for programs")
     add("--dry-run", action="store_true", help="print what would be done, change nothing")
     return p
 

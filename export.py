@@ -26,14 +26,14 @@ def parser() -> Parser:
     add = p.add_argument
     voice = "a run directory, a checkpoint or an exported voice"
     add("-c", "--checkpoint-path", required=True, type=Path, metavar="VOICE", help=voice)
-    kinds = "NAME.safetensors for this program, NAME.zip for the player without torch"
+    kinds = "NAME.safetensors for the commands here, NAME.zip for the player without torch"
     add("-o", "--output", required=True, type=Path, metavar="FILE", help=kinds)
-    add("--licence", metavar="TEXT", help="of the recordings, and so of the voice")
-    add("--origin", metavar="TEXT", help="whose recordings, and where they come from")
-    add("--evaluation", type=Path, metavar="DIR", help="what evaluate.py measured, for the voice's card")
-    vocoder = "with .zip: goes along as ONNX (default griffin-lim); see synthesize.py"
+    add("--licence", metavar="TEXT", help="licence of the recordings, and so of the voice")
+    add("--origin", metavar="TEXT", help="who speaks in the recordings, and where they come from")
+    add("--evaluation", type=Path, metavar="DIR", help="folder that evaluate.py wrote: figures for the voice's card")
+    vocoder = "with .zip: the vocoder to include, as ONNX (default griffin-lim); see synthesize.py"
     add("--vocoder", default="griffin-lim", metavar="NAME|FILE", help=vocoder)
-    add("--int8", action="store_true", help="with .zip: a smaller file, whose numbers differ")
+    add("--int8", action="store_true", help="with .zip: a smaller file with 8-bit weights; the sound differs slightly")
     return p
 
 

@@ -20,7 +20,7 @@ two machines with 8 GPUs each, the first named here host1; the same filelists an
   host1$ python multiproc.py --n_gpus 8 --nnodes 2 --node_rank 0 --rdzv_endpoint host1:29500 train.py -o output -l logs
   host2$ python multiproc.py --n_gpus 8 --nnodes 2 --node_rank 1 --rdzv_endpoint host1:29500 train.py -o output -l logs
 
-A step then has batch_size utterances of each process. All that is not a flag below goes to train.py.
+Each process takes batch_size utterances a step. Arguments that are not listed here are passed on to train.py.
 """
 
 
@@ -31,12 +31,13 @@ def parser() -> Parser:
     def add(name: str, **more: object) -> None:
         p.add_argument(name, name.replace("_", "-"), **more)  # type: ignore[arg-type]
 
-    add("--n_gpus", type=int_at_least(1), metavar="N", help="processes here, one a GPU; without: as many as GPUs")
-    add("--nnodes", type=int_at_least(1), default=1, metavar="N", help="machines")
-    add("--node_rank", type=int_at_least(0), metavar="R", help="this one among them, from 0, which writes the run")
-    add("--rdzv_endpoint", default="", metavar="HOST:PORT", help="where they meet: a free port on machine 0")
-    add("--max_restarts", type=int_at_least(0), default=0, metavar="N", help="go on so many times after a process died")
-    text = "a process that does nothing for so long, a step and a text's speech included, hangs and is ended; 0: never"
+    add("--n_gpus", type=int_at_least(1), metavar="N", help="processes on this machine (default: one for each GPU)")
+    add("--nnodes", type=int_at_least(1), default=1, metavar="N", help="number of machines (default 1)")
+    add("--node_rank", type=int_at_least(0), metavar="R", help="number of this machine; machine 0 writes the run")
+    add("--rdzv_endpoint", default="", metavar="HOST:PORT", help="where the machines meet: a free port on machine 0")
+    restarts = "restart at most N times after a process died (default 0)"
+    add("--max_restarts", type=int_at_least(0), default=0, metavar="N", help=restarts)
+    text = "end a process without a sign of life for S seconds; must be longer than a step; 0: never (default 600)"
     add("--hang_timeout", type=int_at_least(0), default=600, metavar="S", help=text)
     return p
 

@@ -1,4 +1,4 @@
-"""From recordings to lists that train: check, import, cut, record-next, stats. The originals are never touched."""
+"""Prepares recordings for training: check, import, cut, record-next, stats. The originals are never changed."""
 
 import argparse
 import sys
@@ -16,31 +16,31 @@ REPORT = Path("corpus_report.html")
 
 CHECK = """examples:
   python prepare_data.py check data/dataset/train.csv data/dataset/val.csv
-      every line and recording; the first list trains, the others validate; writes corpus_report.html
+      checks every line and recording, writes corpus_report.html; the first list is for training, others for validation
   python prepare_data.py check train.csv --dataset-path ~/recordings --json findings.json
   python prepare_data.py check train.csv --listen --language ru
-      hears each clip, too: wrong texts, other speakers, poor sound (a few minutes for an hour)
+      also listens to each clip: wrong texts, other speakers, poor sound (takes half as long as the recordings)
   python prepare_data.py check train.csv val.csv --fix cleaned
-      a corrected copy: lists, and recordings trimmed, levelled, of one channel and rate
+      writes a corrected copy: lists, and recordings that are trimmed, mono, of one level and rate
   python prepare_data.py check train.csv val.csv --listen --fix cleaned --leave-out "heard otherwise,speech rate"
-      the same without the lines whose text is probably another's"""
+      the same, without lines whose text is probably wrong"""
 IMPORT = """examples:
   python prepare_data.py import ~/LJSpeech-1.1 -o data/ljspeech
-      recognises LJSpeech, VCTK, M-AILABS, Common Voice, Kaldi, lists of Piper, Coqui, VITS, csv, JSON, and
+      recognizes LJSpeech, VCTK, M-AILABS, Common Voice, Kaldi, lists of Piper, Coqui, VITS, csv, JSON, and
       recordings with a text file beside each; writes train.csv and val.csv
   python prepare_data.py import ~/recordings -o data/mine --as pairs --validation 0.1 --seed 7
   python prepare_data.py import ~/recordings -o data/mine --dry-run"""
 CUT = """examples:
   python prepare_data.py cut lecture.mp3 interview.m4a -o data/mine
-      sentences with their recognised texts; what it is unsure of goes to doubtful.csv, to be heard by a person
+      sentences with recognized texts; uncertain ones go to doubtful.csv, for you to listen to
   python prepare_data.py cut ~/lectures -o data/mine --language ru --model ~/models/whisper-large-v3
-      a model folder that faster-whisper reads hears better than the small one that a package brings
+      a larger model (a folder in the format of faster-whisper) makes fewer mistakes than the built-in small one
   python prepare_data.py cut ~/lectures -o data/mine --dry-run"""
 NEXT = """examples:
   python prepare_data.py record-next data/mine/train.csv
       which symbols and pairs of symbols are rare
   python prepare_data.py record-next data/mine/train.csv --pool book.txt -n 50 -o sheet.html
-      the 50 sentences of a text that add most, as a page to print (.txt: a plain list)
+      the 50 sentences of a text that add the most new pairs, as a page to print (.txt: a plain list)
   python prepare_data.py record-next --pool book.txt -n 300 -o sheet.html
       the same before anything is recorded"""
 STATS = """examples:
@@ -54,11 +54,11 @@ STATS = """examples:
 def parser() -> Parser:
     p = Parser(description=__doc__)
     verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _add_check(_verb(verbs, "check", "what is wrong with lists and recordings, and what to do", CHECK, check))
-    _add_import(_verb(verbs, "import", "a folder as published becomes our lists", IMPORT, import_folder))
-    _add_cut(_verb(verbs, "cut", "long recordings become sentences with texts", CUT, cut))
-    _add_next(_verb(verbs, "record-next", "which sentences to record", NEXT, record_next))
-    _add_stats(_verb(verbs, "stats", "hours, speakers, lengths, coverage", STATS, stats))
+    _add_check(_verb(verbs, "check", "find what is wrong with lists and recordings", CHECK, check))
+    _add_import(_verb(verbs, "import", "turn a published corpus into lists for training", IMPORT, import_folder))
+    _add_cut(_verb(verbs, "cut", "cut long recordings into sentences with texts", CUT, cut))
+    _add_next(_verb(verbs, "record-next", "choose the sentences to record next", NEXT, record_next))
+    _add_stats(_verb(verbs, "stats", "count hours, speakers, lengths and symbols", STATS, stats))
     return p
 
 
@@ -76,67 +76,68 @@ def _verb(
 
 def _add_lists(p: Parser, *, nargs: str = "+") -> None:
     p.add_argument("lists", type=Path, nargs=nargs, metavar="FILELIST", help="wav|text or wav|text|speaker")
-    p.add_argument("--dataset-path", type=Path, metavar="FOLDER", help="what the paths start from (default: beside)")
-    p.add_argument("--data-root", type=Path, action="append", default=[], metavar="FOLDER", help="trusted as well")
+    start = "folder that paths start from (default: that of the list)"
+    p.add_argument("--dataset-path", type=Path, metavar="FOLDER", help=start)
+    root = "another folder that paths may lead into; may be repeated"
+    p.add_argument("--data-root", type=Path, action="append", default=[], metavar="FOLDER", help=root)
 
 
 def _add_check(p: Parser) -> None:
     _add_lists(p)
-    p.add_argument("--sampling-rate", type=int, default=22050, metavar="HZ", help="of training (default 22050)")
-    p.add_argument("--mel-fmax", type=float, default=8000.0, metavar="HZ", help="of training (default 8000)")
-    p.add_argument(
-        "--text-cleaners", default="", metavar="NAMES", help="of training, with commas (default: the language's own)"
-    )
-    p.add_argument("--report", type=Path, default=REPORT, metavar="HTML", help=f"the page (default {REPORT})")
-    p.add_argument("--json", type=Path, metavar="FILE", help="everything that was found and measured (-: the console)")
-    p.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy into this folder")
-    p.add_argument(
-        "--leave-out", default="", metavar="KINDS", help="with --fix: lines with these findings, with commas"
-    )
-    p.add_argument("--dry-run", action="store_true", help="with --fix: say what would be corrected, write nothing")
-    p.add_argument("--listen", action="store_true", help="hear every clip: words, speaker, quality")
+    p.add_argument("--sampling-rate", type=int, default=22050, metavar="HZ", help="rate of training (default 22050)")
+    p.add_argument("--mel-fmax", type=float, default=8000.0, metavar="HZ", help="mel_fmax of training (default 8000)")
+    cleaners = "cleaners of training, separated by commas (default: the language's)"
+    p.add_argument("--text-cleaners", default="", metavar="NAMES", help=cleaners)
+    p.add_argument("--report", type=Path, default=REPORT, metavar="HTML", help=f"page to write (default {REPORT})")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON (-: to the console)")
+    p.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy to this folder")
+    kinds = "with --fix: leave out lines with these findings, separated by commas"
+    p.add_argument("--leave-out", default="", metavar="KINDS", help=kinds)
+    p.add_argument("--dry-run", action="store_true", help="with --fix: print what would be corrected, write nothing")
+    p.add_argument("--listen", action="store_true", help="listen to every clip: words, speaker, sound quality")
     _add_hearing(p)
 
 
 def _add_hearing(p: Parser) -> None:
-    p.add_argument("--language", default="en", metavar="XX", help="two letters: what is spoken (default en)")
-    p.add_argument("--model", type=Path, metavar="FOLDER", help="a model that faster-whisper reads")
+    p.add_argument("--language", default="en", metavar="XX", help="language of the recordings, such as ru (default en)")
+    p.add_argument("--model", type=Path, metavar="FOLDER", help="another recognizer, in the format of faster-whisper")
 
 
 def _add_import(p: Parser) -> None:
-    p.add_argument("folder", type=Path, metavar="FOLDER", help="with recordings and texts, in any known layout")
-    p.add_argument("--as", dest="layout", metavar="LAYOUT", help="ask one reader only, such as vctk or pairs")
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="recordings and texts, in any of the known layouts")
+    p.add_argument("--as", dest="layout", metavar="LAYOUT", help="read it as this layout, such as vctk or pairs")
     _add_output(p)
 
 
 def _add_output(p: Parser) -> None:
-    p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for what is written")
-    p.add_argument("--validation", type=_share, default=0.05, metavar="SHARE", help="of the lines (default 0.05)")
-    p.add_argument("--seed", type=int, default=1234, help="of the split (default 1234)")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write to")
+    share = "share of the lines for validation (default 0.05)"
+    p.add_argument("--validation", type=_share, default=0.05, metavar="SHARE", help=share)
+    p.add_argument("--seed", type=int, default=1234, help="seed of the split (default 1234)")
     p.add_argument("--overwrite", action="store_true", help="replace lists that are already in OUT")
-    p.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    p.add_argument("--dry-run", action="store_true", help="print what would be done, write nothing")
 
 
 def _add_cut(p: Parser) -> None:
     p.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="recordings, or folders of them")
-    p.add_argument("--longest", type=float, default=12.0, metavar="S", help="of a piece, seconds (default 12)")
-    p.add_argument("--shortest", type=float, default=1.0, metavar="S", help="of a piece, seconds (default 1)")
+    p.add_argument("--longest", type=float, default=12.0, metavar="S", help="longest piece in seconds (default 12)")
+    p.add_argument("--shortest", type=float, default=1.0, metavar="S", help="shortest piece in seconds (default 1)")
     _add_hearing(p)
     _add_output(p)
 
 
 def _add_next(p: Parser) -> None:
     _add_lists(p, nargs="*")
-    p.add_argument("--pool", type=Path, metavar="TEXT", help="sentences to choose from: a text in UTF-8")
-    p.add_argument("-n", type=int, default=50, metavar="N", help="how many sentences (default 50)")
+    p.add_argument("--pool", type=Path, metavar="TEXT", help="text to choose sentences from, in UTF-8")
+    p.add_argument("-n", type=int, default=50, metavar="N", help="number of sentences (default 50)")
     p.add_argument(
-        "-o", "--output", type=Path, metavar="SHEET", help="where to: .html to print, .txt (default: console)"
+        "-o", "--output", type=Path, metavar="SHEET", help="file to write: .html to print, or .txt (default: console)"
     )
 
 
 def _add_stats(p: Parser) -> None:
     _add_lists(p)
-    p.add_argument("--json", type=Path, metavar="FILE", help="the numbers (-: the console)")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON (-: to the console)")
 
 
 def _share(text: str) -> float:

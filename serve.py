@@ -1,4 +1,4 @@
-"""A local page to try voices, and an HTTP API: `python serve.py -c output`; see docs/speaking.md."""
+"""Serves a page to try voices and an HTTP API: `python serve.py -c output`; see docs/speaking.md."""
 
 import argparse
 import ipaddress
@@ -28,11 +28,11 @@ def parser() -> Parser:
     vocoder = "griffin-lim (default), universal, lj or a generator's file; repeat it to offer several"
     add("--vocoder", action="append", metavar="NAME|FILE", help=vocoder)
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
-    add("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
-    add("--port", type=port, default=8000, help="0 takes a free one (default 8000)")
-    longest = "characters of a request (default 5000)"
+    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: only this machine can connect)")
+    add("--port", type=port, default=8000, help="port to listen on; 0 takes a free one (default 8000)")
+    longest = "characters in a request, at most (default 5000)"
     add("--longest-text", type=int_at_least(1), default=5000, metavar="N", help=longest)
-    add("--queue", type=int_at_least(1), default=64, metavar="N", help="requests that may wait (default 64)")
+    add("--queue", type=int_at_least(1), default=64, metavar="N", help="requests that may wait, at most (default 64)")
     return p
 
 

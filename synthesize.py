@@ -27,10 +27,10 @@ EXAMPLES = """examples:
 def parser() -> Parser:
     p = Parser(description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
-    add("text", nargs="*", help="what to say; several texts make several files; [pause 0.5s] is silence")
-    voice = "a run directory or a checkpoint"
+    add("text", nargs="*", help="texts to say, a file each; [pause 0.5s] in a text is silence")
+    voice = "a run directory, a checkpoint or an exported voice"
     add("-c", "--checkpoint-path", required=True, type=Path, metavar="RUN_OR_PT", help=voice)
-    where = "where to: a .wav, a folder, or - for standard output (default speech.wav)"
+    where = "a .wav, a folder, or - for standard output (default speech.wav)"
     add("-o", "--output", default="speech.wav", metavar="WAV", help=where)
     add("--seed", type=like_hparam("seed"), default=1234, help="the same seed gives the same audio (default 1234)")
     _add_texts(p.add_argument_group("texts"))
@@ -43,16 +43,16 @@ def parser() -> Parser:
 def _add_texts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--file", type=Path, action="append", default=[], metavar="TXT", help="say the text of a file; may be repeated")
-    add("--stdin", action="store_true", help="say what comes on standard input")
-    add("--no-split", action="store_true", help="each text in one go, not sentence by sentence")
+    add("--stdin", action="store_true", help="read the text from standard input")
+    add("--no-split", action="store_true", help="say each text as a whole, not sentence by sentence")
     add("--sentence-pause", type=_pause, metavar="S", help="silence between sentences in seconds (default 0.25)")
     add("--paragraph-pause", type=_pause, metavar="S", help="silence between paragraphs in seconds (default 0.6)")
-    limit = "longest sentence (default: the voice's max_decoder_steps)"
+    limit = "longest sentence in seconds (default: the voice's max_decoder_steps)"
     add("--max-seconds", type=positive("seconds"), metavar="S", help=limit)
     add("--batch-size", type=int_at_least(1), default=1, metavar="N", help="sentences decoded at once (default 1)")
-    check = "look at each sentence, say doubtful ones again, keep the best, list what stays doubtful"
+    check = "check each sentence, say doubtful ones again, keep the best attempt, list those still doubtful"
     add("--check", action="store_true", help=check)
-    add("--attempts", type=int_at_least(1), metavar="N", help="with --check: how often at most (default 4)")
+    add("--attempts", type=int_at_least(1), metavar="N", help="with --check: most attempts for a sentence (default 4)")
 
 
 def _pause(text: str) -> float:
@@ -71,7 +71,7 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         help="griffin-lim (default), universal or lj (pip install -r requirements-vocoder.txt), or the file of a "
         "HiFi-GAN or BigVGAN generator with its config.json beside it",
     )
-    iterations = "more: slower, a little cleaner (default 60)"
+    iterations = "more are slower and sound a little cleaner (default 60)"
     add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
     speed = "2 is twice as fast, 0.8 slower; the pitch stays (default 1)"
     add("--speed", type=positive("times"), default=1.0, metavar="X", help=speed)
@@ -85,32 +85,32 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         "--precision",
         choices=["fp32", "bf16", "int8", "auto"],
         default="fp32",
-        help="of the decoder's weights: less is faster, and as good; auto: the fastest here (default fp32)",
+        help="number format of the decoder's weights; fewer bits are faster; auto: the fastest here (default fp32)",
     )
     add(
         "--no-enhancement",
         action="store_true",
-        help="the sound as the vocoder leaves it: no de-noising, no trimming, no loudness normalisation",
+        help="leave the sound as the vocoder made it: no noise reduction, trimming or loudness normalization",
     )
 
 
 def _add_style(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
+    group.add_argument("--speaker", metavar="NAME", help="speaker to use, if the voice has several")
     style = group.add_mutually_exclusive_group()
-    style.add_argument("--style-from", type=Path, metavar="WAV", help="speak in the manner of a recording")
-    token = "speak in the manner of one style token, from 0"
+    style.add_argument("--style-from", type=Path, metavar="WAV", help="take the speaking style from a recording")
+    token = "take the speaking style of one style token (numbered from 0)"
     style.add_argument("--style-token", type=int_at_least(0), metavar="K", help=token)
-    weight = "of that token (default 1; less is milder, negative opposite)"
+    weight = "strength of that style token (default 1; less is weaker, negative is the opposite)"
     group.add_argument("--style-weight", type=float, metavar="W", help=weight)
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--by-sentence", action="store_true", help="with a folder: a wav for each sentence")
-    add("--srt", action="store_true", help="subtitles beside the wav")
-    add("--textgrid", action="store_true", help="times of sentences, words and symbols beside the wav, for Praat")
+    add("--by-sentence", action="store_true", help="if -o is a folder: a wav for each sentence")
+    add("--srt", action="store_true", help="also write subtitles (.srt)")
+    add("--textgrid", action="store_true", help="also write times of sentences, words, symbols for Praat (.TextGrid)")
     add("--raw", action="store_true", help="with -o -: 16-bit samples without a header")
-    add("--no-pictures", action="store_true", help="no picture of alignment, mel and gate (drawn of single sentences)")
+    add("--no-pictures", action="store_true", help="do not draw alignment, mel and stop gate (of single sentences)")
 
 
 def style_weight(args: argparse.Namespace) -> float:

@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent
 def parser() -> Parser:
     p = Parser(description="Checks smart_tuner/config.yaml against hparams.py.")
     p.add_argument("--show-params", action="store_true", help="print all hyperparameters and exit")
-    p.add_argument("--config", type=Path, metavar="YAML", help="instead of smart_tuner/config.yaml")
-    p.add_argument("--hparams", action="append", metavar="A=B,...", help="check this text for --hparams as well")
+    p.add_argument("--config", type=Path, metavar="YAML", help="file to check (default smart_tuner/config.yaml)")
+    p.add_argument("--hparams", action="append", metavar="A=B,...", help="also check this value for --hparams")
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
-    p.add_argument("--json", action="store_true", help="for machines: one object")
+    p.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return p
 
 

@@ -52,8 +52,8 @@ def _sections(language: Language) -> Iterator[str]:
 
 def _row(name: str, facts: Mapping[str, Any], *, yes: str) -> list[str]:
     spec = field_info(name)
-    cells = [_cell(column, facts[column]) for column in ("type", "default", "unit", "range", "aliases")]
-    return [f"`{name}`", *cells, spec.affects, yes if spec.mutable else "", str(facts["help"])]
+    cells = [_cell(column, facts[column]) for column in ("default", "help", "range", "unit", "type", "aliases")]
+    return [f"`{name}`", *cells, spec.affects, yes if spec.mutable else ""]
 
 
 def _presets() -> list[list[str]]:

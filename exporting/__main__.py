@@ -11,7 +11,7 @@ from config.hparam_switch import like_hparam
 
 EXAMPLES = """examples:
   python -m exporting -c output -o hifigan_data
-      what the voice predicts, taught each recording frame by frame: for fine-tuning a vocoder to it
+      the mels that the voice predicts for each recording (teacher-forced), to fine-tune a vocoder on
   python -m exporting -c output -o hifigan_data --recorded
       mels of the recordings
 """
@@ -21,12 +21,12 @@ def parser() -> Parser:
     p = Parser(prog="python -m exporting", description=__doc__, epilog=EXAMPLES)
     add = p.add_argument
     add("-c", "--checkpoint-path", required=True, type=Path, metavar="VOICE", help="a run directory or a checkpoint")
-    add("-o", "--output", required=True, type=Path, metavar="DIR", help="a folder for wavs, mels and lists")
-    add("--recorded", action="store_true", help="mels of the recordings, not the voice's")
+    add("-o", "--output", required=True, type=Path, metavar="DIR", help="folder for wavs, mels and lists")
+    add("--recorded", action="store_true", help="write the mels of the recordings, not those that the voice predicts")
     add("--training-files", type=Path, metavar="CSV", help="default: the voice's own list")
     add("--validation-files", type=Path, metavar="CSV", help="default: the voice's own list")
-    add("--dataset-path", type=Path, metavar="DIR", help="where their recordings lie (default: the voice's own)")
-    add("--seed", type=like_hparam("seed"), default=1234, help="of the prenet's dropout (default 1234)")
+    add("--dataset-path", type=Path, metavar="DIR", help="folder of the recordings (default: the voice's own)")
+    add("--seed", type=like_hparam("seed"), default=1234, help="seed of the prenet's dropout (default 1234)")
     return p
 
 

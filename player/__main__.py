@@ -15,14 +15,14 @@ from common.files import atomic_file, explain_write_errors
 def parser() -> Parser:
     p = Parser(prog="python -m player", description=__doc__)
     add = p.add_argument
-    add("voice", type=Path, help="a .zip that export.py wrote")
-    add("text", nargs="?", help="what to say; without, what comes on standard input")
-    add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="default speech.wav")
-    add("--speaker", metavar="NAME", help="whose voice, of a voice trained on several")
+    add("voice", type=Path, help="a .zip written by export.py")
+    add("text", nargs="?", help="text to say (default: read from standard input)")
+    add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="the sound (default speech.wav)")
+    add("--speaker", metavar="NAME", help="speaker to use, if the voice has several")
     add("--seed", type=int, default=1234, help="the same seed gives the same audio (default 1234)")
-    iterations = "where there is no other vocoder (default 60)"
+    iterations = "used if the file has no vocoder (default 60)"
     add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
-    add("--threads", type=int, default=0, metavar="N", help="default: as onnxruntime chooses")
+    add("--threads", type=int, default=0, metavar="N", help="threads (default: onnxruntime chooses)")
     return p
 
 

@@ -42,14 +42,14 @@ class Layers:
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add = p.add_argument_group("search for hyperparameters (docs/tuning.md)").add_argument
-    add("--optimize-hyperparams", action="store_true", help="search; the same command goes on with an older search")
-    add("--n-trials", type=int_at_least(1), metavar="N", help="trials of the whole study, earlier ones included (10)")
+    add("--optimize-hyperparams", action="store_true", help="search for hyperparameters; the same command resumes")
+    add("--n-trials", type=int_at_least(1), metavar="N", help="trials of the study, earlier ones included (default 10)")
     seconds = positive("seconds")
-    add("--optimization-timeout", type=seconds, metavar="S", help="end this launch after S seconds, resumable")
-    add("--n-jobs", type=int_at_least(1), metavar="N", help="so many trials at a time (1)")
-    add("--storage", metavar="URL", help="an Optuna database, for several machines; default: study/optuna.db in -o")
-    add("--new-study", action="store_true", help="search anew; an older study in -o is moved aside")
-    add("--train-best", action="store_true", help="then train in -o with the best hyperparameters")
+    add("--optimization-timeout", type=seconds, metavar="S", help="end this launch after S seconds; the next goes on")
+    add("--n-jobs", type=int_at_least(1), metavar="N", help="trials that run at the same time (default 1)")
+    add("--storage", metavar="URL", help="an Optuna database for several machines (default: study/optuna.db in -o)")
+    add("--new-study", action="store_true", help="start a new search; an older study in -o is moved aside")
+    add("--train-best", action="store_true", help="after the search, train in -o with the best hyperparameters")
 
 
 def search_options(args: argparse.Namespace) -> SearchOptions | None:

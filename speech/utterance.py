@@ -10,8 +10,8 @@ from speech.timing import TimedText, symbol_edges, timed_symbols, timed_words, w
 
 STOP_MEANING = {
     "gate": "stopped by itself",
-    "dwell": "the stop gate missed; ended as attention stayed on the last symbol",
-    "budget": "did not stop: cut at the length budget of its text",
+    "dwell": "the stop gate did not fire; ended because attention stayed on the last symbol",
+    "budget": "did not stop: cut at the length allowed for its text",
     "limit": "did not stop: cut at max_decoder_steps",
 }
 

@@ -38,13 +38,14 @@ ROWS = (
         "prepare_data",
         "test_hparams_compatibility",
         "benchmarks",
+        "docs",
         "tacotron2_trainer",
     ),
 )
 RANKS = {wing: rank for rank, row in enumerate(ROWS) for wing in row}
 COMMANDS = frozenset(ROWS[-1])
 CARD = frozenset(("hparams", "tools", "data_utils", "model", "layers", "loss_function"))
-ROOT_FILES = (COMMANDS - {"benchmarks", "tacotron2_trainer"}) | CARD
+ROOT_FILES = (COMMANDS - {"benchmarks", "docs", "tacotron2_trainer"}) | CARD
 # create_hparams(verbose=True) prints, as NVIDIA's does; common.cli a command's errors; the others are child processes
 MAY_PRINT = COMMANDS | {"hparams", "common.cli", "corpus.demo.espeak", "training.listening_child"}
 NETWORK_AND_TRAINING = frozenset(

@@ -1,5 +1,6 @@
 """The documents hold: generated ones fit the declarations, links and commands lead somewhere, both languages match."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -20,7 +21,7 @@ GENERATED = frozenset(DOCUMENTS.values())
 GUIDES = (
     "README", "docs/quickstart", "docs/your_own_voice", "docs/troubleshooting", "docs/parameters",
     "docs/gpu_and_several_machines", "docs/monitoring", "docs/recovery", "docs/tuning", "docs/preparing_data",
-    "docs/languages", "docs/speaking", "docs/judging_a_voice",
+    "docs/languages", "docs/speaking", "docs/judging_a_voice", "docs/python_api",
 )  # fmt: skip
 TRANSLATED = tuple(guide for guide in GUIDES if (REPOSITORY / f"{guide}.ru.md").exists())
 READ_BY_USERS = (*(f"{guide}.md" for guide in GUIDES), *(f"{guide}.ru.md" for guide in TRANSLATED))
@@ -174,6 +175,17 @@ def test_both_languages_have_the_same_headings_and_commands(guide: str) -> None:
     assert levels[0] == levels[1]
     commands = [[shell_commands(block) for block in blocks_of_code(path)] for path in (english, russian)]
     assert commands[0] == commands[1]
+    programs = [[code_of(block) for block in python_blocks(path)] for path in (english, russian)]
+    assert programs[0] == programs[1]
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def code_of(block: str) -> str:
+    """Without comments."""
+    return ast.unparse(ast.parse(block))
 
 
 def shell_commands(block: str) -> list[str]:

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def show_texts(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m text", description="Every stage from a text to symbol ids.", epilog="also: ledger, languages"
+        prog="python -m text",
+        description="Shows every stage from a text to symbol ids.",
+        epilog="also: python -m text ledger FILELIST, python -m text languages",
     )
     parser.add_argument("texts", nargs="+", metavar="TEXT")
     _add_settings(parser)
@@ -51,11 +53,11 @@ def show_texts(arguments: Sequence[str]) -> int:
 
 def show_ledger(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m text ledger", description="What the front end guesses in the texts of a filelist."
+        prog="python -m text ledger", description="Lists what the front end guesses in the texts of a filelist."
     )
     parser.add_argument("filelist", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="write a file of pronunciations to correct")
-    parser.add_argument("--all", action="store_true", help=f"every entry, not the commonest {SHOWN_ENTRIES} of a kind")
+    parser.add_argument("--all", action="store_true", help=f"all entries, not the {SHOWN_ENTRIES} commonest of a kind")
     _add_settings(parser)
     options = parser.parse_args(arguments)
     lines = _texts_of(options.filelist)
@@ -77,12 +79,12 @@ def show_ledger(arguments: Sequence[str]) -> int:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--language", help="code such as en, ru, de; `python -m text languages` lists them (en)")
-    add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (characters)")
-    add("--text-cleaners", "--text_cleaners", help="names with commas, instead of the language's normaliser")
+    add("--language", help="a code such as en, ru, de; `python -m text languages` lists them (default en)")
+    add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (default characters)")
+    add("--text-cleaners", "--text_cleaners", help="names separated by commas, instead of the language's normalizer")
     add("--symbol-set", "--symbol_set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
-    add("--pronunciations", help="file of word<TAB>reading that beats every dictionary")
-    add("--hparams", help="the same as name=value,name=value, as train.py takes them")
+    add("--pronunciations", help="file of word<TAB>reading that overrides every dictionary")
+    add("--hparams", help="the same settings as name=value,name=value, as in train.py")
 
 
 def _front_end(options: argparse.Namespace, texts: Sequence[str]) -> FrontEnd:

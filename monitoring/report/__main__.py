@@ -11,7 +11,7 @@ from common.cli import Parser, run_command
 
 def parser() -> Parser:
     p = Parser(description=__doc__)
-    p.add_argument("run", type=Path, metavar="RUN", help="the -o of a training, be it running, ended or killed")
+    p.add_argument("run", type=Path, metavar="RUN", help="the run directory (-o of train.py), running or ended")
     p.add_argument("--language", choices=("auto", "en", "ru"), default="auto", help="auto follows the locale")
     return p
 

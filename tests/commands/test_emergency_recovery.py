@@ -131,7 +131,7 @@ def test_the_page_of_a_run_that_is_down_is_renewed(mixed: Path, capsys: pytest.C
     assert emergency_recovery.main([str(mixed), "--dry-run"]) == 0 and page.read_text() == "running"
     with exclusive_lock(mixed, what_next=""):
         assert emergency_recovery.main([str(mixed)]) == 0 and page.read_text() == "running"  # the run's own to renew
-    assert emergency_recovery.main([str(mixed)]) == 0 and "the process is gone" in page.read_text()
+    assert emergency_recovery.main([str(mixed)]) == 0 and "the process no longer exists" in page.read_text()
     assert f"done:        renewed {page}" in capsys.readouterr().out
 
 

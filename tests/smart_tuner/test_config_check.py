@@ -63,22 +63,22 @@ def test_the_report_has_a_line_for_each_parameter_the_counts_and_the_verdict() -
 @pytest.mark.parametrize(
     ("pattern", "replacement", "message"),
     [
-        ("p_attention_dropout:", "attention_dropout:", "no attention_dropout .*; meant was p_attention_dropout"),
-        (" dropout_rate:", " prenet_dropout:", "no prenet_dropout in hparams.py; meant was dropout_rate"),
-        ("postnet_dropout_rate:", "postnet_dropout:", "no postnet_dropout .*; meant was postnet_dropout_rate"),
-        ("warmup_steps:", "warmup_step:", "no warmup_step in hparams.py; meant was warmup_steps"),
-        ("warmup_steps:", "xyzzy:", "no xyzzy in hparams.py, nor anything like it"),
+        ("p_attention_dropout:", "attention_dropout:", "no attention_dropout .*; did you mean p_attention_dropout\\?"),
+        (" dropout_rate:", " prenet_dropout:", "no prenet_dropout in hparams.py; did you mean dropout_rate\\?"),
+        ("postnet_dropout_rate:", "postnet_dropout:", "no postnet_dropout .*; did you mean postnet_dropout_rate\\?"),
+        ("warmup_steps:", "warmup_step:", "no warmup_step in hparams.py; did you mean warmup_steps\\?"),
+        ("warmup_steps:", "xyzzy:", "no xyzzy in hparams.py, and no similar name"),
         ("low: 0.3", "low: -0.3", r"gate_threshold: low -0.3 must be float \(>= 0, <= 1\)"),
         (r"\[8, 16", "[8.5, 16", r"batch_size: choices 8.5 must be int \(>= 1\)"),
         ("low: 2.0e-4", "low: 2.0e-6", "learning_rate: low 2e-06 does not fit .*learning_rate_min must be at most"),
         ("low: 2.0e-4", "low: 2e-4", "learning_rate: low and high must be numbers"),
-        ("low: 0.3, high: 0.7", "low: 0.7, high: 0.3", "gate_threshold: low must be under high"),
-        ("low: 0.0, high: 0.2, scale: linear", "low: 0.0, high: 0.2, scale: log", "a log scale needs low over 0"),
+        ("low: 0.3, high: 0.7", "low: 0.7, high: 0.3", "gate_threshold: low must be less than high"),
+        ("low: 0.0, high: 0.2, scale: linear", "low: 0.0, high: 0.2, scale: log", "a log scale needs low greater"),
         ("scale: log", "scale: cubic", "learning_rate: scale must be integer, linear or log"),
         ("scale: log", "scale: integer", "learning_rate: scale integer does not fit its type, float"),
-        ("scale: log, ", "", "learning_rate: must hold `choices`, or"),
+        ("scale: log, ", "", "learning_rate: needs `choices`, or"),
         (r"\[8, 16, 24, 32, 48\]", "[8]", "batch_size: choices must be a list of at least two"),
-        (r"\[8, 16", "[8, 8", "batch_size: a choice is given twice"),
+        (r"\[8, 16", "[8, 8", "batch_size: one of the choices is given twice"),
         ("default: 0.3", "default: 0.4", "dropout_rate: default 0.4, but hparams.py has 0.3"),
         ("default: true", "default: null", "guided_attention_enabled: default null, but hparams.py has True"),
         (", default: 0.3", "", "dropout_rate: no `default`; write 0.3"),
@@ -118,7 +118,7 @@ def test_the_command_ends_with_1_for_a_broken_name_and_says_what_was_meant(
     assert main(["--config", str(broken), "--language", "ru"]) == 1
     shown = capsys.readouterr().out
     assert "- gate_treshold            \u274c" in shown and "Отсутствующих параметров: 1" in shown
-    assert "в hparams.py нет gate_treshold; имелось в виду gate_threshold" in shown
+    assert "в hparams.py нет gate_treshold; возможно, имелось в виду gate_threshold?" in shown
     assert main(["--config", str(broken), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["compatible"] is False and found["missing"] == ["gate_treshold"]
@@ -198,5 +198,5 @@ def test_old_names_in_the_tuners_code_are_found(tmp_path: Path) -> None:
     (tmp_path / "smart_tuner/__init__.py").touch()
     (tmp_path / "smart_tuner/engine.py").write_text("params = ['attention_dropout', 'dropout_rate']\n")
     (found,) = check_old_names(tmp_path)
-    message = "engine.py:1: the old name attention_dropout is used; the name is p_attention_dropout"
+    message = "engine.py:1: the old name attention_dropout is used; the present name is p_attention_dropout"
     assert found.say("en").endswith(message)

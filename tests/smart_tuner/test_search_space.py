@@ -67,7 +67,7 @@ def test_every_preset_narrows_to_values_that_it_allows(preset: str) -> None:
     [
         ("search: {batch_size: {choices: [8]}}", "batch_size: choices must be a list of at least two"),
         ("search: {batch_size: {choices: [0, 8]}}", "batch_size: choices 0 must be int"),
-        ("search: {epochs: {choices: [2, 8]}}", "epochs: must hold `low`, `high` and `scale`"),
+        ("search: {epochs: {choices: [2, 8]}}", "epochs: needs `low`, `high` and `scale`"),
         ("learning_rate_min: 0.001\nsearch: {learning_rate: {low: 0.0001, high: 0.01, scale: log}}",
          "learning_rate: low 0.0001 does not fit"),
         ("search: {batch_size: {choices: [8, 16], default: 8}}", "batch_size: default 8, but search has 48"),

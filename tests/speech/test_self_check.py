@@ -38,8 +38,8 @@ def test_a_text_read_through_once_raises_no_doubt() -> None:
         (WELL[:24] + WELL[4:], {}, "went back by 9 symbols"),
         ([0] * 40 + WELL, {}, "stayed on one symbol for 2.1 s"),
         (WELL, {"weight": 0.2}, "attention is blurred"),
-        (WELL, {"stop_reason": "budget"}, "did not stop: cut at the length budget"),
-        (WELL, {"stop_reason": "dwell"}, "the stop gate missed"),
+        (WELL, {"stop_reason": "budget"}, "did not stop: cut at the length allowed"),
+        (WELL, {"stop_reason": "dwell"}, "the stop gate did not fire"),
     ],
 )
 def test_each_fault_is_named_and_worse_than_none(path: list[int], changes: dict, doubt: str) -> None:
