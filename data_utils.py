@@ -26,6 +26,7 @@ from corpus.hash_index import HashIndex
 from corpus.measuring import MeasureIndex
 from corpus.mel_cache import Feature, FeatureSet, Progress, build_features
 from corpus.mel_statistics import IDENTITY, MelStats, training_stats
+from corpus.near_files import list_that_is_there
 from corpus.precomputed_mels import read_mel_files
 from corpus.readings import front_end_of, log_what_was_guessed, with_readings
 from corpus.recording_checks import Wanted
@@ -100,8 +101,8 @@ def load_corpus(
 def _examine(hp: HParams, origins: Mapping[str, str], progress: Callable[[str], Progress] | None) -> Examination:
     """The training and the validation list with all their recordings; what is missing of both in one DataError."""
     missing = [
-        f"{name}={path} is no file (set by: {origins.get(name, 'hyperparameters')}); write the filelist there, or pass "
-        f'--hparams "{name}=PATH,dataset_path=FOLDER"'
+        f"{name}={path} is no file{list_that_is_there(Path(path))} (set by: {origins.get(name, 'hyperparameters')}); "
+        f'write the filelist there, or pass --hparams "{name}=PATH,dataset_path=FOLDER"'
         for name, path in (("training_files", hp.training_files), ("validation_files", hp.validation_files))
         if not Path(path).is_file()
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import Parser, int_at_least, run_command
+from common.cli import Parser, device, int_at_least, run_command
 from common.files import write_atomic
 from config.hparam_switch import like_hparam
 
@@ -36,6 +36,7 @@ def parser() -> Parser:
         metavar="CSV",
         help="the same recordings with their words, if --filelist holds {phonemes}",
     )
+    add("--skip-bad-data", action="store_true", help="leave out lines that can't be used, and say so")
     add(
         "-o",
         "--output",
@@ -61,6 +62,7 @@ def _add_comparison(p: Parser) -> None:
     """How the voice speaks, beside whom, and who judges."""
     add = p.add_argument
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
+    add("--device", type=device, default="auto", metavar="NAME", help="see synthesize.py")
     add(
         "--vocoder",
         action="append",
@@ -123,9 +125,11 @@ def run(args: argparse.Namespace) -> int:
         seeds=range(args.seed, args.seed + args.readings),
         judges=judges_of(args),
         precision=args.precision,
+        device=args.device,
         against=args.against,
         vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
         words=args.words,
+        skip_bad=args.skip_bad_data,
     )
     print(as_text(judgement))
     for page in write(judgement, args.output, is_blind=args.blind):

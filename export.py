@@ -55,7 +55,7 @@ def export(args: argparse.Namespace) -> "Exported":
     with explain_write_errors(f"-o {args.output}", next_step="free space there, or name another place"):
         if suffix == ".zip":
             check_packages()
-            voice = Voice.load(args.checkpoint_path, vocoder=args.vocoder)
+            voice = Voice.load(args.checkpoint_path, vocoder=args.vocoder, device="cpu")
             return export_onnx(voice, args.output, card, is_int8=args.int8)
         if args.int8 or args.vocoder != "griffin-lim":
             raise UserError("--int8 and --vocoder are for ONNX: name a .zip after -o")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import Parser, run_command
+from common.cli import Parser, Verb, int_at_least, positive, run_command
 from common.errors import UserError
+from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:
     from corpus.preparation.shell import Shell
@@ -53,7 +54,7 @@ STATS = """examples:
 
 def parser() -> Parser:
     p = Parser(description=__doc__)
-    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Verb)
     _add_check(_verb(verbs, "check", "find what is wrong with lists and recordings", CHECK, check))
     _add_import(_verb(verbs, "import", "turn a published corpus into lists for training", IMPORT, import_folder))
     _add_cut(_verb(verbs, "cut", "cut long recordings into sentences with texts", CUT, cut))
@@ -84,17 +85,18 @@ def _add_lists(p: Parser, *, nargs: str = "+") -> None:
 
 def _add_check(p: Parser) -> None:
     _add_lists(p)
-    p.add_argument("--sampling-rate", type=int, default=22050, metavar="HZ", help="rate of training (default 22050)")
-    p.add_argument("--mel-fmax", type=float, default=8000.0, metavar="HZ", help="mel_fmax of training (default 8000)")
+    add, rate, hz = p.add_argument, "rate of training (default 22050)", positive("Hz")
+    add("--sampling-rate", type=int_at_least(1), default=22050, metavar="HZ", help=rate)
+    add("--mel-fmax", type=hz, default=8000.0, metavar="HZ", help="mel_fmax of training (default 8000)")
     cleaners = "cleaners of training, separated by commas (default: the language's)"
-    p.add_argument("--text-cleaners", default="", metavar="NAMES", help=cleaners)
-    p.add_argument("--report", type=Path, default=REPORT, metavar="HTML", help=f"page to write (default {REPORT})")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON (-: to the console)")
-    p.add_argument("--fix", type=Path, metavar="OUT", help="write a corrected copy to this folder")
+    add("--text-cleaners", default="", metavar="NAMES", help=cleaners)
+    add("--report", type=Path, default=REPORT, metavar="HTML", help=f"page to write (default {REPORT})")
+    add("--json", type=Path, metavar="FILE", help="write all findings as JSON (-: to the console)")
+    add("--fix", type=Path, metavar="OUT", help="write a corrected copy to this folder")
     kinds = "with --fix: leave out lines with these findings, separated by commas"
-    p.add_argument("--leave-out", default="", metavar="KINDS", help=kinds)
-    p.add_argument("--dry-run", action="store_true", help="with --fix: print what would be corrected, write nothing")
-    p.add_argument("--listen", action="store_true", help="listen to every clip: words, speaker, sound quality")
+    add("--leave-out", default="", metavar="KINDS", help=kinds)
+    add("--dry-run", action="store_true", help="with --fix: print what would be corrected, write nothing")
+    add("--listen", action="store_true", help="listen to every clip: words, speaker, sound quality")
     _add_hearing(p)
 
 
@@ -106,22 +108,24 @@ def _add_hearing(p: Parser) -> None:
 def _add_import(p: Parser) -> None:
     p.add_argument("folder", type=Path, metavar="FOLDER", help="recordings and texts, in any of the known layouts")
     p.add_argument("--as", dest="layout", metavar="LAYOUT", help="read it as this layout, such as vctk or pairs")
+    p.add_argument("--skip-bad-data", action="store_true", help="leave out lines with other columns, and say so")
     _add_output(p)
 
 
 def _add_output(p: Parser) -> None:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write to")
-    share = "share of the lines for validation (default 0.05)"
-    p.add_argument("--validation", type=_share, default=0.05, metavar="SHARE", help=share)
-    p.add_argument("--seed", type=int, default=1234, help="seed of the split (default 1234)")
+    of_lines = "share of the lines for validation (default 0.05)"
+    p.add_argument("--validation", type=share, default=0.05, metavar="SHARE", help=of_lines)
+    p.add_argument("--seed", type=like_hparam("seed"), default=1234, help="seed of the split (default 1234)")
     p.add_argument("--overwrite", action="store_true", help="replace lists that are already in OUT")
     p.add_argument("--dry-run", action="store_true", help="print what would be done, write nothing")
 
 
 def _add_cut(p: Parser) -> None:
     p.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="recordings, or folders of them")
-    p.add_argument("--longest", type=float, default=12.0, metavar="S", help="longest piece in seconds (default 12)")
-    p.add_argument("--shortest", type=float, default=1.0, metavar="S", help="shortest piece in seconds (default 1)")
+    seconds = positive("seconds")
+    p.add_argument("--longest", type=seconds, default=12.0, metavar="S", help="longest piece in seconds (default 12)")
+    p.add_argument("--shortest", type=seconds, default=1.0, metavar="S", help="shortest piece in seconds (default 1)")
     _add_hearing(p)
     _add_output(p)
 
@@ -129,7 +133,7 @@ def _add_cut(p: Parser) -> None:
 def _add_next(p: Parser) -> None:
     _add_lists(p, nargs="*")
     p.add_argument("--pool", type=Path, metavar="TEXT", help="text to choose sentences from, in UTF-8")
-    p.add_argument("-n", type=int, default=50, metavar="N", help="number of sentences (default 50)")
+    p.add_argument("-n", type=int_at_least(1), default=50, metavar="N", help="number of sentences (default 50)")
     p.add_argument(
         "-o", "--output", type=Path, metavar="SHEET", help="file to write: .html to print, or .txt (default: console)"
     )
@@ -140,10 +144,13 @@ def _add_stats(p: Parser) -> None:
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON (-: to the console)")
 
 
-def _share(text: str) -> float:
-    value = float(text)
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
     return value
 
 
@@ -168,10 +175,23 @@ def _shell() -> "Shell":
     return Shell(say=lambda line: print(line, flush=True), progress=counted_progress)
 
 
+def refuse_useless(args: argparse.Namespace) -> None:
+    """UserError for switches of `check` that nothing would heed."""
+    needed = {
+        "--leave-out": ("--fix", bool(args.leave_out) and args.fix is None),
+        "--dry-run": ("--fix", args.dry_run and args.fix is None),
+        "--model": ("--listen", args.model is not None and not args.listen),
+    }
+    useless = [f"{switch} needs {other}" for switch, (other, is_useless) in needed.items() if is_useless]
+    if useless:
+        raise UserError("; ".join(useless))
+
+
 # ---- the verbs; what they need takes seconds to import
 
 
 def check(args: argparse.Namespace, shell: "Shell") -> int:
+    refuse_useless(args)
     from corpus.preparation.check import run
 
     return run(args, shell)

@@ -2,13 +2,14 @@
 
 import argparse
 import ipaddress
+import re
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.cli import Parser, int_at_least, run_command
+from common.cli import Parser, device, int_at_least, run_command
 from common.errors import UserError
 
 EXAMPLES = """examples:
@@ -28,6 +29,7 @@ def parser() -> Parser:
     vocoder = "griffin-lim (default), universal, lj or a generator's file; repeat it to offer several"
     add("--vocoder", action="append", metavar="NAME|FILE", help=vocoder)
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
+    add("--device", type=device, default="auto", metavar="NAME", help="see synthesize.py")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: only this machine can connect)")
     add("--port", type=port, default=8000, help="port to listen on; 0 takes a free one (default 8000)")
     longest = "characters in a request, at most (default 5000)"
@@ -37,10 +39,9 @@ def parser() -> Parser:
 
 
 def port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
-    return value
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 65535")
+    return int(text)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -69,7 +70,8 @@ def serve(args: argparse.Namespace) -> int:
     from serving.app import Limits, create_app
     from serving.offer import Offer
 
-    offer = Offer.load(args.checkpoint_path, args.vocoder or ["griffin-lim"], precision=args.precision)
+    vocoders = args.vocoder or ["griffin-lim"]
+    offer = Offer.load(args.checkpoint_path, vocoders, precision=args.precision, device=args.device)
     limits = Limits(longest_text=args.longest_text, queue_size=args.queue)
     app = create_app(offer, limits=limits, hosts=hosts_of(args.host))
     with listening(args.host, args.port) as sock:

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import Parser, int_at_least, positive, run_command
+from common.cli import Parser, device, int_at_least, positive, run_command, within
 from common.errors import DataError, UserError
 from config.hparam_switch import like_hparam
 
@@ -45,21 +45,15 @@ def _add_texts(group: argparse._ArgumentGroup) -> None:
     add("--file", type=Path, action="append", default=[], metavar="TXT", help="say the text of a file; may be repeated")
     add("--stdin", action="store_true", help="read the text from standard input")
     add("--no-split", action="store_true", help="say each text as a whole, not sentence by sentence")
-    add("--sentence-pause", type=_pause, metavar="S", help="silence between sentences in seconds (default 0.25)")
-    add("--paragraph-pause", type=_pause, metavar="S", help="silence between paragraphs in seconds (default 0.6)")
+    pause = within(0, 60, "seconds")
+    add("--sentence-pause", type=pause, metavar="S", help="silence between sentences in seconds (default 0.25)")
+    add("--paragraph-pause", type=pause, metavar="S", help="silence between paragraphs in seconds (default 0.6)")
     limit = "longest sentence in seconds (default: the voice's max_decoder_steps)"
     add("--max-seconds", type=positive("seconds"), metavar="S", help=limit)
     add("--batch-size", type=int_at_least(1), default=1, metavar="N", help="sentences decoded at once (default 1)")
     check = "check each sentence, say doubtful ones again, keep the best attempt, list those still doubtful"
     add("--check", action="store_true", help=check)
     add("--attempts", type=int_at_least(1), metavar="N", help="with --check: most attempts for a sentence (default 4)")
-
-
-def _pause(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 60 seconds")
-    return value
 
 
 def _add_sound(group: argparse._ArgumentGroup) -> None:
@@ -87,6 +81,8 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         default="fp32",
         help="number format of the decoder's weights; fewer bits are faster; auto: the fastest here (default fp32)",
     )
+    gpu = "cpu, cuda or cuda:N for network and neural vocoder (default auto: the GPU if there is one)"
+    add("--device", type=device, default="auto", metavar="NAME", help=gpu)
     add(
         "--no-enhancement",
         action="store_true",
@@ -163,16 +159,27 @@ def pauses_of(args: argparse.Namespace) -> "Pauses":
     return Pauses(**{name: value for name, value in given.items() if value is not None})
 
 
-def speak(args: argparse.Namespace) -> int:
-    style_weight(args)
+def refuse_useless(args: argparse.Namespace) -> None:
+    """UserError for switches that nothing would heed."""
     if args.attempts and not args.check:
         raise UserError("--attempts needs --check: only what looks doubtful is said again")
+    pauses = {"--sentence-pause": args.sentence_pause, "--paragraph-pause": args.paragraph_pause}
+    named = [switch for switch, value in pauses.items() if value is not None]
+    if args.no_split and named:
+        raise UserError(f"{' and '.join(named)} and --no-split: a text in one go has no such pauses; leave one out")
+
+
+def speak(args: argparse.Namespace) -> int:
+    style_weight(args)
+    refuse_useless(args)
     from speech.delivery import deliver, read_sources
     from speech.self_check import examiner
     from speech.tempo import check_speed
     from speech.voice import Voice
 
     check_speed(args.speed)
+    if args.stdin and sys.stdin.isatty():
+        print("say what? (end the text with Ctrl-D)", file=sys.stderr)
     sources = read_sources(args.text, args.file, stdin=sys.stdin if args.stdin else None)
     delivery = delivery_of(args, sources)
     voice = Voice.load(
@@ -181,6 +188,7 @@ def speak(args: argparse.Namespace) -> int:
         precision=args.precision,
         vocoder=args.vocoder,
         max_seconds=args.max_seconds,
+        device=args.device,
     )
     results = deliver(
         voice,
@@ -194,16 +202,28 @@ def speak(args: argparse.Namespace) -> int:
         attempts=args.attempts or 4,
     )
     out = sys.stderr if delivery.is_pipe else sys.stdout
-    cut = []
+    cut, unended = [], []
     for delivered in results:
         print("\n".join(lines_about(delivered)), file=out, flush=True)
         cut += delivered.cut_parts
+        unended += delivered.unended
+    if unended:
+        print(warning_about(unended), file=sys.stderr)
     if cut:
         raise DataError(
             f"{len(cut)} sentences were cut at max_decoder_steps, so words are missing; say them with a larger "
             f"--max-seconds: {'; '.join(cut[:5])}"
         )
     return 0
+
+
+def warning_about(unended: Sequence[str]) -> str:
+    """Of sentences that were cut before the voice said that they end."""
+    what = "a sentence was" if len(unended) == 1 else f"{len(unended)} sentences were"
+    return (
+        f"warning: {what} cut at the length that its text may have, before the voice stopped: words may be missing, or "
+        f"others follow them; listen, and see docs/troubleshooting.md#it-never-stops: {'; '.join(unended[:5])}"
+    )
 
 
 def lines_about(delivered: "Delivered") -> list[str]:

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   python train.py --preset demo -o output -l logs --optimize-hyperparams --n-trials 6 --train-best
   python train.py --show-params md
 """
+BASE_STEPS = 3500  # of the voice that --from-base begins with
 
 
 def parser() -> Parser:
@@ -31,7 +32,7 @@ def parser() -> Parser:
     add("-c", "--checkpoint-path", type=Path, metavar="PT", help="start from this checkpoint (ours or NVIDIA's)")
     add("--warm-start", action="store_true", help="with -c: load matching weights only, start at step 0")
     add("--from-base", action="store_true", help="start from a voice trained on synthetic speech, made once and cached")
-    add("--base-steps", type=int_at_least(1), default=3500, metavar="N", help="steps of that voice (default 3500)")
+    add("--base-steps", type=int_at_least(1), metavar="N", help=f"steps of that voice (default {BASE_STEPS})")
     add("--hparams", action="append", default=[], metavar="A=B,...", help="hyperparameters; see --show-params")
     add("--hparams-file", type=Path, metavar="YAML", help="a file of hyperparameters; --hparams overrides it")
     add("--preset", metavar="NAME", help=f"named hyperparameters, which files override: {', '.join(preset_names())}")
@@ -77,7 +78,7 @@ def options_of(args: argparse.Namespace, prefixes: tuple[str, ...]) -> "Options"
         logs=args.log_directory,
         checkpoint=args.checkpoint_path,
         warm_start=args.warm_start,
-        base_steps=args.base_steps if args.from_base else None,
+        base_steps=(args.base_steps or BASE_STEPS) if args.from_base else None,
         ignore_prefixes=prefixes,
         max_steps=args.max_steps,
         max_minutes=args.max_minutes,
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--warm-start needs -c CHECKPOINT: the weights to start from")
     if args.from_base and args.checkpoint_path is not None:
         raise UserError("--from-base and -c both say where to begin; give one of them")
+    if args.base_steps is not None and not args.from_base:
+        raise UserError("--base-steps needs --from-base: they are the steps of the voice that it begins with")
     prefixes = ignored_prefixes(args, settings.hparams)
     search = search_options(args)
     # Large buffers on huge pages: a sixth less processor time a step. PyTorch reads this at its first allocation.

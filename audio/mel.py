@@ -83,7 +83,7 @@ def require_known_format(mel_fingerprint: Mapping[str, Any], *, where: Path) -> 
     if found != MEL_FORMAT_VERSION:
         raise UserError(
             f"{where} has mels of format version {found}, and this trainer has version {MEL_FORMAT_VERSION}; use the "
-            "trainer that made it, or begin a new voice with --warm-start"
+            "trainer that made it, or begin a new voice with train.py --warm-start"
         )
 
 

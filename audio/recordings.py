@@ -62,7 +62,7 @@ def read_audio(path: Path, audio: AudioParams) -> np.ndarray:
         if rate != audio.sampling_rate and not audio.resample:
             raise DataError(
                 f"{path} is {rate} Hz but sampling_rate={audio.sampling_rate} and resample=False; resample the file, "
-                f"or pass --hparams resample=True or --hparams sampling_rate={rate}"
+                f"or train with --hparams resample=True or --hparams sampling_rate={rate}"
             )
         samples = _decode(recording, path)  # [L, channels]
         is_int16 = recording.subtype == "PCM_16"

@@ -85,7 +85,7 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     from model import Tacotron2
     from monitoring.observer import Recorder, RunInfo
     from monitoring.setup import observers
-    from parallel.process_group import best_device
+    from parallel.devices import device_of
     from run_directory.metrics_log import RunLog
     from training.corpus_setup import with_demo_files
     from training.trainer import Trainer
@@ -97,7 +97,7 @@ def serve(preset: str | None, option: str, folder: Path, answers: int) -> None:
     few = Path(hp.training_files).read_text(encoding="utf-8").splitlines(keepends=True)[: 2 * hp.batch_size]
     (folder / "two_batches.txt").write_text("".join(few), encoding="utf-8")
     corpus = load_corpus(hp.model_copy(update={"training_files": str(folder / "two_batches.txt")}))
-    before, device = memory_bytes(), best_device()
+    before, device = memory_bytes(), device_of("auto")
     torch.manual_seed(hp.seed)
     recorder = Recorder(RunLog(folder / "o", attempt=1), observers(hp)[1:])  # without the console
     trainer = Trainer(hp, Tacotron2(hp), corpus, directory=folder / "o", recorder=recorder, device=device)

@@ -155,6 +155,6 @@ def load_exactly(model: nn.Module, content: Mapping[str, Any], *, path: Path) ->
         shown = "\n  ".join(problems[:10])
         raise UserError(
             f"{path} does not fit this model in {len(problems)} places:\n  {shown}\n"
-            "Give the hyperparameters it was trained with, or --warm-start to take over what fits."
+            f"Train with the hyperparameters that it has, or take over what fits: train.py -c {path} --warm-start"
         )
     model.load_state_dict({**ours, **theirs})

@@ -4,13 +4,18 @@ import argparse
 import logging
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from math import inf
+from pathlib import Path
 from typing import Any, NoReturn
 
 from common.errors import UserError
+
+SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +32,42 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         self.given.clear()
         return super().parse_known_args(with_dashes(sys.argv[1:] if args is None else args), namespace)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.refuse(rest)
+        return found
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.type is Path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
+            raise argparse.ArgumentError(action, "is empty; name a path (. is the folder here)")
+        return super()._get_value(action, arg_string)
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Ends the command over what it doesn't know, with the nearest switches that it has."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        names = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        near = [near for name in names for near in get_close_matches(name, known, n=1)]
+        advice = f"; nearest: {', '.join(near)}" if near else ""
+        settings = [word for word in rest if re.fullmatch(r"[a-z]\w*=.*", word)]
+        if settings and "--hparams" in known:
+            advice += f'; hyperparameters are given as --hparams "{",".join(settings)}"'
+        self.error(f"unrecognized arguments: {' '.join(rest)}{advice}")
+
+
+class Verb(Parser):
+    """The parser of `command verb`: what it doesn't know is its own to refuse, beside its own usage."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.refuse(rest)
+        return found, rest
 
 
 class _StoreOnce(argparse.Action):
@@ -71,6 +112,13 @@ def int_at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def device(text: str) -> str:
+    """A type for argparse: auto, cpu, or a GPU as PyTorch names it. Whether it is there takes PyTorch to tell."""
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
 def positive(unit: str) -> Callable[[str], float]:
     """A type for argparse: numbers over 0, but for infinity; "minutes" is what the message calls them."""
 
@@ -86,21 +134,55 @@ def positive(unit: str) -> Callable[[str], float]:
     return number
 
 
+def within(least: float, most: float, unit: str) -> Callable[[str], float]:
+    """A type for argparse: numbers from `least` to `most`, of seconds, say."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = inf
+        if not least <= value <= most:  # NaN compares false as well
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least:g} to {most:g} {unit}")
+        return value
+
+    return number
+
+
 # -- the end of a command ---------------------------------------------------------------------------------------------
 
 _has_foreign_threads = False
 
 
 def run_command(run: Callable[[], int]) -> int:
-    """The exit code of `run`. A UserError is one message without a traceback, and so is Ctrl-C."""
+    """The exit code of `run`. A UserError is one message without a traceback, and so is Ctrl-C.
+
+    Whoever reads the output may stop before its end, as head does: that ends the command, too.
+    """
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        if not _has_lost_its_reader():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of what is left to write
+        return SIGPIPE_EXIT
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def expect_foreign_threads() -> None:

@@ -66,12 +66,16 @@ def _presets() -> list[list[str]]:
     return rows
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    p = Parser(description="The documents of the hyperparameters.")
+def parser() -> Parser:
+    p = Parser(prog="python -m config.reference_docs", description="The documents of the hyperparameters.")
     asked = p.add_mutually_exclusive_group(required=True)
     asked.add_argument("--write", action="store_true", help="write docs/hyperparameters.md and .ru.md")
     asked.add_argument("--check", action="store_true", help="exit code 1 if they differ from the declarations")
-    args = p.parse_args(argv)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     if args.write:
         for language, path in DOCUMENTS.items():
             path.write_text(document(language), encoding="utf-8")

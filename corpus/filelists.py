@@ -77,6 +77,6 @@ def data_error(problems: Sequence[Finding]) -> DataError:
         format_problems(
             [problem.message for problem in problems],
             headline=f"{len(problems)} unusable lines in the filelists ({counts_by_kind(problems)}); correct them, or "
-            "pass --skip-bad-data to train without them:",
+            "leave them out by --skip-bad-data:",
         )
     )

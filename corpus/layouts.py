@@ -107,8 +107,8 @@ def recognise(lines: Sequence[str], *, exists: Callable[[str], bool] | None = No
     separator = _separator(lines)
     if separator is None:
         return None
-    rows = [split_row(line, separator) for line in lines]
-    header = _header(rows[0], exists)
+    rows = [_columns_of(line, separator) for line in lines]
+    header = _header(split_row(lines[0], separator), exists)
     if header is not None:
         named = ", ".join(cell for cell in rows[0] if cell)
         return _named(Layout(header, separator, 1, f"its first line names the columns: {shown(named)}"))
@@ -153,7 +153,26 @@ def split_row(line: str, separator: Separator) -> list[str]:
     return [cell.strip() for cell in line.split(separator)]
 
 
+def joined_text(line: str, layout: Layout) -> list[str] | None:
+    """The cells of a line with more than the layout has, where these can only be a text that holds the separator.
+
+    So if the text is the last column, and nothing is in quotes, as csv would have it. None where it can't be told.
+    """
+    n = len(layout.roles)
+    if layout.separator not in (",", ";") or layout.roles[-1] not in ("text", "normalised text") or '"' in line:
+        return None
+    return [cell.strip() for cell in line.split(layout.separator, n - 1)]
+
+
 # ---- separators and headers
+
+
+def _columns_of(line: str, separator: Separator) -> list[str]:
+    """As `split_row`; but a comma with a space behind it, as in a sentence, is none between columns."""
+    first, _, rest = line.partition(separator)
+    if separator not in (",", ";") or '"' in line or rest.startswith(" "):
+        return split_row(line, separator)
+    return [first.strip(), *(cell.strip() for cell in re.split(f"{separator}(?! )", rest))]
 
 
 def _sample(lines: Sequence[str]) -> list[str]:

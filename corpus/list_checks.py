@@ -16,7 +16,7 @@ from common.errors import DataError
 from corpus.findings import Finding, error, note, shown, warning
 from corpus.layouts import MAX_SPEAKER_LENGTH, Layout, recognise, refusal
 from corpus.list_text import ListText, list_text, read_list_text
-from corpus.near_files import FileFinder, missing_file
+from corpus.near_files import FileFinder, list_that_is_there, missing_file
 from corpus.text_checks import check_text
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -103,7 +103,8 @@ def check_list(path: Path, places: Places, *, content: bytes | None = None) -> C
     try:
         text = read_list_text(path) if content is None else list_text(path, content)
     except OSError as caught:
-        raise DataError(f"{path}: cannot read the filelist; {caught.strerror}; correct the path") from caught
+        reason = caught.strerror if path.is_dir() else f"{caught.strerror}{list_that_is_there(path)}"
+        raise DataError(f"{path}: cannot read the filelist; {reason}; correct the path") from caught
     if not text.lines:
         return CheckedList(path, (), text.findings, None)
     decoded = [line.text for line in text.lines if line.text is not None]
@@ -210,7 +211,8 @@ def _outside(path: Path, resolved: Path, places: Places) -> Finding:
     return error(
         "unsafe path",
         f"leads outside the data folders ({', '.join(map(str, places.roots))}): {path} -> {resolved}",
-        f'if you trust it, list it: --hparams "data_roots=[{resolved.parent}]"',
+        f"if you trust it, list it: {resolved.parent} as --data-root of prepare_data.py, and to train with "
+        f'--hparams "data_roots=[{resolved.parent}]"',
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from corpus.findings import Finding, error, shown
 
 SOUND_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".wma", ".aiff", ".aif")
+LIST_EXTENSIONS = (".csv", ".txt", ".tsv")
 MAX_INDEXED = 200_000  # files of all folders; beyond that only the named folder is searched
 QUOTES = "\"'\u201c\u201d\u00ab\u00bb "
 
@@ -87,6 +88,21 @@ def missing_file(column: str, finder: FileFinder, *, places: Sequence[Path]) -> 
         f'no such file: "{shown(column)}", but {near.path} is there ({near.difference})',
         "correct the list",
     )
+
+
+def list_that_is_there(path: Path) -> str:
+    """`, but ... is there` for the name of a filelist that is no file, where one lies there under another spelling."""
+    if path.is_dir():
+        return ", but a folder"
+    own = path.expanduser()
+    if own != path and own.is_file():
+        return f", but {own} is there (nothing puts your home in the place of ~ here)"
+    entries = _entries(own.parent)
+    for name in (own.name, *(own.stem + extension for extension in LIST_EXTENSIONS)):
+        named = [entry for entry in entries.get(_plain(name), []) if (own.parent / entry).is_file()]
+        if len(named) == 1:
+            return f", but {own.parent / named[0]} is there"
+    return ""
 
 
 def _difference(column: str, parts: Sequence[str], first: int, found: Path, base: Path) -> str:

@@ -90,8 +90,10 @@ def log_what_was_guessed(ledger: Ledger, filelist: Path, front_end: FrontEnd) ->
     """One line of counts, and one for each kind that may damage a voice, with examples and where they stand."""
     summary = ledger.summary()
     if summary:
-        reads = f"--language {front_end.language.code} --text-input {front_end.text_input}"
-        LOG.info("texts: %s; see them all: python -m text ledger %s --all %s", summary, filelist, reads)
+        LOG.info(
+            "texts: %s; see them all: python -m text ledger %s --all --language %s --text-input %s",
+            summary, filelist, front_end.language.code, front_end.text_input,
+        )  # fmt: skip
     for kind in WARNED_KINDS:
         entries = ledger.entries(kind)
         if not entries:

@@ -26,6 +26,7 @@ CLIPPED_SHARE = 5e-4  # of samples; real: 0
 DEAD_DB = 40.0  # a channel this much under the loudest
 CANCELLED_DB = 20.0  # the mix this much under the loudest channel
 OPPOSED_DB = 10.0
+UNLIKE_DB = 2.2  # lost by mixing: two channels of equal level that correlate by less than 0.2
 BANDWIDTH_OF_MELS = 0.7  # 5.6 kHz where mels end at 8; a corpus recorded at 16 kHz: 6.2 to 7.1 kHz
 LEADING_S, TRAILING_S = 0.75, 1.25  # real: up to 0.73, 1.16
 PAUSE_S = 1.5  # inside a sentence; real: up to 1.0
@@ -90,6 +91,14 @@ def _without_speech(m: RecordingMeasures) -> Iterator[Finding]:
     if m.peak < 10 ** (SILENT_DB / 20):
         what = "digital silence" if m.peak == 0 else f"nearly silent: peak {m.peak:.1e} of full scale"
         yield error("silent", what, "record it again, or drop the line", value=m.peak, limit=10 ** (SILENT_DB / 20))
+    elif m.changes_db < CONSTANT_DB and abs(m.mean) < 10 ** (CONSTANT_DB / 20):
+        yield error(
+            "silent",
+            f"nearly silent: {m.changes_db:.0f} dB of full scale",
+            "record it again, or drop the line",
+            value=m.changes_db,
+            limit=CONSTANT_DB,
+        )
     elif m.changes_db < CONSTANT_DB:
         yield error(
             "constant",
@@ -134,6 +143,15 @@ def _channels(m: RecordingMeasures) -> Iterator[Finding]:
             "keep one channel",
             value=loudest_db - m.mixed_db,
             limit=OPPOSED_DB,
+        )
+    elif m.mixing_loss_db > UNLIKE_DB:
+        yield warning(
+            "channels differ",
+            f"the {len(m.channel_db)} channels have little in common, and training mixes them: two voices, or one that "
+            "comes later in the other",
+            "listen, and keep the channel that says the text",
+            value=m.mixing_loss_db,
+            limit=UNLIKE_DB,
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from corpus.recording_checks import CANCELLED_DB, DEAD_DB, INTEGER_SCALE, OFFSET, OPPOSED_DB
+from corpus.recording_checks import CANCELLED_DB, DEAD_DB, INTEGER_SCALE, OFFSET, OPPOSED_DB, UNLIKE_DB
 from corpus.recording_measures import FRAME_S, RecordingMeasures, frame_levels_db, measure, sound_span
 
 SPEECH_DB = -23.0  # of full scale, the level of what is loud
@@ -58,7 +58,8 @@ def _one_channel(samples: np.ndarray, measures: RecordingMeasures) -> tuple[np.n
     loudest = int(np.argmax(measures.channel_db))
     over_quietest = measures.channel_db[loudest] - min(measures.channel_db)
     over_mix = measures.channel_db[loudest] - measures.mixed_db
-    if over_quietest > DEAD_DB or over_mix > min(OPPOSED_DB, CANCELLED_DB):
+    is_lost = over_mix > min(OPPOSED_DB, CANCELLED_DB) or measures.mixing_loss_db > UNLIKE_DB
+    if over_quietest > DEAD_DB or is_lost:
         return samples[loudest].astype(np.float32), [f"channel {loudest + 1} of {len(samples)} kept"]
     return samples.mean(axis=0).astype(np.float32), [f"{len(samples)} channels mixed"]
 

@@ -75,6 +75,12 @@ class RecordingMeasures:
         """How far loud frames rise over quiet ones: about the signal-to-noise ratio where there are pauses."""
         return self.loud_db - self.quiet_db
 
+    @property
+    def mixing_loss_db(self) -> float:
+        """What mixing the channels loses: 0 where they are alike, 3 where two have nothing in common."""
+        together = sum(10 ** (level / 20) for level in self.channel_db) / max(len(self.channel_db), 1)
+        return 20 * math.log10(max(together, 1e-6)) - self.mixed_db
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         return asdict(self) | {"version": MEASURES_VERSION}

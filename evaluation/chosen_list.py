@@ -17,10 +17,11 @@ NAME_ONE = "name recordings of its own speaker, best such as training never saw,
 
 @dataclass(frozen=True)
 class ChosenList:
-    """note: what whoever reads the figures must know of it; "" for nothing."""
+    """data_roots: further folders that its paths may lead into. note: what readers of the figures must know, or ""."""
 
     path: Path
     dataset_path: Path
+    data_roots: tuple[Path, ...] = ()
     note: str = ""
 
 
@@ -28,8 +29,9 @@ def chosen_list(
     run_or_checkpoint: Path, speaker: Speaker, filelist: Path | None, dataset_path: Path | None
 ) -> ChosenList:
     """UserError if no list is named, and the voice knows none that is still there."""
+    roots = tuple(Path(root) for root in speaker.hp.data_roots)  # trusted when the voice was trained
     if filelist is not None:
-        return ChosenList(filelist, dataset_path or filelist.parent)
+        return ChosenList(filelist, dataset_path or filelist.parent, roots)
     info = _info_of(run_or_checkpoint)
     if info.get("data") == DEMO:
         corpus = ensure_demo_corpus(progress=counted_progress("speaking the demo corpus"))
@@ -56,7 +58,8 @@ def _own_validation_list(
                 f"on {path}, by which training chose its best checkpoint: these figures flatter it; --filelist names "
                 "recordings that it never saw"
             )
-            return ChosenList(path, dataset_path or base / hp.dataset_path, note)
+            roots = tuple(base / root for root in hp.data_roots)
+            return ChosenList(path, dataset_path or base / hp.dataset_path, roots, note)
     raise UserError(
         f"-c {run_or_checkpoint}: the list that the voice was validated on, {hp.validation_files}, is not there any "
         f"more; {NAME_ONE}"

@@ -75,9 +75,11 @@ def judge(
     seeds: Sequence[int],
     judges: Judges = Judges(),  # noqa: B008 - frozen
     precision: PrecisionChoice = "fp32",
+    device: str = "auto",
     against: Sequence[Path] = (),
     vocoders: Sequence[str] = (GRIFFIN_LIM,),
     words: Path | None = None,
+    skip_bad: bool = False,
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
@@ -86,7 +88,7 @@ def judge(
     UserError before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
     """
     names = _names([run_or_checkpoint, *against])
-    voices = [NamedVoice(name, Speaker.load(path, precision=precision)) for name, path in names.items()]
+    voices = [NamedVoice(name, Speaker.load(path, precision=precision, device=device)) for name, path in names.items()]
     check_alike(voices)
     first = voices[0].speaker
     recogniser = Recogniser(first.front_end.language.code, judges.recogniser_folder) if judges.words else None
@@ -94,7 +96,7 @@ def judge(
         recogniser.check()
     made = vocoders_for(first, vocoders)
     chosen = chosen_list(run_or_checkpoint, first, filelist, dataset_path)
-    lines = read_lines(first, chosen, n=n, words=words)
+    lines = read_lines(first, chosen, n=n, words=words, skip_bad=skip_bad)
     if recogniser is not None:
         check_words(lines)
     with writing_to(output):  # a place that can't be written is refused now, not after minutes of speaking

@@ -11,9 +11,10 @@ from audio.mel import MelFingerprint
 from common.errors import DataError, UserError, format_problems
 from corpus.filelists import Utterance
 from evaluation.texts import Line
+from parallel.devices import explain_no_memory
 from run_directory.records import Sample
 from speech.decoding import sample_of, speak
-from speech.vocoders.vocoder import GriffinLim, Vocoder, load_vocoder
+from speech.vocoders.vocoder import GriffinLim, Vocoder
 from speech.voice import Speaker
 
 RECORDINGS, COPIES = "recordings", "copy-synthesis"
@@ -54,7 +55,7 @@ def check_alike(voices: Sequence[NamedVoice]) -> None:
 
 
 def vocoders_for(speaker: Speaker, names: Sequence[str]) -> dict[str, Vocoder]:
-    return {name: load_vocoder(name, MelFingerprint.of(speaker.hp)) for name in names}
+    return {name: speaker.fitting_vocoder(name) for name in names}
 
 
 def all_sources(
@@ -96,7 +97,8 @@ def speak_lines(
     clips = []
     for seed, (line, name) in product(seeds, list(zip(lines, names, strict=True))):
         reference = speaker.references_for([line.text], name=name)[0]
-        decoded = speak(speaker.model, [reference], speaker.limits, seed=seed, device=speaker.device)[0]
+        with explain_no_memory(speaker.device):
+            decoded = speak(speaker.model, [reference], speaker.limits, seed=seed, device=speaker.device)[0]
         sample = sample_of(decoded, reference, speaker.hp, speaker.stats, n_iter=0)
         sample = replace(sample, target_mel=line.mel)
         clips.append(Clip(line, np.zeros(0, np.float32), sample.mel, speaker.hp.sampling_rate, seed, sample))

@@ -11,7 +11,9 @@ import torch
 from audio.mel import mel_spectrogram
 from audio.recordings import read_audio
 from common.errors import DataError, format_problems
+from common.log import LOG
 from corpus.filelists import Utterance, data_error, read_filelist
+from corpus.near_files import list_that_is_there
 from corpus.readings import with_readings
 from evaluation.chosen_list import ChosenList
 from hparams import AudioParams
@@ -39,28 +41,37 @@ class Line:
         return self.utterance.utterance_id
 
 
-def read_lines(speaker: Speaker, chosen: ChosenList, *, n: int, words: Path | None = None) -> list[Line]:
-    """The first n lines. words: a list of the same recordings with their words. DataError for what can't be read."""
-    utterances = _utterances(chosen, speaker.front_end)[:n]
-    written = {} if words is None else _words_by_name(words, chosen.dataset_path)
+def read_lines(
+    speaker: Speaker, chosen: ChosenList, *, n: int, words: Path | None = None, skip_bad: bool = False
+) -> list[Line]:
+    """The first n lines. words: a list of the same recordings with their words. skip_bad: leave out what can't be used.
+
+    DataError for what can't be read.
+    """
+    utterances = _utterances(chosen, speaker.front_end, skip_bad=skip_bad)[:n]
+    written = {} if words is None else _words_by_name(words, chosen, skip_bad=skip_bad)
     return [_line(u, written.get(u.utterance_id, u.text), speaker.hp) for u in utterances]
 
 
-def _utterances(chosen: ChosenList, front_end: FrontEnd) -> Sequence[Utterance]:
+def _utterances(chosen: ChosenList, front_end: FrontEnd, *, skip_bad: bool) -> Sequence[Utterance]:
     if not chosen.path.is_file():
-        raise DataError(f"--filelist {chosen.path}: no such file")
-    listed = read_filelist(chosen.path, dataset_path=chosen.dataset_path)
+        raise DataError(f"--filelist {chosen.path}: no such file{list_that_is_there(chosen.path)}")
+    listed = read_filelist(chosen.path, dataset_path=chosen.dataset_path, data_roots=chosen.data_roots)
     (found,), _ = with_readings([listed], front_end)
-    if found.problems:
+    if found.problems and not (skip_bad and found.utterances):
         raise data_error(found.problems)
+    if found.problems:
+        LOG.warning(
+            "--skip-bad-data left out %d lines, the first: %s", len(found.problems), found.problems[0].message
+        )
     return found.utterances
 
 
-def _words_by_name(path: Path, dataset_path: Path) -> Mapping[str, str]:
+def _words_by_name(path: Path, chosen: ChosenList, *, skip_bad: bool) -> Mapping[str, str]:
     if not path.is_file():
-        raise DataError(f"--words {path}: no such file")
-    listed = read_filelist(path, dataset_path=dataset_path)
-    if listed.problems:
+        raise DataError(f"--words {path}: no such file{list_that_is_there(path)}")
+    listed = read_filelist(path, dataset_path=chosen.dataset_path, data_roots=chosen.data_roots)
+    if listed.problems and not skip_bad:
         raise data_error(listed.problems)
     return {u.utterance_id: u.text for u in listed.utterances}
 

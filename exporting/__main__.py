@@ -26,6 +26,7 @@ def parser() -> Parser:
     add("--training-files", type=Path, metavar="CSV", help="default: the voice's own list")
     add("--validation-files", type=Path, metavar="CSV", help="default: the voice's own list")
     add("--dataset-path", type=Path, metavar="DIR", help="folder of the recordings (default: the voice's own)")
+    add("--skip-bad-data", action="store_true", help="leave out lines and recordings that can't be used, and say so")
     add("--seed", type=like_hparam("seed"), default=1234, help="seed of the prenet's dropout (default 1234)")
     return p
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from exporting.vocoder_data import export_vocoder_data
     from speech.voice import Voice
 
-    voice = Voice.load(args.checkpoint_path)
+    voice = Voice.load(args.checkpoint_path, device="cpu")
     with explain_write_errors(f"-o {args.output}", next_step="free space there, or name another place"):
         written = export_vocoder_data(
             voice,
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             dataset_path=args.dataset_path,
             is_recorded=args.recorded,
             seed=args.seed,
+            skip_bad=args.skip_bad_data,
         )
     print(f"{args.output}: {written.n_training} clips to train, {written.n_validation} to validate")
     if written.too_short:

@@ -10,6 +10,7 @@ from torch import Tensor
 from audio.mel import MelFingerprint
 from audio.recordings import read_audio
 from common.errors import UserError
+from common.log import LOG
 from corpus.batch import Item, MelDataset, collate
 from data_utils import Corpus, load_corpus
 from hparams import HParams
@@ -27,6 +28,7 @@ def export_vocoder_data(
     dataset_path: Path | None = None,
     is_recorded: bool = False,
     seed: int = 1234,
+    skip_bad: bool = False,
 ) -> HifiGanDataset:
     """Both lists of the voice, or those that are named, in the form of HiFi-GAN's fine-tuning.
 
@@ -34,7 +36,9 @@ def export_vocoder_data(
     frame, which lies on the recording and has the voice's own faults. UserError where a list is missing.
     """
     hp = _with_lists(voice.hp, training_files, validation_files, dataset_path)
-    corpus = load_corpus(hp, progress=counted_progress, front_end=voice.front_end)
+    corpus = load_corpus(hp, skip_bad=skip_bad, progress=counted_progress, front_end=voice.front_end)
+    if corpus.problems:
+        LOG.warning("--skip-bad-data left out %d, the first: %s", len(corpus.problems), corpus.problems[0].message)
     return write_hifigan_dataset(folder, _clips(voice, corpus, is_recorded, seed), MelFingerprint.of(hp))
 
 

@@ -25,6 +25,7 @@ from common.cli import expect_foreign_threads
 from common.errors import UserError
 from common.log import LOG
 from hparams import DistributedParams
+from parallel.devices import device_of
 from parallel.heartbeat import Heartbeat, heartbeat_of
 from parallel.rendezvous import Meeting
 
@@ -270,10 +271,6 @@ def _attempt(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
         return None, error
 
 
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @contextmanager
 def process_group(process: ProcessRank | None, hp: DistributedParams) -> Iterator[ProcessGroup]:
     """The group that this process is one of, until the block ends. UserError if a GPU that it needs isn't there."""
@@ -281,7 +278,7 @@ def process_group(process: ProcessRank | None, hp: DistributedParams) -> Iterato
     if heartbeat.path is not None or (process is not None and process.has_launcher):
         _end_with(os.getppid())
     if process is None:
-        yield ProcessGroup(device=best_device(), heartbeat=heartbeat)
+        yield ProcessGroup(device=device_of("auto"), heartbeat=heartbeat)
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():

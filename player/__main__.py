@@ -19,10 +19,10 @@ def parser() -> Parser:
     add("text", nargs="?", help="text to say (default: read from standard input)")
     add("-o", "--output", type=Path, default=Path("speech.wav"), metavar="WAV", help="the sound (default speech.wav)")
     add("--speaker", metavar="NAME", help="speaker to use, if the voice has several")
-    add("--seed", type=int, default=1234, help="the same seed gives the same audio (default 1234)")
+    add("--seed", type=int_at_least(0), default=1234, help="the same seed gives the same audio (default 1234)")
     iterations = "used if the file has no vocoder (default 60)"
     add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
-    add("--threads", type=int, default=0, metavar="N", help="threads (default: onnxruntime chooses)")
+    add("--threads", type=int_at_least(0), default=0, metavar="N", help="threads (default: onnxruntime chooses)")
     return p
 
 
@@ -34,6 +34,8 @@ def speak(args: argparse.Namespace) -> int:
     if args.output.suffix.lower() != ".wav":
         raise UserError(f"-o {args.output}: what is written is a wav; name a file that ends in .wav")
     voice = OnnxVoice.load(args.voice, n_threads=args.threads)
+    if args.text is None and sys.stdin.isatty():
+        print("say what? (end the text with Ctrl-D)", file=sys.stderr)
     text = sys.stdin.read() if args.text is None else args.text
     began, n_samples = time.perf_counter(), 0
     pieces = voice.stream(text, speaker=args.speaker, seed=args.seed, n_iter=args.griffin_lim_iterations)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.errors import DataError, UserError, format_problems
+from common.log import LOG
 from player.archive import VOCODER, Archive, Description, read_archive
 from player.griffin_lim import griffin_lim
 from speech.long_text import Part, sentences_by_library, sentences_by_punctuation, split_text
-from text.front_end import FrontEnd
+from text.front_end import FrontEnd, excerpt
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -84,6 +85,8 @@ class OnnxVoice:
             silence = np.zeros(round(part.pause_s * self.sampling_rate), np.float32)
             if part.text:
                 said = self.say(next(ids_of), row=row, masks=self.masks(seed))
+                if said.stop_reason in ("budget", "limit"):
+                    LOG.warning("%r was cut before the voice stopped: words may be missing", excerpt(part.text))
                 yield np.concatenate([self.sound_of(said.mel, n_iter=n_iter, seed=seed), silence])
             else:
                 yield silence

@@ -25,10 +25,11 @@ from starlette.routing import Route
 
 from common.errors import DataError, UserError
 from common.log import LOG
+from parallel.devices import NoMemory
 from serving.answers import headers_of, json_of, wav_of
 from serving.offer import Offer, manner_of
 from serving.speaking_queue import Closing, Job, QueueFull, SpeakingQueue, Spoken
-from serving.speech_request import SpeechRequest, read_request
+from serving.speech_request import SpeechRequest, for_client, read_request
 from speech.narration import NarratedPart
 
 PAGE = Path(__file__).parent / "page"
@@ -187,5 +188,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(503, "too many requests wait already; try again in some seconds")
     if isinstance(error, Closing):
         return Refusal(503, "the server is closing")
+    if isinstance(error, NoMemory):
+        LOG.warning("%s", error)
+        return Refusal(503, "the server has too little memory for this text now; send less at once, or try again later")
     LOG.debug("request=refused reason=%s", error)
-    return Refusal(422 if isinstance(error, DataError) else 400, str(error))
+    return Refusal(422 if isinstance(error, DataError) else 400, for_client(str(error)))

@@ -5,10 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audio.mel import MelFingerprint
 from common.errors import UserError
 from kernels.packed_weights import PrecisionChoice
-from speech.vocoders.vocoder import load_vocoder
 from speech.voice import Manner, Voice
 
 T = TypeVar("T")
@@ -21,15 +19,16 @@ class Offer:
     voices: dict[str, dict[str, Voice]]
 
     @classmethod
-    def load(cls, checkpoints: Sequence[Path], vocoders: Sequence[str], *, precision: PrecisionChoice) -> "Offer":
+    def load(
+        cls, checkpoints: Sequence[Path], vocoders: Sequence[str], *, precision: PrecisionChoice, device: str = "auto"
+    ) -> "Offer":
         """UserError as `Voice.load`, or where a vocoder doesn't fit a voice."""
         names = names_of(checkpoints)
         voices = {}
         for name, path in zip(names, checkpoints, strict=True):
-            plain = Voice.load(path, precision=precision)
-            mel = MelFingerprint.of(plain.hp)
+            plain = Voice.load(path, precision=precision, device=device)
             voices[name] = {
-                Path(each).name: replace(plain, chosen_vocoder=load_vocoder(each, mel)) for each in vocoders
+                Path(each).name: replace(plain, chosen_vocoder=plain.fitting_vocoder(each)) for each in vocoders
             }
         return cls(voices)
 

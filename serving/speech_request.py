@@ -1,5 +1,6 @@
 """What a client asks for, checked: all that is wrong with a request is said at once."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,3 +47,10 @@ def read_request(body: bytes, *, longest_text: int) -> SpeechRequest:
 def _worded(place: tuple[int | str, ...], message: str) -> str:
     name = ".".join(map(str, place))
     return f"{name}: {message}" if name else message
+
+
+def for_client(message: str) -> str:
+    """A message that names switches of synthesize.py, with the fields of a request in their place."""
+    fields = {f"--{name.replace('_', '-')}": name for name in SpeechRequest.model_fields}
+    message = re.sub(r"leave out --no-split, or set --max-seconds [\d.]+", "write it in shorter sentences", message)
+    return re.sub(r"--[a-z][a-z-]*", lambda found: fields.get(found[0], found[0]), message)

@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from common.errors import UserError
 from common.redaction import without_secrets
@@ -28,6 +28,7 @@ from smart_tuner.search_space import Choices, Range
 DATABASE = "optuna.db"
 # by the module that SQLAlchemy imports: the package that brings it
 DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "mysqldb": "mysqlclient"}
+KINDS = ("postgresql", "mysql", "mariadb", "sqlite")  # of databases
 HEARTBEAT_S, GRACE_S = 60, 300  # a trial without a heartbeat for so long has lost its machine
 MAX_RETRIES = 2  # of a trial whose machine was lost
 STARTUP_TRIALS = 5  # drawn at random before TPE learns from them, and before anything is pruned
@@ -106,6 +107,8 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
         raise UserError(
             "--storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME (USER:PASSWORD@ before HOST)"
         ) from None
+    if (problem := _unusable(url)) is not None:
+        raise UserError(f"--storage {shown}: cannot open it: {problem}")
     try:
         with experimental_parts():
             return RDBStorage(
@@ -120,6 +123,27 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {reason}") from None
+
+
+def _unusable(url: str) -> str | None:
+    """What is known of an address before anything is opened: a kind, a driver or a file that can't hold a study."""
+    address = make_url(url)
+    try:
+        is_async = address.get_dialect().is_async
+    except NoSuchModuleError:
+        kind = address.get_backend_name()
+        kinds = [name for name in KINDS if name.startswith(kind)] or KINDS
+        return f"no such kind of database or driver is known; write {' or '.join(f'{name}://' for name in kinds)}"
+    except ImportError:
+        return None  # its driver is missing, which opening says
+    if is_async:
+        return f"its driver is an asynchronous one, and the search needs another; write {address.get_backend_name()}://"
+    if address.get_backend_name() != "sqlite":
+        return None
+    if address.database in (None, "", ":memory:"):
+        return "a database in memory is gone with the command; name a file, as in sqlite:///study.db"
+    folder = Path(address.database).absolute().parent
+    return None if folder.is_dir() else f"there is no folder {folder}; make it, or name another"
 
 
 def _driver_advice(url: str) -> str:

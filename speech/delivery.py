@@ -99,6 +99,8 @@ class Delivery:
     @classmethod
     def to(cls, output: str, sources: Sequence[Source], *, by_sentence: bool, is_raw: bool, **files: bool) -> Self:
         """output: a wav (numbered for several sources), a folder, or `-`. UserError for what does not go together."""
+        if not output:
+            raise UserError("-o is empty; name a .wav, a folder, or - for standard output")
         if is_raw and output != PIPE:
             raise UserError("--raw is for standard output: add -o -")
         subtitles = files["srt"] or files["textgrid"]
@@ -126,7 +128,9 @@ def _paths(output: Path, sources: Sequence[Source], *, is_folder: bool) -> tuple
 
 @dataclass
 class Delivered:
-    """What was made of one source. cut_parts, doubtful: sentences with what is wrong with them."""
+    """What was made of one source. cut_parts, unended, doubtful: sentences; words are missing of the first ones, and of
+    the second ones perhaps.
+    """
 
     name: str
     is_checked: bool
@@ -138,6 +142,7 @@ class Delivered:
     n_repeated: int = 0
     doubtful: list[str] = field(default_factory=list)
     cut_parts: list[str] = field(default_factory=list)
+    unended: list[str] = field(default_factory=list)
 
     def add(self, part: NarratedPart, place: str) -> None:
         self.duration_s += len(part.wav) / part.sampling_rate
@@ -151,8 +156,9 @@ class Delivered:
         where = f"{place}{part.part.line}: " if place else ""
         if doubts:
             self.doubtful.append(f"{where}{part.part.text!r}: {'; '.join(doubts)}")
-        if part.utterance.sample.stop_reason == "limit" and self.is_long:
-            self.cut_parts.append(f"{where}{part.part.text!r}")
+        if is_cut:
+            surely = part.utterance.sample.stop_reason == "limit" and self.is_long
+            (self.cut_parts if surely else self.unended).append(f"{where}{part.part.text!r}")
 
 
 def deliver(

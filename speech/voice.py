@@ -29,6 +29,7 @@ from kernels.backend import why_unsupported
 from kernels.packed_weights import InferencePrecision, PrecisionChoice
 from model import Decoded, DecodeLimits, Decoder, Tacotron2, without_training_parts
 from modules.style_tokens import StyleTokens
+from parallel.devices import device_of, explain_no_memory
 from speech.decoding import Reference, sample_of, sound_of, speak
 from speech.known_symbols import KnownSymbols
 from speech.long_text import Part, Pauses, split_text
@@ -82,15 +83,18 @@ class Voice:
         precision: PrecisionChoice = "fp32",
         vocoder: str | Path = GRIFFIN_LIM,
         max_seconds: float | None = None,
+        device: str = "auto",
     ) -> "Voice":
         """From a run directory (its best checkpoint), a checkpoint, an exported voice, or NVIDIA's weights.
 
         UserError if it can't be.
 
         precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
-        vocoder: griffin-lim, universal, lj, or a generator's file. max_seconds: in place of max_decoder_steps.
+        vocoder: griffin-lim, universal, lj, or a generator's file. max_seconds: in place of max_decoder_steps. device:
+        cpu, cuda, cuda:1 and so on, of the network and a neural vocoder; auto is the GPU where there is one.
         """
         _check_threshold(gate_threshold)
+        place = device_of(device)
         path = checkpoint_dir.resolve(Path(run_or_checkpoint))
         if exported_voice.is_exported(path):
             voice = cls._of_ours(exported_voice.read_voice(path), path, gate_threshold)
@@ -98,10 +102,11 @@ class Voice:
             voice = cls._of_ours(checkpoint_file.load(path), path, gate_threshold)
         else:
             voice = cls._of_nvidias(content, path, gate_threshold)
-        decoder = voice.model.decoder
-        decoder.prepare_for_inference(usable(precision, decoder))
-        if str(vocoder) != GRIFFIN_LIM:
-            voice = replace(voice, chosen_vocoder=load_vocoder(vocoder, MelFingerprint.of(voice.hp)))
+        with explain_no_memory(place):
+            decoder = voice.model.to(place).decoder
+            decoder.prepare_for_inference(usable(precision, decoder))
+            if str(vocoder) != GRIFFIN_LIM:
+                voice = replace(voice, chosen_vocoder=voice.fitting_vocoder(vocoder))
         return voice if max_seconds is None else voice.at_most(max_seconds)
 
     @classmethod
@@ -154,7 +159,11 @@ class Voice:
 
     @cached_property
     def vocoder(self) -> Vocoder:
-        return self.chosen_vocoder or load_vocoder(GRIFFIN_LIM, MelFingerprint.of(self.hp))
+        return self.chosen_vocoder or self.fitting_vocoder(GRIFFIN_LIM)
+
+    def fitting_vocoder(self, name_or_path: str | Path) -> Vocoder:
+        """A vocoder for its mels, where the voice itself computes. UserError as `load_vocoder`."""
+        return load_vocoder(name_or_path, MelFingerprint.of(self.hp), device=self.device)
 
     @property
     def longest_part(self) -> int:
@@ -264,8 +273,9 @@ class Voice:
         style = manner.style
         if style is not None and len(references) > 1:
             style = style.expand(len(references), -1, -1)
-        decoded = speak(self.model, references, self.limits, seed=seed, device=self.device, style=style)
-        return [self._sounded(*pair, seed=seed, manner=manner) for pair in zip(decoded, references, strict=True)]
+        with explain_no_memory(self.device):
+            decoded = speak(self.model, references, self.limits, seed=seed, device=self.device, style=style)
+            return [self._sounded(*pair, seed=seed, manner=manner) for pair in zip(decoded, references, strict=True)]
 
     def _sounded(
         self, decoded: Decoded, reference: Reference, *, seed: int, manner: Manner
@@ -364,7 +374,8 @@ def read_texts(
     ]
     n_bad = sum(bool(reading.problems) for reading in readings)
     if problems:
-        raise DataError(format_problems(problems, headline=f"{n_bad} of {len(texts)} texts can't be spoken:"))
+        what = f"{n_bad} of {len(texts)} texts" if len(texts) > 1 else "the text"
+        raise DataError(format_problems(problems, headline=f"{what} can't be spoken:"))
     return [reading.ids for reading in readings]
 
 

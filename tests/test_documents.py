@@ -15,6 +15,7 @@ from common.cli import with_dashes
 from config import reference_docs, show_params
 from config.reference_docs import DOCUMENTS, document, main
 from hparams import field_names, preset_names, resolve_hparams
+from support.links import name_of, problem_of_link, without_code
 from support.paths import REPOSITORY
 
 GENERATED = frozenset(DOCUMENTS.values())
@@ -59,34 +60,6 @@ def test_check_notices_a_drifted_document_and_write_mends_it(tmp_path: Path, mon
 
 def documents() -> list[Path]:
     return sorted(p for folder in ("", "docs") for p in (REPOSITORY / folder).glob("*.md"))
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
-
-
-@cache
-def without_code(path: Path) -> str:
-    """The text without its blocks of code."""
-    return re.sub(r"^```.*?^```\n?", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-
-
-@cache
-def anchors(path: Path) -> frozenset[str]:
-    """Of its headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", without_code(path), flags=re.MULTILINE)
-    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
-
-
-def problem_of_link(source: Path, link: str) -> str | None:
-    """Why a relative link leads nowhere."""
-    name, _, anchor = link.partition("#")
-    target = (source.parent / name).resolve() if name else source
-    if not target.exists():
-        return f"{name_of(source)}: {link}: no such file"
-    if anchor and anchor not in anchors(target):
-        return f"{name_of(source)}: {link}: no such heading"
-    return None
 
 
 def links(path: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli import Parser
 from common.errors import DataError, UserError
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
@@ -36,15 +37,28 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
-def show_texts(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="python -m text",
         description="Shows every stage from a text to symbol ids.",
         epilog="also: python -m text ledger FILELIST, python -m text languages",
     )
-    parser.add_argument("texts", nargs="+", metavar="TEXT")
-    _add_settings(parser)
-    options = parser.parse_args(arguments)
+    p.add_argument("texts", nargs="+", metavar="TEXT")
+    _add_settings(p)
+    return p
+
+
+def ledger_parser() -> Parser:
+    p = Parser(prog="python -m text ledger", description="Lists what the front end guesses in the texts of a filelist.")
+    p.add_argument("filelist", type=Path)
+    p.add_argument("-o", "--output", type=Path, help="write a file of pronunciations to correct")
+    p.add_argument("--all", action="store_true", help=f"all entries, not the {SHOWN_ENTRIES} commonest of a kind")
+    _add_settings(p)
+    return p
+
+
+def show_texts(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(arguments)
     front_end = _front_end(options, options.texts)
     readings = front_end.read(options.texts)
     print("\n\n".join(shown(reading, front_end) for reading in readings))
@@ -52,14 +66,7 @@ def show_texts(arguments: Sequence[str]) -> int:
 
 
 def show_ledger(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m text ledger", description="Lists what the front end guesses in the texts of a filelist."
-    )
-    parser.add_argument("filelist", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="write a file of pronunciations to correct")
-    parser.add_argument("--all", action="store_true", help=f"all entries, not the {SHOWN_ENTRIES} commonest of a kind")
-    _add_settings(parser)
-    options = parser.parse_args(arguments)
+    options = ledger_parser().parse_args(arguments)
     lines = _texts_of(options.filelist)
     texts = [text for _, text in lines]
     ledger, unread = Ledger(), []
@@ -70,19 +77,22 @@ def show_ledger(arguments: Sequence[str]) -> int:
     print(ledger_text(ledger, shown=None if options.all else SHOWN_ENTRIES, n_texts=len(texts)))
     if options.output:
         _write_new(options.output, ledger.pronunciation_lines())
-        print(f"\n{options.output}: correct it, then pass it with --pronunciations")
+        print(
+            f"\n{options.output}: correct it, then pass it here with --pronunciations, and to train.py with --hparams "
+            f"pronunciations={options.output}"
+        )
     if unread:
         print(f"\n{len(unread)} problems; these lines cannot be read:", file=sys.stderr)
         print("\n".join(unread), file=sys.stderr)
     return DataError.exit_code if unread else 0
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_settings(p: Parser) -> None:
+    add = p.add_argument
     add("--language", help="a code such as en, ru, de; `python -m text languages` lists them (default en)")
-    add("--text-input", "--text_input", choices=TEXT_INPUTS, help="what the voice reads (default characters)")
-    add("--text-cleaners", "--text_cleaners", help="names separated by commas, instead of the language's normalizer")
-    add("--symbol-set", "--symbol_set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
+    add("--text-input", choices=TEXT_INPUTS, help="what the voice reads (default characters)")
+    add("--text-cleaners", help="names separated by commas, instead of the language's normalizer")
+    add("--symbol-set", help="nvidia, ipa, russian, corpus, or a file with one symbol a line")
     add("--pronunciations", help="file of word<TAB>reading that overrides every dictionary")
     add("--hparams", help="the same settings as name=value,name=value, as in train.py")
 

@@ -24,7 +24,7 @@ from common.cache_dir import cache_directory
 from common.errors import UserError
 from common.files import explain_write_errors, write_atomic
 from common.log import LOG
-from common.signals import REQUESTS
+from common.signals import requests
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
 from corpus.filelists import read_filelist
@@ -70,7 +70,9 @@ def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
     """n sentences of the words of the training texts, said by espeak-ng in the voice's language."""
     if not Path(hp.training_files).is_file():
         raise UserError(f"--from-base: training_files={hp.training_files} is no file; the base voice says its words")
-    listed = read_filelist(Path(hp.training_files), dataset_path=Path(hp.dataset_path))
+    listed = read_filelist(
+        Path(hp.training_files), dataset_path=Path(hp.dataset_path), data_roots=[Path(root) for root in hp.data_roots]
+    )
     texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for espeak-ng
     said = recombined(texts, n + 2 * HELD_OUT)
     split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
@@ -128,7 +130,7 @@ def passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         came.append(number)
         child.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in REQUESTS}
+    before = {number: signal.signal(number, pass_on) for number in requests()}
     try:
         yield came
     finally:

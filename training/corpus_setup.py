@@ -36,6 +36,8 @@ def with_demo_files(hp: HParams) -> HParams:
 
 def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_end: FrontEnd | None = None) -> Corpus:
     """front_end: of the voice that goes on; None for a new one."""
+    if not is_demo and settings.origins.get("training_files") == "default":
+        LOG.info("no dataset is named: training on %s, which is there", settings.hparams.training_files)
     corpus = load_corpus(
         with_demo_files(settings.hparams) if is_demo else settings.hparams,
         skip_bad=options.skip_bad_data,

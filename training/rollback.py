@@ -252,7 +252,7 @@ class Rollback:
         """content: of diagnosis.json"""
         what_next = (
             f"go on:       with other settings or data by the same command; as it is after deleting "
-            f"{self.directory / DIAGNOSIS}; python emergency_recovery.py {self.directory} tells more"
+            f"{self.directory / DIAGNOSIS}; `python emergency_recovery.py {self.directory}` tells more"
         )
         return GaveUp(f"{format_diagnosis(diagnosis_of_end(self.directory, content))}\n{what_next}")
 

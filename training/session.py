@@ -15,6 +15,7 @@ from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import without_secrets
 from common.threads import one_thread_for_others
+from config.unused_settings import unused_settings
 from data_utils import Corpus
 from hparams import HParams, Resolved
 from model import Tacotron2
@@ -46,6 +47,8 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
     with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as lock:
         paths = run_paths(options.output, options.logs, hp)
         group.run_on_rank0(lambda: lock.enter_context(exclusive_lock(paths.directory, what_next=WHAT_NEXT)))
+        if group.is_first and (unused := unused_settings(settings)):
+            LOG.warning("settings without effect: %s", "; ".join(unused))
         start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
         options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
         front_end = kept_front_end(start, hp, options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corpus.findings import Finding, error, shown
 from corpus.importers.items import Imported, Item, RecordingFinder, one_line
-from corpus.layouts import Layout, recognise, split_row
+from corpus.layouts import Layout, joined_text, recognise, split_row
 from corpus.list_text import Line, read_list_text
 
 LIST_EXTENSIONS = (".csv", ".txt", ".tsv", ".json", ".jsonl", ".list", ".lst")
@@ -67,7 +67,7 @@ def read_lj_speech(folder: Path) -> Imported | None:
 
 def read_lists(folder: Path) -> Imported | None:
     """Any lists whose columns say what they are; recordings that several name count once."""
-    read = {path: found for path in _list_files(folder) if (found := list_items(path, folder)) is not None}
+    read = {path: found for path in list_files(folder) if (found := list_items(path, folder)) is not None}
     if not read:
         return None
     layout = max(read.values(), key=lambda found: len(found.items)).layout
@@ -107,9 +107,12 @@ def list_items(path: Path, folder: Path) -> ListItems | None:
 
 def _item(line: Line, text: str, layout: Layout, path: Path, finder: RecordingFinder) -> Item | Finding:
     cells = _cells(text, layout)
+    if len(cells) > len(layout.roles):
+        cells = joined_text(text, layout) or cells
     if len(cells) != len(layout.roles):
         wrong = f'{len(cells)} columns where {len(layout.roles)} belong: "{shown(text)}"'
-        return error("columns", wrong, "correct the line").at(path, line.number)
+        quoted = ", or put a text that holds commas in quotes" if layout.separator in (",", ";") else ""
+        return error("columns", wrong, f"correct the line{quoted}").at(path, line.number)
     by_role = dict(zip(reversed(layout.roles), reversed(cells), strict=True))  # the first of two alike
     name = by_role.get("wav") or by_role.get("id") or ""
     recording = finder.find(name)
@@ -130,7 +133,7 @@ def _cells(text: str, layout: Layout) -> list[str]:
     return ["" if value is None else str(value) for value in values.values()] if isinstance(values, dict) else []
 
 
-def _list_files(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
     """Files that may be lists, not the texts that lie beside recordings one by one."""
     n = 0
     for path in sorted(folder.rglob("*")):

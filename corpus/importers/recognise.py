@@ -1,12 +1,14 @@
 """Which layout a folder has, and its recordings with their texts."""
 
+from itertools import islice
 from pathlib import Path
 
 from common.errors import DataError, UserError
 from corpus.importers.folders import read_kaldi, read_pairs, read_vctk
 from corpus.importers.items import Imported, Reader, checked
-from corpus.importers.lists import read_common_voice, read_lists, read_lj_speech, read_m_ailabs
+from corpus.importers.lists import list_files, read_common_voice, read_lists, read_lj_speech, read_m_ailabs
 
+SHOWN_LISTS = 3
 # asked in this order: what has marks of its own before what has few
 READERS: dict[str, Reader] = {
     "common-voice": read_common_voice,
@@ -36,7 +38,9 @@ def read_folder(folder: Path, *, layout: str | None = None) -> Imported:
                 items, findings = checked(found.items, root=folder)
                 return Imported(found.layout, found.why, tuple(items), (*found.findings, *findings))
     asked = f"no {layout}" if layout else f"none of {', '.join(READERS)}"
+    seen = ", ".join(path.name for path in islice(list_files(folder), SHOWN_LISTS))
+    unread = f"; what stands in which column of {seen} could not be told" if seen else ""
     raise DataError(
-        f"{folder} holds {asked}: it needs recordings with a list of their texts, or a text file beside each; "
-        "for recordings without texts: python prepare_data.py cut"
+        f"{folder} holds {asked}{unread}: it needs recordings with a list of their texts, or a text file beside each; "
+        "for recordings without texts: python prepare_data.py cut FOLDER -o OUT"
     )

@@ -47,7 +47,7 @@ def _texts(args: argparse.Namespace, shell: Shell) -> list[str]:
         checked = check_list(path, Places.of(path, dataset_path=dataset_path(args), data_roots=args.data_root))
         n_errors = sum(finding.severity == "error" for finding in checked.findings)
         if n_errors:
-            shell.say(f"{path}: {n_errors} lines are left out; python prepare_data.py check {path} names them")
+            shell.say(f"{path}: {n_errors} lines are left out; `python prepare_data.py check {path}` names them")
         texts += [line.text for line in checked.lines]
     return texts
 

@@ -174,7 +174,12 @@ def load_vocoder(
 @lru_cache(maxsize=2)
 def sample_vocoder(name: str, mel: MelFingerprint, device: torch.device) -> Vocoder | None:
     """Of samples in training, loaded once; None for Griffin-Lim. UserError as `load_vocoder`."""
-    return None if name == GRIFFIN_LIM else load_vocoder(name, mel, device=device)
+    if name == GRIFFIN_LIM:
+        return None
+    try:
+        return load_vocoder(name, mel, device=device)
+    except UserError as error:
+        raise UserError(f"sample_vocoder={name} (as --vocoder of synthesize.py): {error}") from error
 
 
 def check_mel(vocoder: MelFormat, voice: MelFormat, *, path: Path) -> None:

@@ -273,6 +273,21 @@ def test_import_writes_lists_that_check_accepts(data: Path, capsys: pytest.Captu
     assert run("import", data, "-o", "out", "--overwrite") == 0
 
 
+def test_lines_with_other_columns_are_not_left_out_unasked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train.csv", "val.csv"):
+        (data / name).unlink()
+    lines = [f"wavs/u{i}.wav,{text},{'ab'[i % 2]}nna" for i, text in enumerate(SENTENCES)]
+    (data / "list.csv").write_text("\n".join([*lines[:7], "wavs/u7.wav,Ten,twenty,anna"]) + "\n")
+    assert run("import", data, "-o", "out") == 3
+    said = capsys.readouterr().err
+    assert f"{data / 'list.csv'}:8: 4 columns where 3 belong" in said and "leave them out by --skip-bad-data" in said
+    assert not Path("out").exists()
+    assert run("import", data, "-o", "out", "--skip-bad-data") == 0
+    assert "list.csv:8: 4 columns" in capsys.readouterr().out
+    assert Path("out/left_out.txt").read_text().startswith(f"{data / 'list.csv'}:8: 4 columns where 3 belong")
+    assert sum(len(Path("out", name).read_text().splitlines()) for name in ("train.csv", "val.csv")) == 7
+
+
 def test_a_dry_cut_says_how_much_there_is(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cut", data / "wavs", "-o", "out", "--dry-run") == 0
     assert "would cut 8 recordings" in capsys.readouterr().out

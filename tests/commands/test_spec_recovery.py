@@ -1,9 +1,13 @@
 """`python emergency_recovery.py` as documented, on a run that was killed."""
 
+import fcntl
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from support.commands import (
     command,
     dataset,
     environment,
+    holds_a_step,
     interrupt_training,
     run,
     tiny_arguments,
@@ -118,3 +123,19 @@ def test_a_run_that_fails_again_and_again_gives_up_with_a_diagnosis_and_goes_on_
     changed = run("train.py", *fair, cwd=tmp_path, cache=cache)
     assert changed.returncode == 0, changed.stderr
     assert not (tmp_path / "output" / "diagnosis.json").exists()
+
+
+def test_a_terminal_that_closes_ends_the_run_saved(dataset: Path, cache: Path) -> None:
+    arguments = tiny_arguments("--max-steps", "100000", hparams="iters_per_checkpoint=100000")
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("train.py", *arguments), cwd=dataset, env=environment(cache), stdin=terminal, stdout=terminal,
+        stderr=terminal, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    while not holds_a_step(dataset / "output" / "metrics.jsonl"):
+        os.read(ours, 10_000)  # a terminal that nobody reads holds up whoever writes
+    os.close(ours)
+    assert process.wait(120) == 128 + signal.SIGHUP
+    steps = [record["step"] for record in read_jsonl(dataset / "output" / "metrics.jsonl") if record["type"] == "step"]
+    assert checkpoints(dataset / "output") == [f"step_{steps[-1]:08d}.pt"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import synthesize
 from checkpointing import checkpoint_file
@@ -153,6 +154,35 @@ def test_a_long_text_with_words_missing_is_no_success(say, tmp_path: Path) -> No
     assert "'A low tone.'" in said.err and (tmp_path / "a.wav").exists()
 
 
+def test_a_sentence_that_did_not_end_by_itself_is_warned_of(say) -> None:
+    one, two = say("A low tone.", "-o", "a.wav"), say("A low tone. Hi.", "-o", "a.wav")
+    assert one.code == two.code == 0
+    assert one.err.startswith("warning: a sentence was cut at the length that its text may have")
+    assert one.err.endswith("#it-never-stops: 'A low tone.'\n")
+    assert two.err.startswith("warning: 2 sentences were cut")
+    limited = say("A low tone.", "-o", "a.wav", "--max-seconds", "0.45")
+    assert limited.code == 0 and "warning: a sentence was cut" in limited.err
+
+
+@pytest.mark.parametrize("arguments", [("--device", "cuda"), ("--device", "cuda:7")])
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_said(
+    say, tmp_path: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = say("hi", "-o", "a.wav", *arguments)
+    assert said.code == 2 and said.err.count("\n") == 1 and f"device {arguments[1]}: " in said.err
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_memory_that_ends_is_one_message(say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("speech.voice.speak", no_room)
+    said = say("hi", "-o", "a.wav")
+    assert said.code == 2 and "too little memory on cpu" in said.err and "Traceback" not in said.err
+
+
 def test_doubtful_sentences_are_said_again_and_listed(say) -> None:
     said = say("A low tone. One more.", "-o", "a.wav", "--check", "--attempts", "2")
     assert said.code == 0, said.err
@@ -175,12 +205,15 @@ def test_all_that_cannot_be_read_is_named_with_file_and_line(say, tmp_path: Path
         (("--file", "absent.txt"), 2, "--file absent.txt: can't be read (No such file or directory)"),
         (("--file", "."), 2, "--file .: can't be read (Is a directory)"),
         (("--file", "latin.txt"), 2, "is not UTF-8 text (byte 1); save it as UTF-8"),
+        (("a {QQ8}",), 3, "error: the text can't be spoken:"),
         (("hi", "--speed", "9"), 2, "--speed 9: must be from 0.25"),
         (("hi", "--attempts", "3"), 2, "--attempts needs --check"),
         (("hi", "--raw"), 2, "--raw is for standard output: add -o -"),
         (("hi", "-o", "-", "--srt"), 2, "standard output takes the sound alone"),
         (("hi", "-o", "a.wav", "--by-sentence"), 2, "-o a.wav is one; name a folder"),
         (("hi", "-o", "a", "--by-sentence", "--srt"), 2, "subtitles belong to a whole text"),
+        (("hi", "-o", ""), 2, "-o is empty; name a .wav, a folder, or -"),
+        (("hi", "--no-split", "--sentence-pause", "1"), 2, "and --no-split: a text in one go has no such"),
         (("hi", "-o", "a.mp3"), 2, "the suffix must be .wav"),
         (("hi", "--vocoder", "absent.pth"), 2, "absent.pth: no such file"),
         (("hi [pause soon]",), 3, "[pause soon]; write [pause 0.5s]"),

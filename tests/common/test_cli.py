@@ -9,23 +9,29 @@ from collections.abc import Callable
 
 import pytest
 
-from common.cli import Parser, int_at_least, positive, run_command, with_dashes
+from common.cli import Parser, device, int_at_least, positive, run_command, with_dashes, within
 from common.errors import DataError
 from config.hparam_switch import like_hparam
+from prepare_data import share
+from serve import port
 from support.paths import REPOSITORY
 
 COMMANDS = (
     "train", "synthesize", "evaluate", "emergency_recovery", "multiproc", "test_hparams_compatibility",
-    "monitoring.report.__main__",
+    "monitoring.report.__main__", "export", "serve", "prepare_data", "player.__main__", "exporting.__main__",
+    "text.__main__",
 )  # fmt: skip
-VALUES = {"--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1"}
+VALUES = {"--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1",
+          "--device": "cpu", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
 
 
 def switches(command: str) -> list[tuple[Parser, argparse.Action]]:
     module = importlib.import_module(command)
     parser = module.parser()
     assert isinstance(parser, Parser)
-    return [(parser, action) for action in parser._actions if action.option_strings]
+    parsers = [parser, *(verb for verbs in parser._actions if isinstance(verbs, argparse._SubParsersAction)
+                         for verb in verbs.choices.values())]  # fmt: skip
+    return [(parser, action) for parser in parsers for action in parser._actions if action.option_strings]
 
 
 def test_underscores_become_dashes_in_names_only() -> None:
@@ -59,6 +65,9 @@ def test_every_number_of_a_command_line_has_a_range(command: str, capsys: pytest
 
 @pytest.mark.parametrize(("kind", "good", "bad"), [
     (int_at_least(1), {"1": 1, "12": 12}, ["0", "-1", "1.5", "nan", "", "1_000", "x"]),
+    (within(0, 60, "seconds"), {"0": 0.0, "60": 60.0}, ["-1", "61", "nan", "inf", "x", ""]),
+    (port, {"0": 0, "65535": 65535}, ["-1", "65536", "1.5", "x", ""]),
+    (share, {"0.5": 0.5}, ["0", "1", "-1", "nan", "x", ""]),
     (positive("minutes"), {"0.5": 0.5, "1e3": 1000.0}, ["0", "-1", "nan", "inf", "x", ""]),
     (like_hparam("gate_threshold"), {"0": 0.0, "0.5": 0.5, "1": 1.0}, ["-0.1", "1.5", "nan", "inf", "x", ""]),
     (like_hparam("seed"), {"0": 0, "4294967295": 2**32 - 1}, ["-1", "4294967296", "1.5", "True"]),
@@ -93,3 +102,57 @@ def test_with_foreign_threads_a_process_ends_without_the_interpreters_teardown(h
     code += "expect_foreign_threads();" * has_foreign_threads + "leave(7)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 7 and done.stdout.strip() == ("done" if has_foreign_threads else "done torn down")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("train", ["--max-step", "3"], "unrecognized arguments: --max-step 3; nearest: --max-steps"),
+        ("train", ["batch_size=4"], 'batch_size=4; hyperparameters are given as --hparams "batch_size=4"'),
+        ("prepare_data", ["check", "a.csv", "-o", "out"], "py check: error: unrecognized arguments: -o out"),
+        ("prepare_data", ["import", "a", "-o", "b", "--overwrit"], "nearest: --overwrite"),
+    ],
+)
+def test_what_a_command_does_not_know_is_named_beside_the_nearest(
+    command: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [f"{command}.py"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command).parser().parse_args(arguments)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices_are_called_as_pytorch_calls_them(text: str) -> None:
+    assert device(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "0", "mps", "cuda:1.5"])
+def test_another_name_is_no_device(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not auto, cpu, cuda or cuda:N"):
+        device(text)
+
+
+@pytest.mark.parametrize("arguments", [["-o", ""], ["--output-directory="], ["-c", ""]])
+def test_an_empty_path_is_not_the_folder_here(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module("train").parser().parse_args(arguments)
+    assert "is empty; name a path (. is the folder here)" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
+    with subprocess.Popen(
+        [sys.executable, "train.py", "--show-params"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_a_pipe_that_breaks_elsewhere_is_a_defect_that_is_shown() -> None:
+    def fail() -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_command(fail)

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from corpus.near_files import FileFinder
+import pytest
+
+from corpus.near_files import FileFinder, list_that_is_there
 
 
 def test_the_index_of_near_files_never_leaves_its_folders(tmp_path: Path) -> None:
@@ -15,3 +17,14 @@ def test_the_index_of_near_files_never_leaves_its_folders(tmp_path: Path) -> Non
     near = finder.near("WAVS\\a B.wav")
     assert near is not None and near.path == tmp_path / "data" / "wavs" / "A b.flac"
     assert near.difference == "backslashes, extension"
+
+
+def test_a_list_under_another_spelling_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Train.csv").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = tmp_path / "Train.csv"
+    assert list_that_is_there(tmp_path / "train.csv") == f", but {there} is there"
+    assert list_that_is_there(tmp_path / "train.txt") == f", but {there} is there"
+    assert list_that_is_there(Path("~/Train.csv")).startswith(f", but {there} is there (nothing puts your home")
+    assert list_that_is_there(tmp_path) == ", but a folder"
+    assert list_that_is_there(tmp_path / "val.csv") == list_that_is_there(tmp_path / "no" / "train.csv") == ""

@@ -21,6 +21,7 @@ from hparams import HParams
 from listeners.recogniser import lacks
 from run_directory.run_info import write_run_info
 from speech.voice import Speaker
+from support.corpora import write_corpus
 from support.voices import save_voice
 
 Tiny = Callable[..., HParams]
@@ -107,6 +108,34 @@ def test_several_vocoders_are_told_apart(voice: Path, corpus_folder: Path, tmp_p
 def test_a_missing_filelist_is_a_data_error(voice: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         judge(voice, filelist=tmp_path / "no.txt", dataset_path=None, output=tmp_path, n=1, seeds=[1])
+
+
+def test_lines_that_cannot_be_used_are_left_out_if_asked(
+    voice: Path, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    bad, out = tmp_path / "bad.csv", str(tmp_path / "out")
+    bad.write_text((corpus_folder / "val.txt").read_text() + "wavs/nowhere.wav|not there\n")
+    command = ["-c", str(voice), "--filelist", str(bad), "--dataset-path", str(corpus_folder), "-o", out]
+    assert evaluate.main(command) == 3
+    assert "bad.csv:3: " in (said := capsys.readouterr().err) and "leave them out by --skip-bad-data" in said
+    assert evaluate.main([*command, "--skip-bad-data"]) == 0
+    assert "--skip-bad-data left out 1 lines, the first: " in caplog.text
+
+
+def test_folders_that_were_trusted_in_training_are_trusted_in_judging(tiny: Tiny, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "elsewhere")
+    (tmp_path / "lists").mkdir()
+    for name in ("train", "val"):
+        lines = (corpus / f"{name}.txt").read_text().replace("wavs/", f"{corpus}/wavs/")
+        (tmp_path / "lists" / f"{name}.txt").write_text(lines)
+    lists = tmp_path / "lists"
+    files = f"training_files={lists}/train.txt,validation_files={lists}/val.txt,dataset_path={lists}"
+    hp, voice = tiny(f"{files},data_roots=[{corpus}]"), tmp_path / "voice"
+    save_voice(hp, load_corpus(hp), voice)
+    for filelist in (None, lists / "val.txt"):
+        judged = judge(voice, filelist=filelist, dataset_path=None, output=tmp_path / "out", n=2, seeds=[1])
+        assert [row["id"] for row in judged.rows] == ["5", "6"]
 
 
 def test_without_a_list_a_voice_is_judged_on_its_own_validation_list(

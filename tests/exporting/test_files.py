@@ -104,6 +104,14 @@ def test_speakers_and_seeds_differ_and_the_same_is_the_same(played: OnnxVoice) -
         played.synthesize("hi")
 
 
+def test_a_sentence_that_did_not_end_by_itself_is_warned_of(
+    played: OnnxVoice, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf = replace(played, description=replace(played.description, gate_threshold=1.0, dwell_frames=10_000))
+    deaf.synthesize("a low tone", speaker="anna")
+    assert "'a low tone' was cut before the voice stopped: words may be missing" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "...", "a {QQ}"])
 def test_what_cannot_be_read_is_one_message(played: OnnxVoice, text: str) -> None:
     with pytest.raises(DataError, match="problems? in the text"):

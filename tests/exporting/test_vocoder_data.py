@@ -50,6 +50,17 @@ def test_the_command_writes_what_hifigan_reads_and_says_how_to_go_on(
     assert "--fine_tuning True" in capsys.readouterr().out
 
 
+def test_lines_that_training_left_out_can_be_left_out_here(
+    voice: Voice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_text(Path(voice.hp.training_files).read_text() + "wavs/nowhere.wav|not there\n")
+    command_line = ["-c", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--training-files", str(bad)]
+    assert command.main(command_line) == 3 and "leave them out by --skip-bad-data" in capsys.readouterr().err
+    assert command.main([*command_line, "--skip-bad-data"]) == 0
+    assert len((tmp_path / "out/training.txt").read_text().splitlines()) == 5
+
+
 def test_lists_that_are_gone_are_named_both_at_once(voice: Voice, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.csv is not there: .*--training-files\n.*b\.csv .*--validation-files"):
         export_vocoder_data(

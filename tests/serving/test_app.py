@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from data_utils import load_corpus
 from serving.app import Limits
@@ -113,7 +115,7 @@ def test_the_page_and_what_there_is_to_choose_are_served(client: Client) -> None
         (b'{"text": "hi", "vocoder": "/etc/passwd"}', 400, "no such vocoder here; choose one of griffin-lim"),
         (b'{"text": "hi", "style_token": 1}', 400, "no style tokens"),
         (b'{"text": "hi", "voice": "two", "style_token": 99}', 400, "the voice has the tokens 0 to"),
-        (b'{"text": "hi", "speaker": "anna"}', 400, "trained without speaker names"),
+        (b'{"text": "hi", "speaker": "anna"}', 400, "speaker anna: this voice was trained without speaker names"),
         (b'{"text": ""}', 422, "nothing to say"),
         (b'{"text": "..."}', 422, "nothing to say"),
         (b'{"text": "hi [pause soon]"}', 422, "write [pause 0.5s]"),
@@ -124,7 +126,26 @@ def test_the_page_and_what_there_is_to_choose_are_served(client: Client) -> None
 def test_a_bad_request_is_one_clear_message(client: Client, body: bytes, status: int, message: str) -> None:
     answer = client.send("POST", "/api/speech", body, JSON)
     assert answer.status == status and message in answer.json["error"], answer
-    assert "Traceback" not in answer.json["error"] and client.get("/api/health").status == 200
+    assert not re.search("Traceback|--[a-z]", answer.json["error"]), "fields have no switches"
+    assert client.get("/api/health").status == 200
+
+
+def test_a_sentence_that_is_too_long_for_the_voice_is_advised_in_fields(offer: Offer) -> None:
+    plain = offer.voice("one", None)
+    hasty = replace(plain, limits=replace(plain.limits, max_frames=1))
+    with serving(Offer({"hasty": {"griffin-lim": hasty}}), LIMITS) as client:
+        answer = client.speak(text="the last one")
+    assert answer.status == 422 and answer.json["error"].endswith("; write it in shorter sentences"), answer
+
+
+def test_memory_that_ends_is_the_servers_fault(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("speech.voice.speak", no_room)
+    with serving(offer, LIMITS) as client:
+        answer = client.speak(text="hi")
+    assert answer.status == 503 and "too little memory" in answer.json["error"] and answer.headers["retry-after"] == "5"
 
 
 @pytest.mark.parametrize(

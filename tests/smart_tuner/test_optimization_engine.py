@@ -240,9 +240,14 @@ def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tu
     ("url", "message"),
     [
         ("nonsense", "is no database URL"),
+        ("postgres://anna:secret@127.0.0.1/db", r"cannot open it: no such kind .*; write postgresql://$"),
+        ("redis://anna:secret@host/0", "write postgresql:// or mysql:// or mariadb:// or sqlite://"),
+        ("sqlite+aiosqlite:///a.db", "its driver is an asynchronous one, and the search needs another; write sqlite://"),
+        ("sqlite:///:memory:", "a database in memory is gone with the command; name a file"),
+        ("sqlite://", "a database in memory is gone with the command; name a file"),
+        ("sqlite:////no/such/folder/study.db", "there is no folder /no/such/folder; make it, or name another"),
         ("oracle+oracledb://anna:secret@host/db", "its driver is missing; pip install oracledb"),
         ("postgresql+nodriver://anna:secret@host/db", "cannot open it|driver"),
-        ("sqlite:////no/such/folder/x.db", "cannot open it"),
     ],
 )
 def test_a_storage_that_can_t_be_opened_is_refused_without_its_password(tmp_path, url: str, message: str) -> None:

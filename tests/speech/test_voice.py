@@ -14,7 +14,9 @@ from common.errors import DataError, NothingToRecover, UserError
 from data_utils import load_corpus
 from hparams import create_hparams
 from model import Decoder, Tacotron2
-from speech.voice import Speaker, read_texts, usable
+from speech.vocoders.vocoder import NeuralVocoder
+from speech.voice import Speaker, Voice, read_texts, usable
+from support.vocoders import write_golden
 from support.voices import Tiny, save_voice
 from text.front_end import FrontEnd
 from training.voice_info import voice_info_of
@@ -31,6 +33,21 @@ def test_a_run_and_its_file_are_the_same_voice(voice: Path) -> None:
     by_run, by_file = (Speaker.load(path).speak(["hi"])[0].sample for path in (voice.parent.parent, voice))
     assert by_run.wav is not None and by_file.wav is not None
     assert by_run.wav.tobytes() == by_file.wav.tobytes() and np.isfinite(by_run.wav).all() and by_run.wav.any()
+
+
+def test_network_and_vocoder_lie_on_the_device_that_was_asked_for(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hp = tiny("filter_length=64,hop_length=8,win_length=64,n_mel_channels=80,use_gst=True")
+    save_voice(hp, load_corpus(hp), tmp_path / "run")
+    generator = write_golden(tmp_path / "generator")
+    meta = torch.device("meta")  # which holds no numbers, so whatever is left on the processor can be told
+    monkeypatch.setattr("speech.voice.device_of", lambda wanted: {"cuda:1": meta}[wanted])
+    voice = Voice.load(tmp_path / "run", vocoder=generator, device="cuda:1")
+    vocoder = voice.vocoder
+    assert isinstance(vocoder, NeuralVocoder) and voice.device == vocoder.device == meta
+    tensors = [*voice.model.state_dict().values(), *vocoder.generator.state_dict().values(), voice.style_token(1, 1.0)]
+    assert {tensor.device for tensor in tensors} == {meta}
 
 
 def test_a_run_speaks_with_its_best_checkpoint(tiny: Tiny, voice: Path) -> None:

@@ -415,6 +415,7 @@ def _levels() -> list[BadRecording]:
         _sound("near silence", lambda: _noise(2e-5), "silent", subtype="FLOAT"),
         _sound("the last bit toggles", lambda: np.sign(_noise(1.0)) / 32768, "silent"),
         _sound("a constant", lambda: np.full(RATE, 0.3), "constant"),
+        _sound("speech 80 dB down", lambda: 1e-3 * voice_like(), "silent"),
         _sound("a constant with the last bit", lambda: 0.3 + np.sign(_noise(1.0)) / 32768, "constant"),
         _sound("white noise", lambda: _noise(0.1), "noise alone"),
         _sound("quiet noise", lambda: _noise(0.002), "noise alone"),
@@ -460,6 +461,9 @@ def _channels() -> list[BadRecording]:
     return [
         _sound("channels cancel", lambda: np.stack([v(), -v()], 1), "channels cancel"),
         _sound("channels nearly cancel", lambda: np.stack([v(), -0.9 * v()], 1), "channels cancel"),
+        _sound("two voices, one in each channel", lambda: np.stack([v(), v(pitch=220.0)], 1), "channels differ"),
+        _sound("a voice and its echo", lambda: np.stack([v(), np.roll(v(), RATE // 100)], 1), "channels differ"),
+        _sound("stereo of a room", lambda: np.stack([v(), 0.8 * v() + 0.2 * v(pitch=141.0)], 1)),
         _sound("one dead channel", lambda: np.stack([v(), 0 * v()], 1), "dead channel"),
         _sound("one dead channel of three", lambda: np.stack([v(), v(), 1e-5 * v()], 1), "dead channel"),
     ]

@@ -189,6 +189,41 @@ def test_recordings_outside_the_folder_and_bars_in_texts_are_refused(tmp_path: P
     assert {f.kind for f in read_folder(tmp_path / "set").findings} == {"unsafe path", "bar in a column"}
 
 
+COMMA_TEXTS = ("One, two and three.", "No comma here.", "Ten,twenty, 30,000.", "First, second, third, fourth.")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("texts", [COMMA_TEXTS, COMMA_TEXTS[:1] * 4])
+def test_texts_that_hold_the_separator_without_quotes_are_read_whole(
+    texts: tuple[str, ...], separator: str, tmp_path: Path
+) -> None:
+    texts = tuple(f"{text[:-1]} {i}.".replace(",", separator) for i, text in enumerate(texts))
+    record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(len(texts))))
+    write(tmp_path / "list.csv", *(f"wavs/{i}.wav{separator}{text}" for i, text in enumerate(texts)))
+    found = read_folder(tmp_path)
+    assert [(item.text, item.speaker) for item in found.items] == [(text, None) for text in texts]
+    assert not found.findings
+
+
+def test_a_list_whose_columns_cannot_be_told_is_named(tmp_path: Path) -> None:
+    record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(4)))
+    write(tmp_path / "list.csv", *(f"wavs/{i}.wav,{COMMA_TEXTS[2 + i % 2][:-1]} {i}." for i in range(4)))
+    with pytest.raises(DataError, match=r"what stands in which column of list\.csv could not be told"):
+        read_folder(tmp_path)
+
+
+def test_a_text_between_other_columns_is_not_guessed(tmp_path: Path) -> None:
+    record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(6)))
+    lines = [f"wavs/{i}.wav,{SENTENCES[i]},{'ab'[i % 2]}nna" for i in range(6)]
+    write(tmp_path / "list.csv", *lines[:5], "wavs/5.wav,Ten,twenty,anna")
+    found = read_folder(tmp_path)
+    assert [item.speaker for item in found.items] == ["anna", "bnna", "anna", "bnna", "anna"]
+    assert [finding.message for finding in found.findings] == [
+        f'{tmp_path / "list.csv"}:6: 4 columns where 3 belong: "wavs/5.wav,Ten,twenty,anna"; correct the line, or put '
+        "a text that holds commas in quotes"
+    ]
+
+
 def test_a_folder_without_texts_says_what_to_do(tmp_path: Path) -> None:
     record(tmp_path / "a.wav")
     with pytest.raises(DataError, match=r"prepare_data\.py cut"):
