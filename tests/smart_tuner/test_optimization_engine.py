@@ -19,12 +19,15 @@ import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
 from hparams import resolve_hparams
 from run_directory.paths import exclusive_lock
+from smart_tuner import plan
+from smart_tuner import storage as storages
 from smart_tuner import study as studies
 from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
-from smart_tuner.optimization_engine import drop_weights
 from smart_tuner.search_space import Choices, Range
 from smart_tuner.settings import Layers, SearchOptions
+from smart_tuner.trial_queue import counting, origins
+from smart_tuner.trials import drop_weights
 from support.corpora import TINY
 from support.paths import REPOSITORY
 from training.options import Options
@@ -36,7 +39,7 @@ SILENT = "validation_attention_analysis=False,"
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in for trials. Pictures take longest: only where a test's name speaks of them."""
-    monkeypatch.setattr(engine, "TRAIN", STAND_IN)
+    monkeypatch.setattr(plan, "TRAIN", STAND_IN)
     if "pictures" not in request.node.name:
         monkeypatch.setattr(results, "figures", lambda *_: {})
 
@@ -73,9 +76,7 @@ def test_a_search_leaves_scores_pictures_and_the_best_parameters(tune, tmp_path:
     study = tmp_path / "output" / "study"
     values = [float(row["value"]) for row in table(tmp_path / "output")]
     assert len(set(values)) == 6 and all(map(isfinite, values))
-    assert {path.name for path in study.glob("*.png")} == {
-        "history.png", "slices.png", "parallel.png", "importances.png"
-    }  # fmt: skip
+    assert {path.name for path in study.glob("*.png")} == {"history.png", "slices.png", "parallel.png"}
     best = min(table(tmp_path / "output"), key=lambda row: float(row["value"]))
     written = yaml.safe_load((study / "best_hparams.yaml").read_text())
     assert written["learning_rate"] == float(best["learning_rate"]) and written["epochs"] >= 1
@@ -192,7 +193,7 @@ def test_sigterm_ends_the_trials_and_the_exit_code_says_so(tune, tmp_path: Path,
     thread.start()
     assert tune(n_trials=2) == 143
     thread.join()
-    assert studies.started(loaded(tmp_path / "output")) == 0, "the interrupted trial waits"
+    assert counting(origins(loaded(tmp_path / "output"))[0]).state == TrialState.WAITING
 
 
 def test_a_trial_that_a_killed_search_left_running_is_taken_up_at_once(tune, tmp_path: Path) -> None:
@@ -247,18 +248,18 @@ def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tu
 )
 def test_a_storage_that_can_t_be_opened_is_refused_without_its_password(tmp_path, url: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        studies.open_storage(url, tmp_path)
+        storages.open_storage(url, tmp_path)
     assert "secret" not in str(refused.value)
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("not a database, but long enough to be looked at" * 40)
     with pytest.raises(UserError, match="--new-study moves it aside"):
-        studies.open_storage(None, tmp_path)
+        storages.open_storage(None, tmp_path)
 
 
 def test_the_default_database_is_in_write_ahead_mode(tmp_path: Path) -> None:
-    studies.open_storage(None, tmp_path)
+    storages.open_storage(None, tmp_path)
     connection = sqlite3.connect(tmp_path / "optuna.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -273,17 +274,6 @@ def test_trials_without_attention_are_best_only_where_no_other_lived() -> None:
         study.tell(trial, value)
     best = studies.best_trial(study)
     assert best is not None and best.value == 0.3
-
-
-def test_a_lost_trial_is_tried_again_a_few_times_and_counts_once() -> None:
-    study = optuna.create_study()
-    for _ in range(studies.MAX_RETRIES + 1):
-        trial = study.ask()
-        trial.suggest_float("x", 0, 1)
-        study.tell(trial, state=TrialState.FAIL)
-        studies.retry_lost(study, study.trials[trial.number])
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
-    assert len({str(trial.params) for trial in study.trials}) == 1 and studies.started(study) == 1
 
 
 def test_distributions_are_of_the_kind_that_the_range_says() -> None:
@@ -302,10 +292,13 @@ def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
             raise failures.pop()
         return "written"
 
-    assert studies.retry_storage(write, waits.append) == "written" and waits == [2.0, 4.0]
-    with pytest.raises(optuna.exceptions.StorageInternalError):
-        failures += [optuna.exceptions.StorageInternalError("gone")] * 9
-        studies.retry_storage(write, waits.append)
+    assert storages.retry_storage(write, waits.append) == "written" and waits == [2.0, 4.0]
+    failures += [optuna.exceptions.StorageInternalError("gone")] * 99
+    with pytest.raises(GaveUp, match="can't be used: gone. Once it can, the same command goes on"):
+        storages.retry_storage(write, waits.append)
+    assert 500 < sum(waits[2:]) < 600
+    with pytest.raises(GaveUp):
+        storages.retry_storage(write, lambda _: pytest.fail("it waits"), is_ending=lambda: True)
 
 
 def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:
