@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 LEAST_TRIALS = 20  # finished and judged ones; under that the order of importances is chance
-RESAMPLES = 40
+RESAMPLES = 20
 INTERVAL = (5, 95)  # percentiles
 
 

@@ -83,7 +83,8 @@ class TrainerWrapper:
             (self.directory / PID_FILE).unlink(missing_ok=True)
         records = read_metrics(self.directory)
         if ending is not None:
-            return TrialOutcome(ending, process.returncode, records)
+            error = f"no record for {self.stalled_s:.0f} s: it hung" if ending == "stalled" else ""
+            return TrialOutcome(ending, process.returncode, records, error)
         if process.returncode == 0:
             watch(records)  # the last validation is reported too
             return TrialOutcome("finished", 0, records)
@@ -109,7 +110,11 @@ class TrainerWrapper:
                 env=self.environment,
                 start_new_session=True,
             )
-        write_atomic(self.directory / PID_FILE, f"{process.pid}\n")
+        try:
+            write_atomic(self.directory / PID_FILE, f"{process.pid}\n")
+        except OSError:  # a full disk: nobody would find the process
+            stop_group(process, grace_s=self.grace_s)
+            raise
         return process
 
     def _follow(self, process: subprocess.Popen[bytes], watch: Callable[[Records], Ending | None]) -> Ending | None:

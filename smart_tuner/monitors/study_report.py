@@ -22,6 +22,7 @@ from common.translations import Language, messages
 from monitoring.observer import RunInfo
 from monitoring.report.charts import Chart, Series, chart, compact
 from monitoring.report.media import picture_uri, sound_uri
+from monitoring.report.observer import MOST_SHARE
 from run_directory.reader import read_run
 from run_directory.records import Record
 from smart_tuner.importances import LEAST_TRIALS, Importance, importances
@@ -61,7 +62,7 @@ class Cost:
 
 
 class StudyReportFile:
-    """Keeps the page fresh: after each trial, but at most every `every_s` seconds."""
+    """Keeps the page fresh: after each trial, but at most every `every_s` seconds, and less often where that costs."""
 
     def __init__(
         self, study: optuna.Study, directory: Path, language: Language, *, n_trials: int, every_s: float = 20.0
@@ -81,6 +82,7 @@ class StudyReportFile:
 
     def _write(self) -> None:
         """A disk or a database that refuses is told of once; it may serve again after the next trial."""
+        began = time.thread_time()
         try:
             write_study_report(self.study, self.directory, self.language, n_trials=self.n_trials)
             self._is_refused = False
@@ -88,7 +90,7 @@ class StudyReportFile:
             if not self._is_refused:
                 LOG.warning("%s of the search can't be written (%s)", NAME, error)
             self._is_refused = True
-        self._due_at = time.monotonic() + self.every_s
+        self._due_at = time.monotonic() + max(self.every_s, (time.thread_time() - began) / MOST_SHARE)
 
 
 def write_study_report(study: optuna.Study, directory: Path, language: Language, *, n_trials: int) -> Path:

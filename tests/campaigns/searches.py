@@ -24,11 +24,20 @@ from support.corpora import tiny_settings
 from support.paths import REPOSITORY
 from training.options import Options
 
-WORKERS, KILLS, TRIALS = 4, 100, 60
+WORKERS, KILLS, TRIALS = 4, 100, 240
 NOT_SEARCHED = ("batch_size", "warmup_steps", "validation_attention_analysis", "epochs")
 STUDY = "output"  # -o as it is typed on each machine
 AGAIN = 0.5  # of the killed workers start again where they were; others are lost with their machine
+LONGEST_LIFE = 4.0  # of the killed, in times of what a worker takes to begin its first trial
 ENOUGH_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """folder: the machine that it is on. dies_at: of time.monotonic()."""
+
+    folder: Path
+    dies_at: float
 
 
 @dataclass
@@ -40,7 +49,8 @@ class KilledSearch:
     folder: Path
     n_workers: int
     n_trials: int
-    workers: dict[int, Path] = field(default_factory=dict)  # by process id, the folder of each
+    workers: dict[int, Worker] = field(default_factory=dict)  # by process id
+    startup_s: float = 0.0  # until a worker's first trial runs, measured
     n_machines: int = 0
     n_kills: int = 0
     wrong_exits: list[int] = field(default_factory=list)
@@ -48,25 +58,33 @@ class KilledSearch:
     finished: dict[int, float | None] = field(default_factory=dict)
 
     def run(self, n_kills: int, chance: random.Random) -> None:
-        for _ in range(self.n_workers):
-            self.start()
-        deadline = time.monotonic() + ENOUGH_S
-        while self.workers and time.monotonic() < deadline:
-            time.sleep(chance.uniform(0.05, 0.5))
+        began = time.monotonic()
+        self.start(chance)
+        while self.workers and not any(self.folder.glob("machine*/output/study/trial_*/launches")):
+            time.sleep(0.05)
             self.collect()
-            if self.workers and self.n_kills < n_kills:
-                self.kill(chance)
-        for pid in self.workers:
-            os.kill(pid, signal.SIGKILL)  # after the deadline: they did not end
+        self.startup_s = time.monotonic() - began
+        for _ in range(1, self.n_workers):
+            self.start(chance)
+        while self.workers and time.monotonic() < began + ENOUGH_S:
+            time.sleep(0.02)
+            self.collect()
+            for pid, worker in list(self.workers.items()):
+                if self.n_kills < n_kills and time.monotonic() >= worker.dies_at:
+                    self.kill(pid, chance)
+        for pid in self.workers:  # they did not end
+            os.kill(pid, signal.SIGKILL)
             self.wrong_exits.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         self.look()
 
-    def start(self, folder: Path | None = None) -> None:
+    def start(self, chance: random.Random, folder: Path | None = None) -> None:
+        """A worker that will die while it starts, works or waits."""
         if folder is None:
             folder = self.folder / f"machine{self.n_machines}"
             self.n_machines += 1
             folder.mkdir(parents=True)
-        self.workers[quiet_child(lambda: self.work(folder))] = folder
+        dies_at = time.monotonic() + LONGEST_LIFE * self.startup_s * chance.random()
+        self.workers[quiet_child(lambda: self.work(folder))] = Worker(folder, dies_at)
 
     def work(self, folder: Path) -> int:
         """What the ordinary command does, with trials of a stand-in that take half a second."""
@@ -80,17 +98,16 @@ class KilledSearch:
         options = Options(output=Path(STUDY), logs=Path("logs"), max_steps=10)
         return optimize(Layers(overrides=overrides), options, search, repeated=())
 
-    def kill(self, chance: random.Random) -> None:
-        pid = chance.choice(sorted(self.workers))
+    def kill(self, pid: int, chance: random.Random) -> None:
         os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        folder = self.workers.pop(pid)
+        worker = self.workers.pop(pid)
         if code != -signal.SIGKILL:  # it ended by itself in that moment
             self.wrong_exits += [code] if code else []
             return
         self.n_kills += 1
         self.look()
-        self.start(folder if chance.random() < AGAIN else None)
+        self.start(chance, worker.folder if chance.random() < AGAIN else None)
 
     def collect(self) -> None:
         for pid in list(self.workers):
