@@ -17,7 +17,7 @@ from typing import Any, Literal
 from smart_tuner.search_space import Range
 from speech.metrics import ALIGNMENT_WEIGHT, WORST_COMPOSITE, composite_score
 
-Ending = Literal["finished", "pruned", "interrupted", "diverged", "stalled", "died"]
+Ending = Literal["finished", "pruned", "interrupted", "diverged", "stalled", "died", "lost"]
 Records = Sequence[Mapping[str, Any]]
 
 MEL_LOSS_WEIGHT = 0.1  # good and bad settings are 0.1 to 0.5 log-mel^2 apart: a tie-breaker beside the rest
@@ -140,7 +140,7 @@ def score_trial(records: Records, ending: Ending) -> TrialResult:
     what has no value, and would ask for the same again.
     """
     judged = validations(records)
-    is_failed = ending in ("diverged", "stalled", "died") or not judged or is_diverged(records)
+    is_failed = ending in ("diverged", "stalled", "died", "lost") or not judged or is_diverged(records)
     if is_failed:
         return TrialResult(WORST_VALUE, True, {"failed": 1.0, "attention": DEAD_ALIGNMENT}, {}, 0, 0.0)
     best = min(judged, key=value_of)

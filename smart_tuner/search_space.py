@@ -1,6 +1,6 @@
 """What is searched: the ranges of `smart_tuner/config.yaml`, which presets and files narrow and `--hparams` fixes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from hparams import HParams, Resolved, field_info, spellings
 from tools import read_yaml_layer
 
 CONFIG = Path(__file__).parent / "config.yaml"
+WIDE = CONFIG.with_name("config_wide.yaml")  # what --search-space wide adds
 BUDGET = "epochs"  # its range is the budget of every trial, see objective.py; it is not sampled
 FIXED_BY = "--hparams"  # the origin of values that the user fixed; presets and files give the first trial's values
 
@@ -91,11 +92,19 @@ def canonical_search(search: Mapping[str, object]) -> dict[str, object]:
     return {known[spelling]: raw for spelling, raw in search.items() if spelling in known}
 
 
-def search_space(settings: Resolved, *, config: Path = CONFIG) -> SearchSpace:
-    """The checked ranges: config.yaml's; a `search:` section beside a preset's or file's values replaces a range, adds
-    one, or takes one out (`name: null`); whatever --hparams sets is fixed. Raises BadRange where there is one.
+def standing_ranges(configs: Sequence[Path]) -> dict[str, object]:
+    """What the files search, by canonical names; a later file's range replaces an earlier one's."""
+    found: dict[str, object] = {}
+    for config in configs:
+        found |= canonical_search(read_yaml_layer(config, label=config.name).search)
+    return found
+
+
+def search_space(settings: Resolved, *, configs: Sequence[Path] = (CONFIG,)) -> SearchSpace:
+    """The checked ranges: those of `configs`; a `search:` section beside a preset's or file's values replaces a range,
+    adds one, or takes one out (`name: null`); whatever --hparams sets is fixed. Raises BadRange where there is one.
     """
-    found = canonical_search(read_yaml_layer(config, label=config.name).search) | settings.search
+    found = standing_ranges(configs) | settings.search
     open_names = [name for name, raw in found.items() if raw is not None and settings.origins[name] != FIXED_BY]
     ranges = {name: typed(name, read_range(found[name])) for name in open_names}
     budget = ranges.pop(BUDGET, None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from common.cli import int_at_least, positive
 from common.errors import UserError
 
-DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best")
+DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best", "search_space")
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
 REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
 
@@ -20,7 +20,8 @@ class SearchOptions:
     """How long to search, where the study is kept, and what comes after.
 
     n_trials: of the whole study, earlier launches and other machines included. timeout_s: of this launch.
-    storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside.
+    storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside. is_wide:
+    config_wide.yaml is searched as well.
     """
 
     n_trials: int = 10
@@ -29,6 +30,7 @@ class SearchOptions:
     storage: str | None = None
     is_new: bool = False
     train_best: bool = False
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add("--n-jobs", type=int_at_least(1), metavar="N", help="trials that run at the same time (default 1)")
     add("--storage", metavar="URL", help="an Optuna database for several machines (default: study/optuna.db in -o)")
     add("--new-study", action="store_true", help="start a new search; an older study in -o is moved aside")
+    add("--search-space", choices=("default", "wide"), help="wide: eight hyperparameters more (docs/tuning.md)")
     add("--train-best", action="store_true", help="after the search, train in -o with the best hyperparameters")
 
 
@@ -66,6 +69,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         storage=args.storage,
         is_new=args.new_study,
         train_best=args.train_best,
+        is_wide=args.search_space == "wide",
     )
 
 

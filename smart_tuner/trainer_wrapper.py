@@ -1,5 +1,6 @@
 """A trial as a process: the ordinary `train.py`, in a process group of its own, followed through its metrics.jsonl."""
 
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from run_directory.metrics_log import read_metrics
 from smart_tuner.objective import Ending, Records
 
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is written
+LATE_GRACE_S = 20.0  # the same, where the time given to the search is up
 STALLED_S = 1800.0  # without a new record a trial hangs
 POLL_S = 0.5
 SHOWN_LINES = 3  # of the output of a trial that died
@@ -39,7 +41,7 @@ class TrialOutcome:
 
 
 class TrainerWrapper:
-    """Runs one trial's command in its own directory."""
+    """Runs one trial's command in its own directory. ends_at: of time.monotonic(), when time is up."""
 
     def __init__(
         self,
@@ -50,10 +52,15 @@ class TrainerWrapper:
         grace_s: float = GRACE_S,
         stalled_s: float = STALLED_S,
         poll_s: float = POLL_S,
+        ends_at: float = math.inf,
     ) -> None:
         self.command, self.directory = list(command), directory
         self.environment = dict(os.environ if environment is None else environment)
-        self.grace_s, self.stalled_s, self.poll_s = grace_s, stalled_s, poll_s
+        self._grace_s, self.stalled_s, self.poll_s, self.ends_at = grace_s, stalled_s, poll_s, ends_at
+
+    @property
+    def grace_s(self) -> float:
+        return min(self._grace_s, max(0.0, self.ends_at + LATE_GRACE_S - time.monotonic()))
 
     def run(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
         """Runs until the command ends or `watch`, called every `poll_s` with all records so far, says how it shall.
@@ -76,11 +83,20 @@ class TrainerWrapper:
             (self.directory / PID_FILE).unlink(missing_ok=True)
         records = read_metrics(self.directory)
         if ending is not None:
-            return TrialOutcome(ending, process.returncode, records)
+            error = f"no record for {self.stalled_s:.0f} s: it hung" if ending == "stalled" else ""
+            return TrialOutcome(ending, process.returncode, records, error)
         if process.returncode == 0:
             watch(records)  # the last validation is reported too
             return TrialOutcome("finished", 0, records)
-        return TrialOutcome("died", process.returncode, records, last_lines(self.directory / OUTPUT_FILE))
+        return TrialOutcome("died", process.returncode, records, self._last_words(process.returncode))
+
+    def _last_words(self, exit_code: int) -> str:
+        if exit_code == -signal.SIGKILL:
+            return (
+                "killed by the system (SIGKILL), twice; most often memory has run out: "
+                "fewer --n-jobs, or a smaller batch_size"
+            )
+        return last_lines(self.directory / OUTPUT_FILE)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +110,11 @@ class TrainerWrapper:
                 env=self.environment,
                 start_new_session=True,
             )
-        write_atomic(self.directory / PID_FILE, f"{process.pid}\n")
+        try:
+            write_atomic(self.directory / PID_FILE, f"{process.pid}\n")
+        except OSError:  # a full disk: nobody would find the process
+            stop_group(process, grace_s=self.grace_s)
+            raise
         return process
 
     def _follow(self, process: subprocess.Popen[bytes], watch: Callable[[Records], Ending | None]) -> Ending | None:

@@ -30,7 +30,8 @@ def ranges(lines: list[str]) -> dict[str, Requirement]:
 
 CORE = ranges(PROJECT["project"]["dependencies"] + EXTRAS["mlflow"] + EXTRAS["telegram"])
 FILES = {"requirements.txt": CORE} | {
-    f"requirements-{name}.txt": ranges(EXTRAS[name]) for name in ("phonemes", "eval", "vocoder", "export", "demo")
+    f"requirements-{name}.txt": ranges(EXTRAS[name])
+    for name in ("phonemes", "eval", "vocoder", "export", "demo", "postgresql")
 }
 
 

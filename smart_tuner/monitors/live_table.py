@@ -1,7 +1,7 @@
 """The table of trials that a running search shows."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
@@ -11,7 +11,9 @@ from rich.table import Table
 
 from monitoring.logging_setup import CONSOLE
 from smart_tuner.objective import Records, validations
-from smart_tuner.study import best_trial, finished, is_failed, trial_id_of
+from smart_tuner.storage import STORAGE_ERRORS
+from smart_tuner.study import best_trial, finished, is_failed
+from smart_tuner.trial_queue import origin_of
 from tools import format_value
 
 SHOWN_TRIALS = 20  # a table fits on a screen
@@ -44,7 +46,12 @@ def live_table(
         yield lambda: None
         return
     with Live(console=CONSOLE, auto_refresh=False, transient=True) as live:
-        yield lambda: live.update(trials_table(study, dict(watched), n_trials), refresh=True)
+
+        def show() -> None:
+            with suppress(*STORAGE_ERRORS):  # the old table stays; whoever needs the database says so
+                live.update(trials_table(study, dict(watched), n_trials), refresh=True)
+
+        yield show
 
 
 def trials_table(study: optuna.Study, watched: Mapping[int, TrialProgress], n_trials: int) -> Table:
@@ -68,7 +75,7 @@ def _finished_row(trial: FrozenTrial) -> list[str]:
     parts = [trial.user_attrs.get(name) for name in ("alignment", "mel_distance", "epoch")]
     shown = ["-" if part is None else f"{part:.3g}" for part in parts]
     values = " ".join(f"{name}={_short(v)}" for name, v in trial.params.items())
-    return [str(trial_id_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
+    return [str(origin_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
 
 
 def _short(value: Any) -> str:

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from common.files import write_atomic
 from common.log import LOG
+from common.translations import messages
 from monitoring import plots
+from smart_tuner.importances import Importance, importances
+from smart_tuner.monitors.study_report import why_best
 from smart_tuner.objective import WORST_VALUE
-from smart_tuner.study import best_trial, finished, is_failed, trial_id_of
+from smart_tuner.study import best_trial, finished, is_failed
+from smart_tuner.trial_queue import origin_of
 from tools import format_value
 
 PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation_mel_loss", "composite")
 FACTS = ("ending", "epoch", "step", *PARTS, "exit_code")
 FAILED_COLOUR, TRIAL_COLOUR, BEST_COLOUR = "tab:red", "tab:blue", "tab:orange"
-LEAST_TRIALS, TRUSTED_TRIALS = 4, 20  # for importances to be drawn, and to be drawn without a warning
 
 
 # -- afterwards -------------------------------------------------------------------------------------------------------
@@ -38,11 +40,11 @@ def write_results(
     if trials:
         write_atomic(directory / "trials.csv", trials_csv(trials))
     if best is not None:
-        write_atomic(directory / "best_hparams.yaml", best_yaml(best, exported(best), len(trials)))
+        write_atomic(directory / "best_hparams.yaml", best_yaml(best, exported(best), trials))
         for name, figure in figures(study, trials, best).items():
             plots.save_png(figure, directory / f"{name}.png")
         LOG.info(
-            "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), trial_id_of(best), best.value,
+            "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), origin_of(best), best.value,
             directory / "best_hparams.yaml",
         )  # fmt: skip
         if best.constraints.get("attention", 0.0) > 0:
@@ -60,37 +62,33 @@ def trials_csv(trials: list[FrozenTrial]) -> str:
         facts = [trial.user_attrs.get(name, "") for name in FACTS]
         values = [trial.params.get(name, "") for name in names]
         value = trial.value if trial.state == TrialState.COMPLETE else ""
-        row = [trial_id_of(trial), trial.state.name.lower(), value, *facts, *values, trial.user_attrs.get("error", "")]
+        row = [origin_of(trial), trial.state.name.lower(), value, *facts, *values, trial.user_attrs.get("error", "")]
         writer.writerow(row)
     return text.getvalue()
 
 
-def best_yaml(best: FrozenTrial, values: Mapping[str, Any], n_trials: int) -> str:
-    head = (
-        f"# The best of {n_trials} trials: number {trial_id_of(best)}, value {best.value:.4f} at epoch "
-        f"{best.user_attrs['epoch']:.2f}.\n"
-        "# Use it as --hparams-file, beside the --preset and --hparams of the search.\n"
-    )
+def best_yaml(best: FrozenTrial, values: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> str:
+    """With why, in comments."""
+    facts, failed = best.user_attrs, sum(is_failed(trial) for trial in trials)
+    pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
+    parts = ", ".join(f"{name} {facts[name]:.3g}" for name in PARTS if name in facts)
+    lines = [
+        *why_best(best, trials, messages("search", "en")),
+        f"Its parts: {parts}." if parts else "",
+        f"Of {len(trials)} finished trials {pruned} were pruned and {failed} failed; report.html shows all.",
+        "Use it as --hparams-file, beside the --preset and --hparams of the search.",
+    ]
+    head = "".join(f"# {line}\n" for line in lines if line)
     return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-
-
-def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the difference between good trials and all is each parameter's; {} while there are too few."""
-    complete = [t for t in finished(study) if t.state == TrialState.COMPLETE]
-    if len(complete) < LEAST_TRIALS or len({t.value for t in complete}) < 2:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about few trials, which the picture says itself
-        return optuna.importance.get_param_importances(study)
 
 
 def figures(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial) -> dict[str, Figure]:
     """By file name. Trials that failed stand at the upper edge."""
     drawn = {"history": history_figure(trials), "slices": slices_figure(trials)}
     drawn["parallel"] = parallel_figure(trials, best)
-    shares = importances(study)
+    shares = importances(trials)
     if shares:
-        drawn["importances"] = importances_figure(shares, len(trials))
+        drawn["importances"] = importances_figure(shares)
     return drawn
 
 
@@ -108,7 +106,7 @@ def history_figure(trials: list[FrozenTrial]) -> Figure:
     values, edge = _values(trials)
     figure = plots.new_figure(width=8.0, height=4.5)
     axes = figure.add_subplot()
-    numbers = [trial_id_of(trial) for trial in trials]
+    numbers = [origin_of(trial) for trial in trials]
     colours = [FAILED_COLOUR if value == edge else TRIAL_COLOUR for value in values]
     axes.scatter(numbers, values, c=colours, zorder=3)
     axes.step(numbers, np.minimum.accumulate(values), where="post", color=BEST_COLOUR, label="best so far")
@@ -123,13 +121,13 @@ def history_figure(trials: list[FrozenTrial]) -> Figure:
     return figure
 
 
-def importances_figure(shares: Mapping[str, float], n_trials: int) -> Figure:
+def importances_figure(shares: Sequence[Importance]) -> Figure:
     figure = plots.new_figure(width=8.0, height=1.5 + 0.35 * len(shares))
     axes = figure.add_subplot()
-    names = sorted(shares, key=lambda name: shares[name])
-    axes.barh(names, [shares[name] for name in names], color=TRIAL_COLOUR)
-    doubt = "" if n_trials >= TRUSTED_TRIALS else ": too few to trust"
-    axes.set_xlabel(f"share of the importance (PED-ANOVA, {n_trials} trials{doubt})")
+    rising = list(reversed(shares))
+    ends = [[max(0.0, one.share - one.low) for one in rising], [max(0.0, one.high - one.share) for one in rising]]
+    axes.barh([one.name for one in rising], [one.share for one in rising], xerr=ends, color=TRIAL_COLOUR)
+    axes.set_xlabel("share of the importance (PED-ANOVA), with its 90 % interval over resampled trials")
     return figure
 
 
@@ -143,7 +141,7 @@ def slices_figure(trials: list[FrozenTrial]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, name in zip(grid, names, strict=False):
         pairs = zip(trials, values, strict=True)
-        having = [(t.params[name], value, trial_id_of(t)) for t, value in pairs if name in t.params]
+        having = [(t.params[name], value, origin_of(t)) for t, value in pairs if name in t.params]
         places, labels = _scale([point[0] for point in having])
         axes.scatter(places, [point[1] for point in having], c=[point[2] for point in having], cmap="Blues",
                      edgecolors="grey", vmin=-len(trials), vmax=len(trials))  # fmt: skip

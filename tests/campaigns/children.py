@@ -32,6 +32,13 @@ Death = Callable[[Work], int]  # -> exit code of the process that did the work, 
 
 def in_child(work: Work, *, meanwhile: Callable[[int], None] = lambda pid: None) -> int:
     """Runs `work` in a forked process. meanwhile(pid): what befalls it. -> exit code, negative for a signal"""
+    pid = quiet_child(work)
+    meanwhile(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def quiet_child(work: Work) -> int:
+    """Begins `work` in a forked process. -> its id"""
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
@@ -43,8 +50,7 @@ def in_child(work: Work, *, meanwhile: Callable[[int], None] = lambda pid: None)
             code = work()
         finally:
             os._exit(code)
-    meanwhile(pid)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid
 
 
 def signalled(after_s: float, number: int) -> Death:

@@ -22,7 +22,7 @@ COMMANDS = (
     "text.__main__",
 )  # fmt: skip
 VALUES = {"--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1",
-          "--device": "cpu", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
+          "--device": "cpu", "--search-space": "wide", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
 
 
 def switches(command: str) -> list[tuple[Parser, argparse.Action]]:

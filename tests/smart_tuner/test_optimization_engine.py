@@ -1,7 +1,9 @@
 """A whole search: with a stand-in for train.py, so that a trial takes a tenth of a second; the rest is real."""
 
 import csv
+import json
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -19,12 +21,16 @@ import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
 from hparams import resolve_hparams
 from run_directory.paths import exclusive_lock
+from smart_tuner import plan, trainer_wrapper
+from smart_tuner import storage as storages
 from smart_tuner import study as studies
 from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
-from smart_tuner.optimization_engine import drop_weights
 from smart_tuner.search_space import Choices, Range
 from smart_tuner.settings import Layers, SearchOptions
+from smart_tuner.trainer_wrapper import TrainerWrapper
+from smart_tuner.trial_queue import counting, origins
+from smart_tuner.trials import drop_weights
 from support.corpora import TINY
 from support.paths import REPOSITORY
 from training.options import Options
@@ -36,7 +42,7 @@ SILENT = "validation_attention_analysis=False,"
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in for trials. Pictures take longest: only where a test's name speaks of them."""
-    monkeypatch.setattr(engine, "TRAIN", STAND_IN)
+    monkeypatch.setattr(plan, "TRAIN", STAND_IN)
     if "pictures" not in request.node.name:
         monkeypatch.setattr(results, "figures", lambda *_: {})
 
@@ -73,9 +79,7 @@ def test_a_search_leaves_scores_pictures_and_the_best_parameters(tune, tmp_path:
     study = tmp_path / "output" / "study"
     values = [float(row["value"]) for row in table(tmp_path / "output")]
     assert len(set(values)) == 6 and all(map(isfinite, values))
-    assert {path.name for path in study.glob("*.png")} == {
-        "history.png", "slices.png", "parallel.png", "importances.png"
-    }  # fmt: skip
+    assert {path.name for path in study.glob("*.png")} == {"history.png", "slices.png", "parallel.png"}
     best = min(table(tmp_path / "output"), key=lambda row: float(row["value"]))
     written = yaml.safe_load((study / "best_hparams.yaml").read_text())
     assert written["learning_rate"] == float(best["learning_rate"]) and written["epochs"] >= 1
@@ -192,7 +196,7 @@ def test_sigterm_ends_the_trials_and_the_exit_code_says_so(tune, tmp_path: Path,
     thread.start()
     assert tune(n_trials=2) == 143
     thread.join()
-    assert studies.started(loaded(tmp_path / "output")) == 0, "the interrupted trial waits"
+    assert counting(origins(loaded(tmp_path / "output"))[0]).state == TrialState.WAITING
 
 
 def test_a_trial_that_a_killed_search_left_running_is_taken_up_at_once(tune, tmp_path: Path) -> None:
@@ -252,18 +256,18 @@ def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tu
 )
 def test_a_storage_that_can_t_be_opened_is_refused_without_its_password(tmp_path, url: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        studies.open_storage(url, tmp_path)
+        storages.open_storage(url, tmp_path)
     assert "secret" not in str(refused.value)
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("not a database, but long enough to be looked at" * 40)
     with pytest.raises(UserError, match="--new-study moves it aside"):
-        studies.open_storage(None, tmp_path)
+        storages.open_storage(None, tmp_path)
 
 
 def test_the_default_database_is_in_write_ahead_mode(tmp_path: Path) -> None:
-    studies.open_storage(None, tmp_path)
+    storages.open_storage(None, tmp_path)
     connection = sqlite3.connect(tmp_path / "optuna.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -278,17 +282,6 @@ def test_trials_without_attention_are_best_only_where_no_other_lived() -> None:
         study.tell(trial, value)
     best = studies.best_trial(study)
     assert best is not None and best.value == 0.3
-
-
-def test_a_lost_trial_is_tried_again_a_few_times_and_counts_once() -> None:
-    study = optuna.create_study()
-    for _ in range(studies.MAX_RETRIES + 1):
-        trial = study.ask()
-        trial.suggest_float("x", 0, 1)
-        study.tell(trial, state=TrialState.FAIL)
-        studies.retry_lost(study, study.trials[trial.number])
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
-    assert len({str(trial.params) for trial in study.trials}) == 1 and studies.started(study) == 1
 
 
 def test_distributions_are_of_the_kind_that_the_range_says() -> None:
@@ -307,10 +300,13 @@ def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
             raise failures.pop()
         return "written"
 
-    assert studies.retry_storage(write, waits.append) == "written" and waits == [2.0, 4.0]
-    with pytest.raises(optuna.exceptions.StorageInternalError):
-        failures += [optuna.exceptions.StorageInternalError("gone")] * 9
-        studies.retry_storage(write, waits.append)
+    assert storages.retry_storage(write, waits.append) == "written" and waits == [2.0, 4.0]
+    failures += [optuna.exceptions.StorageInternalError("gone")] * 99
+    with pytest.raises(GaveUp, match="can't be used: gone. Once it can, the same command goes on"):
+        storages.retry_storage(write, waits.append)
+    assert 500 < sum(waits[2:]) < 600
+    with pytest.raises(GaveUp):
+        storages.retry_storage(write, lambda _: pytest.fail("it waits"), is_ending=lambda: True)
 
 
 def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:
@@ -319,3 +315,102 @@ def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> 
     drop_weights(tmp_path / "checkpoints")
     drop_weights(tmp_path / "checkpoints")  # there is none any more
     assert list(tmp_path.iterdir()) == []
+
+
+# -- within the time given --------------------------------------------------------------------------------------------
+
+
+def test_a_budget_nobody_set_is_planned_from_the_first_trials_speed_and_said(tune, tmp_path, capsys) -> None:
+    assert tune(n_trials=2, max_steps=None, timeout_s=60) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"a validation; 0m\d+s left for 2 trials; each gets [\d.]+ of 300 epochs", said), said
+    assert said.index("measured") < said.index("trial_00000 finished")
+    planned = loaded(tmp_path / "output").user_attrs["budget"]
+    assert 1 < planned["epochs"] < 300
+    commands = [json.loads(path.read_text()) for path in sorted((tmp_path / "output").glob("study/*/command.json"))]
+    steps = [int(command[command.index("--max-steps") + 1]) for command in commands]
+    assert len(steps) == 2 and max(steps) < 100
+    tune(n_trials=3, max_steps=None, timeout_s=600)
+    assert loaded(tmp_path / "output").user_attrs["budget"] == planned, "values compare only at equal budgets"
+    assert "measured" not in capsys.readouterr().err
+
+
+def test_a_budget_of_ones_own_is_left_alone(tune, tmp_path, capsys) -> None:
+    assert tune(n_trials=1, max_steps=6, timeout_s=60) == 0
+    assert "measured" not in capsys.readouterr().err
+    assert loaded(tmp_path / "output").user_attrs["budget"]["epochs"] == 6.0
+
+
+def test_the_best_of_a_shortened_budget_that_still_rose_gets_all_epochs(tune, tmp_path) -> None:
+    tune(n_trials=2, max_steps=None, timeout_s=60)
+    written = yaml.safe_load((tmp_path / "output/study/best_hparams.yaml").read_text())
+    assert written["epochs"] == 300
+
+
+def test_a_trial_that_ignores_the_end_is_killed_soon_after_it(tune, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_wrapper, "LATE_GRACE_S", 0.5)
+    monkeypatch.setenv("STAND_IN", "deaf")
+    began = time.monotonic()
+    assert tune(n_trials=1, timeout_s=3) == 0
+    assert time.monotonic() - began < 3 + 10
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_killed_for_memory_has_the_worst_value_and_says_what_to_do(tune, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "memory")
+    with pytest.raises(GaveUp, match="memory has run out: fewer --n-jobs, or a smaller batch_size"):
+        tune(n_trials=1)
+    assert table(tmp_path / "output")[0]["exit_code"] == "-9"
+
+
+def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(tune, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(TrainerWrapper.__init__.__kwdefaults__, "stalled_s", 0.5)
+    monkeypatch.setenv("STAND_IN", "hang")
+    with pytest.raises(GaveUp, match="trial_00001: stalled: no record for"):
+        tune(n_trials=2)
+
+
+def test_a_database_that_is_locked_for_a_while_costs_no_result(tune, tmp_path, monkeypatch, capsys) -> None:
+    """Longer than SQLite itself waits: trials are told once it is free again."""
+    monkeypatch.setattr(storages, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setenv("STAND_IN", "slow")
+    begun = tmp_path / "output/study/trial_00000/metrics.jsonl"
+
+    def lock() -> None:
+        deadline = time.monotonic() + 60
+        while not begun.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        connection = sqlite3.connect(tmp_path / "output/study/optuna.db", timeout=30, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(3)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    assert tune(n_trials=2) == 0
+    thread.join()
+    assert [row["ending"] for row in table(tmp_path / "output")] == ["finished"] * 2
+    assert "database can't be used (database is locked); trying again" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_message(tune, tmp_path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer_wrapper, "write_atomic", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .*/study \(No space left on device\); free space there"):
+        tune(n_trials=1)
+
+
+# -- what comes of it --------------------------------------------------------------------------------------------------
+
+
+def test_the_wide_space_is_searched_where_it_is_asked_for(tune, tmp_path) -> None:
+    tune(n_trials=1, is_wide=True)
+    row = table(tmp_path / "output")[0]
+    assert {"drop_frame_rate", "n_frames_per_step", "ema_decay"} <= set(row)
+    with pytest.raises(UserError, match="search drop_frame_rate"):
+        tune(n_trials=2)

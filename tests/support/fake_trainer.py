@@ -2,7 +2,8 @@
 
 Its score falls with training, and the nearer learning_rate is to 1e-3, the lower. STAND_IN says what else it does:
 `die` exit 1 with a last line, `nan` no finite gradient, `hang` never ends, `deaf` hangs and ignores SIGTERM, `killed`
-kills itself the first time, `all_but_0` dies unless it is trial 0.
+kills itself the first time, `all_but_0` dies unless it is trial 0, `slow` takes a twentieth of a second a step,
+`memory` is killed each time. A learning_rate over 0.03 has no finite gradient.
 """
 
 import json
@@ -12,6 +13,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+TIMES = {"time": time.time(), "step_s": 0.5, "duration_s": 2.0}
 
 
 def main() -> int:
@@ -34,17 +37,19 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     steps, every = int(arguments["--max-steps"]), int(values["validate_interval"])
     epochs = float(values["epochs"])
+    is_sick = behaviour == "nan" or float(values["learning_rate"]) > 0.03
     with (directory / "metrics.jsonl").open("a") as metrics:
         for step in range(1, steps + 1):
-            total = math.nan if behaviour == "nan" else 1.0
-            line = {"type": "step", "step": step, "epoch": epochs * step / steps, "losses": {"total": total}}
+            total = math.nan if is_sick else 1.0
+            line = {"type": "step", "step": step, "epoch": epochs * step / steps, "losses": {"total": total}, **TIMES}
             metrics.write(json.dumps(line) + "\n")
             if step % every == 0 or step == steps:
                 metrics.write(json.dumps(evaluated(step, epochs * step / steps, values)) + "\n")
             metrics.flush()
-        if behaviour == "killed" and first:
+            time.sleep(0.05 if behaviour == "slow" else 0)
+        if behaviour == "memory" or (behaviour == "killed" and first):
             os.kill(os.getpid(), signal.SIGKILL)
-        while behaviour in ("hang", "deaf") or (behaviour == "nan"):
+        while behaviour in ("hang", "deaf") or is_sick:
             time.sleep(0.05)
     (directory / "checkpoints").mkdir(exist_ok=True)
     (directory / "checkpoints" / "step_00000001.pt").write_text("weights")
@@ -56,7 +61,7 @@ def evaluated(step: int, epoch: float, values: dict[str, str]) -> dict[str, obje
     free = {"alignment": 0.9, "mel_distance": distance, "stop_rate": 1.0, "duration_error": 0.0}
     return {
         "type": "eval", "step": step, "epoch": epoch, "losses": {"mel_post": 0.5}, "free_running": free,
-        "score": distance + 0.05,
+        "score": distance + 0.05, **TIMES,
     }  # fmt: skip
 
 

@@ -1,0 +1,98 @@
+"""What all trials of a study have in common: settings, data, budget, places; and the command line of each."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_utils import Corpus, plan_batches
+from hparams import HParams, Resolved, resolve_hparams
+from run_directory.paths import RunPaths
+from smart_tuner.objective import Budget, TrialPlan, budget_of, plan_of
+from smart_tuner.search_space import FIXED_BY, SearchSpace
+from smart_tuner.settings import Layers
+from tools import format_overrides
+from training.corpus_setup import read_corpus
+from training.options import Options
+from training.resume import is_demo_wanted
+
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+STUDY = "study"
+# What a trial needs to be judged and to be gone on with, whatever the settings say of runs; no more disk than that; and
+# no messages and no MLflow run of each: the search itself is what is looked at.
+IN_EVERY_TRIAL = {
+    "validation_attention_analysis": True,
+    "keep_checkpoints": 2,
+    "save_interval": 0,
+    "mlflow_logging": False,
+    "telegram_monitoring": False,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that stays the same for all trials of a study."""
+
+    layers: Layers
+    settings: Resolved
+    space: SearchSpace
+    budget: Budget
+    corpus: Corpus
+    directory: Path  # of the study
+    logs: Path
+    repeated: tuple[str, ...]
+    max_minutes: float | None = None
+    may_shrink: bool = False  # the budget, where time is short: nobody has set it
+
+    def resolve(self, values: dict[str, Any]) -> HParams:
+        return resolve_hparams(**vars(self.layers), trial=values).hparams
+
+    def trial_plan(self, values: dict[str, Any]) -> TrialPlan:
+        return plan_of(self.budget, steps_per_epoch=steps_per_epoch(self.resolve(values), self.corpus))
+
+    def trial_directory(self, number: int) -> Path:
+        return self.directory / f"trial_{number:05d}"
+
+    def command(self, number: int, values: dict[str, Any], *, own: TrialPlan | None = None) -> list[str]:
+        """The ordinary command line of one trial. own: in place of its share of the budget."""
+        plan, hp = own or self.trial_plan(values), self.settings.hparams
+        fixed = {name: getattr(hp, name) for name, origin in self.settings.origins.items() if origin == FIXED_BY}
+        limits = {"epochs": plan.epochs, "validate_interval": plan.validate_interval}
+        minutes = () if self.max_minutes is None else ("--max-minutes", str(self.max_minutes))
+        directory = self.trial_directory(number)
+        return [
+            *(sys.executable, str(TRAIN), "-o", str(directory), "-l", str(self.logs / directory.name)),
+            *(*self.repeated, "--max-steps", str(plan.max_steps), *minutes),
+            *("--hparams", format_overrides(fixed | IN_EVERY_TRIAL | values | limits)),
+        ]
+
+
+def make_plan(
+    layers: Layers,
+    settings: Resolved,
+    space: SearchSpace,
+    options: Options,
+    paths: RunPaths,
+    repeated: tuple[str, ...],
+) -> Plan:
+    """Reads and checks the data once for all trials (DataError), and says what each may spend."""
+    hp = settings.hparams
+    is_demo = is_demo_wanted(settings, paths.directory)
+    corpus = read_corpus(settings, options, is_demo=is_demo)
+    budget = budget_of(
+        space.budget,
+        epochs=hp.epochs,
+        validate_interval=hp.validate_interval,
+        steps_per_epoch=steps_per_epoch(hp, corpus),
+        max_steps=options.max_steps,
+    )
+    directory, logs = paths.directory / STUDY, paths.log_directory
+    is_set = options.max_steps is not None or options.max_minutes is not None or settings.origins["epochs"] == FIXED_BY
+    return Plan(
+        layers, settings, space, budget, corpus, directory, logs, repeated, options.max_minutes, may_shrink=not is_set
+    )
+
+
+def steps_per_epoch(hp: HParams, corpus: Corpus) -> int:
+    return math.ceil(len(plan_batches(corpus.train, hp).epoch(0)) / hp.gradient_accumulation_steps)
