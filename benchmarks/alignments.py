@@ -1,4 +1,4 @@
-"""Alignments of several voices side by side, as the guides show them; the end of docs/troubleshooting.md has the commands.
+"""Alignments of several voices side by side, as docs/troubleshooting.md shows them and says at its end how.
 
     python benchmarks/alignments.py -o alignments.png --panel TITLE CHECKPOINT TEXT --panel TITLE CHECKPOINT TEXT
 
