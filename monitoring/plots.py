@@ -24,7 +24,7 @@ OPEN_BOX = "\u2423"  # how a space is shown on an axis
 def alignment_figure(alignment: np.ndarray, *, text: Sequence[str] | None = None, title: str = "Alignment") -> Figure:
     """Attention weights [T_dec, T_text]. text: T_text symbols, one string each, for the ticks (60 at most)."""
     figure = new_figure(width=8.0, height=6.0)
-    _draw_alignment(figure.add_subplot(), alignment, text=text, title=title)
+    draw_alignment(figure.add_subplot(), alignment, text=text, title=title)
     return figure
 
 
@@ -74,7 +74,7 @@ def sample_figure(
     # Not matplotlib's own wrapping: it reads the pieces as mathematics whatever it is told.
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS), parse_math=False)
     grid = figure.add_gridspec(n_rows, 2)
-    _draw_alignment(figure.add_subplot(grid[:, 0]), alignment, text=text, title="Alignment")
+    draw_alignment(figure.add_subplot(grid[:, 0]), alignment, text=text, title="Alignment")
     axes = [figure.add_subplot(grid[row, 1]) for row in range(n_rows)]
     _draw_mels(axes[: len(mels)], mels, frame_s=frame_s)
     if gate is not None:
@@ -133,7 +133,8 @@ def _canvas(figure: Figure) -> FigureCanvasAgg:
     return figure.canvas
 
 
-def _draw_alignment(axes: Axes, alignment: np.ndarray, *, text: Sequence[str] | None, title: str) -> None:
+def draw_alignment(axes: Axes, alignment: np.ndarray, *, text: Sequence[str] | None, title: str) -> None:
+    """Into axes: attention weights [T_dec, T_text]; text: T_text symbols, one string each."""
     # From 0 to the largest weight: blur stays visible early on, and the colour bar tells how strong it is.
     image = axes.imshow(
         alignment.T,

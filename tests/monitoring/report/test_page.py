@@ -130,7 +130,7 @@ def test_the_newest_and_the_best_samples_are_shown_apart(copied: Path) -> None:
     shutil.copy(copied / "samples/step_00000400_0.wav", copied / "samples/step_00000500_0.wav")
     page = page_of(copied)
     assert "step 400 \u00b7 the best" in page.text and "step 500 \u00b7 the newest" in page.text
-    assert page.text.count("The picture is of step 400.") == 1
+    assert page.text.count("The picture is from step 400.") == 1
 
 
 def test_repeated_events_are_one_row_with_their_count(log: RunLog, tmp_path: Path) -> None:
