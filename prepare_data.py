@@ -64,7 +64,7 @@ def parser() -> Parser:
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[Parser]",
+    verbs: "argparse._SubParsersAction[Verb]",
     name: str,
     summary: str,
     examples: str,
