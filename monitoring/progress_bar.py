@@ -30,9 +30,9 @@ def counted_progress(label: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         eta = duration((now - began) / done * (total - done)) if done else "?"
         if CONSOLE.is_terminal:
+            bar.update(task, total=total, completed=done, eta=eta)  # first: a bar that starts is drawn at once
             if not bar.live.is_started:
                 bar.start()
-            bar.update(task, total=total, completed=done, eta=eta)
             if done >= total:
                 bar.stop()
         elif now - spoke_at[0] >= PLAIN_EVERY_S or done == total:
