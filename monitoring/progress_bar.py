@@ -15,14 +15,14 @@ PLAIN_EVERY_S = 10.0  # between lines about steps where there is no terminal
 def counted_progress(label: str) -> Callable[[int, int], None]:
     """A `progress(done, total)` callback that shows a bar with ETA on a terminal, or a line every few seconds."""
     bar = Progress(
-        TextColumn(label),
+        TextColumn("{task.description}", markup=False),  # a file's name may hold braces and brackets
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TextColumn("{task.fields[eta]} left"),
         console=CONSOLE,
         transient=True,
     )
-    task = bar.add_task("", total=None, eta="?")
+    task = bar.add_task(label, total=None, eta="?")
     began = time.monotonic()
     spoke_at = [began]
 

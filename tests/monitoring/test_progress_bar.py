@@ -18,6 +18,13 @@ def test_on_a_terminal_a_bar_is_drawn_from_the_first_call_on(monkeypatch: pytest
     assert "recordings" in terminal.getvalue() and "0/3" in terminal.getvalue()
 
 
+def test_a_label_may_hold_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(progress_bar, "CONSOLE", Console(file=terminal, force_terminal=True, width=80))
+    counted_progress("talk {1} [/red] {x.y}.mp3")(1, 3)
+    assert "talk {1} [/red] {x.y}.mp3" in terminal.getvalue()
+
+
 def test_elsewhere_it_is_a_line_at_the_end(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_bar, "CONSOLE", Console(file=io.StringIO(), force_terminal=False))
     with caplog.at_level("INFO"):
