@@ -400,6 +400,11 @@ class DistributedParams(Section):
             lambda url: url.startswith(("tcp://", "file://")),
             "dist_url must be tcp://HOST:PORT, or file:///FILE in a folder that all share",
         ),
+        Check(
+            ("dist_url",),
+            lambda url: not set("@?#") & set(url),
+            "dist_url must hold no user name, password or key, as hyperparameters are kept in files",
+        ),
     )
 
 

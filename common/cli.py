@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.errors import UserError
+from common.redaction import without_secrets
 
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
@@ -40,6 +41,10 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.refuse(rest)
         return found
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, but for the secrets of addresses that were given in the wrong place."""
+        super().error(without_secrets(message))
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         if action.type is Path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here

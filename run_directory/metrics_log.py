@@ -77,12 +77,25 @@ class _Lines:
         was_refused = bool(self._waiting)
         self._waiting.append(line.encode("utf-8") + b"\n")
         try:
+            self._open_again_if_removed()
             while self._waiting:
                 self._write(self._waiting[0])
                 self._waiting.popleft()
         except OSError as error:
             if not was_refused:
                 LOG.warning("%s can't be written (%s): its lines wait until it can", self.path, error.strerror)
+
+    def _open_again_if_removed(self) -> None:
+        """A file that somebody removed takes lines without a word, and they are gone with it."""
+        try:
+            is_there = os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.close()
+            self._file = self.path.open("ab", buffering=0)
+            LOG.warning("%s was removed while the run goes on: what it held is lost, and it begins anew", self.path)
 
     def _write(self, line: bytes) -> None:
         """All of it, or OSError and nothing."""

@@ -149,6 +149,7 @@ def test_python_callers_meet_the_same_strictness(value: object) -> None:
         ("mel_fmax=12000", "mel_fmax must be at most half of sampling_rate"),
         ("mel_fmin=8000", "mel_fmin must be below mel_fmax"),
         ("win_length=1100", "win_length must be at most filter_length"),
+        ("dist_url=tcp://anna:pw@host:1", "dist_url must hold no user name, password or key"),
         ("hop_length=1024", "hop_length must be below win_length"),
         ("encoder_embedding_dim=511", "must be even"),
         ("learning_rate=1e-6", "learning_rate_min must be at most learning_rate"),

@@ -14,7 +14,7 @@ from common.files import write_atomic
 from corpus.doctor import Examination, UnknownCharacters, examine, with_findings
 from corpus.doctor_page import page
 from corpus.filelists import usable_filelists
-from corpus.findings import Finding
+from corpus.findings import Finding, counts_by_kind
 from corpus.fixing import CHANGES, LEFT_OUT, mend, reasons_to_leave_out
 from corpus.hash_index import HashIndex
 from corpus.json_index import JsonIndex
@@ -213,6 +213,9 @@ def _fix(
     args: argparse.Namespace, examination: Examination, wanted: Wanted, changes: Sequence[str], shell: Shell
 ) -> int:
     unwanted = [kind.strip() for kind in args.leave_out.split(",") if kind.strip()]
+    if absent := [kind for kind in unwanted if kind not in {f.kind for f in examination.findings}]:
+        found = counts_by_kind(examination.findings) or "nothing"
+        shell.say(f"--leave-out {','.join(absent)}: no line has such a finding; found: {found}")
     if args.dry_run:
         n_out = sum(bool(reasons_to_leave_out(examined, unwanted)) for examined in examination.lines)
         n = len(examination.lines) - n_out

@@ -6,6 +6,7 @@ from common.errors import DataError, UserError
 from common.files import write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
+from corpus.near_files import SOUND_EXTENSIONS
 from corpus.preparation.check import dataset_path, examination_of, write_json
 from corpus.preparation.shell import Shell
 from corpus.record_sheet import gaps, sentences_of, sheet_html, sheet_text
@@ -56,7 +57,9 @@ def _pool(args: argparse.Namespace) -> list[str]:
     try:
         return sentences_of(args.pool.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as caught:
-        raise DataError(f"{args.pool} is not UTF-8 at byte {caught.start + 1}; save it as UTF-8") from caught
+        is_sound = args.pool.suffix.lower() in SOUND_EXTENSIONS
+        advice = "it is a recording: name a text" if is_sound else "save it as UTF-8"
+        raise DataError(f"{args.pool} is not UTF-8 at byte {caught.start + 1}; {advice}") from caught
     except OSError as caught:
         raise DataError(f"{args.pool} can't be read ({caught.strerror}); correct the path") from caught
 

@@ -273,6 +273,11 @@ def test_import_writes_lists_that_check_accepts(data: Path, capsys: pytest.Captu
     assert run("import", data, "-o", "out", "--overwrite") == 0
 
 
+def test_a_finding_that_no_line_has_is_not_left_out_silently(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", data / "train.csv", "--fix", "clean", "--leave-out", "queit,clipped") == 0
+    assert "--leave-out queit,clipped: no line has such a finding; found: nothing" in capsys.readouterr().out
+
+
 def test_lines_with_other_columns_are_not_left_out_unasked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("train.csv", "val.csv"):
         (data / name).unlink()

@@ -109,6 +109,7 @@ def test_with_foreign_threads_a_process_ends_without_the_interpreters_teardown(h
     [
         ("train", ["--max-step", "3"], "unrecognized arguments: --max-step 3; nearest: --max-steps"),
         ("train", ["batch_size=4"], 'batch_size=4; hyperparameters are given as --hparams "batch_size=4"'),
+        ("train", ["--storag", "mysql://a:secret@host/db"], "--storag mysql://***@host/db; nearest: --storage"),
         ("prepare_data", ["check", "a.csv", "-o", "out"], "py check: error: unrecognized arguments: -o out"),
         ("prepare_data", ["import", "a", "-o", "b", "--overwrit"], "nearest: --overwrite"),
     ],
@@ -119,7 +120,8 @@ def test_what_a_command_does_not_know_is_named_beside_the_nearest(
     monkeypatch.setattr("sys.argv", [f"{command}.py"])
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(command).parser().parse_args(arguments)
-    assert ended.value.code == 2 and said in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2 and said in shown and "secret" not in shown
 
 
 @pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])

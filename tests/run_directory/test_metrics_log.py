@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -92,6 +93,24 @@ def test_blocks_that_a_power_cut_left_empty_cost_their_own_lines_only(tmp_path: 
     second = content.index(b"\n") + 20
     (tmp_path / "metrics.jsonl").write_bytes(content[:second] + bytes(300) + content[second + 300 :])
     assert [step for step, _ in steps_in(tmp_path)] == [10, 40, 50]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_log_that_was_removed_begins_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_replaced: bool
+) -> None:
+    log = RunLog(tmp_path / "run", attempt=1)
+    log.write(Event(1, "saved", "first"))
+    shutil.rmtree(tmp_path / "run")
+    if is_replaced:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/events.jsonl").touch()
+    log.write(Event(2, "saved", "second"))
+    log.write(Event(3, "saved", "third"))
+    log.close()
+    assert [event["step"] for event in read_jsonl(tmp_path / "run/events.jsonl")] == [2, 3]
+    assert caplog.text.count("was removed while the run goes on: what it held is lost") == 1
+
 
 
 def test_what_a_full_disk_refuses_waits_for_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
