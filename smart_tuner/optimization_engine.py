@@ -133,7 +133,7 @@ def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
 # -- before the first trial -------------------------------------------------------------------------------------------
 
 
-def checked_space(layers: Layers, settings: Resolved, *, is_wide: bool) -> SearchSpace:
+def checked_space(layers: Layers, settings: Resolved, *, is_wide: bool = False) -> SearchSpace:
     """The search space. UserError with everything that is wrong with it."""
     configs, findings = (CONFIG, WIDE) if is_wide else (CONFIG,), list[Finding]()
     for path in configs:
