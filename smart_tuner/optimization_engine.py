@@ -90,7 +90,7 @@ def run_search(
             best = write_results(study, plan.directory, exported)
         late = "time" if time.monotonic() >= ends_at else "done"
         news.end("signal" if stop.signal is not None else late)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whoever watches hears of it; it is raised again
         news.end("error", str(error) or type(error).__name__)
         raise
     finally:
