@@ -90,7 +90,7 @@ def run_search(
             best = write_results(study, plan.directory, exported)
         late = "time" if time.monotonic() >= ends_at else "done"
         news.end("signal" if stop.signal is not None else late)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whoever watches hears of it; it is raised again
         news.end("error", str(error) or type(error).__name__)
         raise
     finally:
@@ -133,7 +133,7 @@ def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:
 # -- before the first trial -------------------------------------------------------------------------------------------
 
 
-def checked_space(layers: Layers, settings: Resolved, *, is_wide: bool) -> SearchSpace:
+def checked_space(layers: Layers, settings: Resolved, *, is_wide: bool = False) -> SearchSpace:
     """The search space. UserError with everything that is wrong with it."""
     configs, findings = (CONFIG, WIDE) if is_wide else (CONFIG,), list[Finding]()
     for path in configs:

@@ -50,6 +50,7 @@ from training.trainer import StopRequest
 
 LOOK_EVERY_S = 0.5
 LOOK_FOR_WORK_S = 2.0  # while others' trials run that may be lost
+TOLD_AFTER_WAITS = 3  # in a row; once may be another machine that was quicker
 MAKE_ROOM = "free space there (df -h), then the same command goes on with this study"
 WORKER_FILE = "worker"
 BUDGET_ATTRIBUTE = "budget"  # of the study
@@ -76,7 +77,7 @@ class Search:
         self.news, self.ends_at = news, ends_at
         self._lock = threading.Lock()  # asking and telling, one thread at a time
         self._failure: BaseException | None = None
-        self._has_told_of_waiting = False
+        self._n_waits, self._has_told_of_waiting = 0, False
 
     def run(self) -> None:
         self._patiently(self.queue.reclaim)
@@ -113,20 +114,25 @@ class Search:
             if taken == "done":
                 return None
             if taken != "wait":
+                self._n_waits = 0
                 return taken
             self._tell_of_waiting()
             time.sleep(min(LOOK_FOR_WORK_S, max(0.0, self.ends_at - time.monotonic())))
         return None
 
     def _take(self) -> optuna.Trial | Nothing:
-        taken = self.queue.take()
-        if isinstance(taken, optuna.Trial):
-            with experimental_parts():
-                suggest(taken, self.plan)
-        return taken
+        try:
+            taken = self.queue.take()
+            if isinstance(taken, optuna.Trial):
+                with experimental_parts():
+                    suggest(taken, self.plan)
+            return taken
+        except optuna.exceptions.UpdateFinishedTrialError:  # this machine stood still, and another took it for lost
+            return "wait"
 
     def _tell_of_waiting(self) -> None:
-        if self._has_told_of_waiting or self.watched:
+        self._n_waits += 1
+        if self._n_waits < TOLD_AFTER_WAITS or self._has_told_of_waiting or self.watched:
             return
         self._has_told_of_waiting = True
         n = self._patiently(self.queue.n_running_elsewhere)
@@ -262,8 +268,8 @@ class Search:
     def _drop_checkpoints(self) -> None:
         """Only the best trial keeps its weights; records, pictures and sounds stay everywhere."""
         with self._lock:
-            best = studies.best_trial(self.study)
-            for trial in studies.finished(self.study):
+            best = self._patiently(lambda: studies.best_trial(self.study))
+            for trial in self._patiently(lambda: studies.finished(self.study)):
                 if best is None or origin_of(trial) != origin_of(best):
                     drop_weights(self.plan.trial_directory(origin_of(trial)) / "checkpoints")
 

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from support.corpora import tiny_settings
 from support.paths import REPOSITORY
 from training.options import Options
 
-WORKERS, KILLS, TRIALS = 4, 100, 240
+WORKERS, KILLS, TRIALS = 4, 100, 140
 NOT_SEARCHED = ("batch_size", "warmup_steps", "validation_attention_analysis", "epochs")
 STUDY = "output"  # -o as it is typed on each machine
 AGAIN = 0.5  # of the killed workers start again where they were; others are lost with their machine
@@ -91,12 +92,16 @@ class KilledSearch:
         os.chdir(folder)
         os.environ["STAND_IN"] = "slow"
         smart_tuner.plan.TRAIN = REPOSITORY / "tests/support/fake_trainer.py"
-        storages.HEARTBEAT_S, storages.GRACE_S, trials.LOOK_FOR_WORK_S = 1, 4, 0.3
+        storages.HEARTBEAT_S, storages.GRACE_S, trials.LOOK_FOR_WORK_S = 1, 6, 0.3
         given = tiny_settings(self.corpus).split(",")
         overrides = ",".join(pair for pair in given if pair.split("=")[0] not in NOT_SEARCHED)
         search = SearchOptions(n_trials=self.n_trials, storage=self.url)
         options = Options(output=Path(STUDY), logs=Path("logs"), max_steps=10)
-        return optimize(Layers(overrides=overrides), options, search, repeated=())
+        try:
+            return optimize(Layers(overrides=overrides), options, search, repeated=())
+        except BaseException:
+            (folder / "traceback.txt").write_text(traceback.format_exc())
+            raise
 
     def kill(self, pid: int, chance: random.Random) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -143,6 +148,7 @@ class KilledSearch:
             f"finished ({given_up} given up, as killed three times), {self.lost} finished ones lost, {doubled} "
             f"doubled, {open_} left running or waiting, {len(self.wrong_exits)} workers ended otherwise than by 0"
         )
+        text += "".join(f"; {path.read_text().splitlines()[-1]}" for path in self.folder.glob("*/traceback.txt"))
         return text, len(done) == self.n_trials and not (self.lost or doubled or open_ or self.wrong_exits)
 
 

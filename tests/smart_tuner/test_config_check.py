@@ -14,6 +14,7 @@ import test_hparams_compatibility as command
 from common.translations import language_of, read_messages
 from config.source_scan import declared_twice, names_read, syntax_problem
 from smart_tuner.config_check import CONFIG, check, check_effects, check_old_names, format_findings
+from smart_tuner.search_space import WIDE
 from support.paths import REPOSITORY
 from test_hparams_compatibility import main
 
@@ -39,6 +40,11 @@ def changed(tmp_path: Path):
 
 def said(path: Path) -> list[str]:
     return [finding.say("en") for finding in check(path).findings]
+
+
+def test_what_the_wide_space_adds_is_compatible_and_others_than_the_ten() -> None:
+    result = check(WIDE)
+    assert result.is_compatible and not result.findings and not set(result.names) & set(TEN)
 
 
 def test_the_ten_tuned_parameters_are_compatible_with_the_specified_ranges() -> None:
