@@ -1,7 +1,6 @@
 """`train.py --optimize-hyperparams`: checks once, runs the trials that a study lacks, writes down what was found."""
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -41,7 +40,6 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     """The whole command: -> its exit code. Raises UserError before the first trial for what every trial would refuse,
     and GaveUp if every trial failed.
     """
-    ends_at = time.monotonic() + search.timeout_s if search.timeout_s else math.inf
     settings = resolve_hparams(**vars(layers))
     configure_logging()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -64,7 +62,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
         )
         check_same_study(study, plan)
         with StopRequest() as stop:
-            best = run_search(study, storage, plan, search, stop, ends_at=ends_at)
+            best = run_search(study, storage, plan, search, stop)
     if stop.signal is not None:
         LOG.warning("interrupted; the same command goes on with this study")
         return 128 + stop.signal
@@ -77,18 +75,16 @@ def run_search(
     plan: Plan,
     search: SearchOptions,
     stop: StopRequest,
-    *,
-    ends_at: float,
 ) -> FrozenTrial | None:
     """Runs what is lacking, writes what was found, and tells whoever watches. -> the best trial, None if none lived."""
     news = StudyNews(study, plan, study_observers(study, plan, n_trials=search.n_trials), n_trials=search.n_trials)
     try:
         news.start()
-        Search(study, storage, plan, search, stop, news=news, ends_at=ends_at).run()
+        Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
             best = write_results(study, plan.directory, exported)
-        late = "time" if time.monotonic() >= ends_at else "done"
+        late = "time" if time.monotonic() >= search.ends_at else "done"
         news.end("signal" if stop.signal is not None else late)
     except BaseException as error:  # noqa: BLE001 - whoever watches hears of it; it is raised again
         news.end("error", str(error) or type(error).__name__)

@@ -4,7 +4,9 @@ Imported by `train.py --help`, so neither Optuna nor torch may be imported here.
 """
 
 import argparse
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cli import int_at_least, positive
@@ -12,6 +14,7 @@ from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best", "search_space")
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
+MOST_SPARED_S, SPARED_SHARE = 15.0, 0.05  # of the time given, for pictures and pages
 REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
 
 
@@ -21,7 +24,7 @@ class SearchOptions:
 
     n_trials: of the whole study, earlier launches and other machines included. timeout_s: of this launch.
     storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside. is_wide:
-    config_wide.yaml is searched as well.
+    config_wide.yaml is searched as well. began: of time.monotonic(), before torch was imported.
     """
 
     n_trials: int = 10
@@ -31,6 +34,13 @@ class SearchOptions:
     is_new: bool = False
     train_best: bool = False
     is_wide: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ends_at(self) -> float:
+        """Of time.monotonic(), when trials end: a little early, for what is written then."""
+        spared_s = min(MOST_SPARED_S, SPARED_SHARE * (self.timeout_s or 0.0))
+        return self.began + self.timeout_s - spared_s if self.timeout_s else math.inf
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,18 @@ from smart_tuner.plan import Plan
 from smart_tuner.trial_queue import origin_of
 
 ADOPTED = ("checkpoints", "samples", "alignments", "events.jsonl", "metrics.jsonl", "hparams.yaml", "run.json")
-STILL_IMPROVING = 0.9  # of a budget that time cut short: a best epoch after that is the budget's, not the trial's
 
 
 def best_values(plan: Plan, best: FrozenTrial, *, spent: Mapping[str, float]) -> dict[str, Any]:
     """The best trial's values, with the epoch of its best score where epochs are searched. spent: the study's budget.
 
-    Where the time given has shortened trials, and the best was at its best at the end, all epochs that were meant.
+    Where the time given has shortened trials, all epochs that were meant: no trial has seen how many are good.
     """
     if plan.space.budget is None:
         return dict(best.params)
-    epoch, had = float(best.user_attrs["epoch"]), float(spent.get("epochs", plan.budget.epochs))
-    is_cut_short = had < plan.budget.epochs and epoch >= STILL_IMPROVING * had
-    return {**best.params, "epochs": max(1, math.ceil(plan.budget.epochs if is_cut_short else epoch))}
+    is_cut_short = spent.get("epochs", plan.budget.epochs) < plan.budget.epochs
+    epochs = plan.budget.epochs if is_cut_short else float(best.user_attrs["epoch"])
+    return {**best.params, "epochs": max(1, math.ceil(epochs))}
 
 
 def adopt(plan: Plan, best: FrozenTrial, hp: HParams, output: Path, *, is_fresh: bool) -> None:
