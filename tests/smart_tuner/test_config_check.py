@@ -106,11 +106,8 @@ def test_every_kind_of_finding_has_its_words_in_both_languages() -> None:
     texts = read_messages()["problems"]
     for name, text in [entry for section in read_messages().values() for entry in section.items()]:
         assert set(text) == {"en", "ru"} and text["en"], name
-        assert (
-            re.findall(r"\{\w+\}", text["en"])
-            and sorted(re.findall(r"\{\w+\}", text["en"])) == sorted(re.findall(r"\{\w+\}", text["ru"]))
-            or "{" not in text["en"]
-        ), name
+        en, ru = (sorted(re.findall(r"\{\w+(?::[^}]*)?\}", text[language])) for language in ("en", "ru"))
+        assert en == ru and (en or "{" not in text["en"]), name
     source = (REPOSITORY / "smart_tuner" / "config_check.py").read_text(encoding="utf-8")
     source += (REPOSITORY / "smart_tuner" / "search_space.py").read_text(encoding="utf-8")
     source += Path(command.__file__).read_text(encoding="utf-8")
