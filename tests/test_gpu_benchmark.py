@@ -84,7 +84,7 @@ def test_all_stages_run_on_a_cpu_and_end_with_a_table(tmp_path: Path) -> None:
     assert fp32 and max(found["gradient_error"] for found in fp32) < 1e-4
 
 
-@pytest.mark.spec
+@pytest.mark.campaign
 def test_ctrl_c_ends_it_with_what_is_known(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -9,7 +9,7 @@ import pytest
 from campaigns import power
 from support.paths import REPOSITORY
 
-pytestmark = pytest.mark.spec
+pytestmark = pytest.mark.campaign
 
 needs_power = pytest.mark.skipif(not power.is_possible(), reason="needs root, loop devices and mkfs.ext4")
 
