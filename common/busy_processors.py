@@ -65,9 +65,10 @@ def libgomps() -> list[str]:
 
 
 class IdlePool:
-    """More OpenMP threads than processors, doing nothing, so that libgomp lets all wait asleep."""
+    """OpenMP threads that do nothing; with the n_threads that compute they are more than the processors."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_threads: int) -> None:
+        self._n_idle = max(2, len(processors()) - n_threads + 2)  # under two would be no pool
         self._end, self._made = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._hold, name="idle pool", daemon=True)
         self._thread.start()
@@ -76,7 +77,7 @@ class IdlePool:
     def _hold(self) -> None:
         nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # free(NULL), as each thread's part of the work
         for path in libgomps():
-            ctypes.CDLL(path).GOMP_parallel(nothing, None, ctypes.c_uint(len(processors()) + 1), ctypes.c_uint(0))
+            ctypes.CDLL(path).GOMP_parallel(nothing, None, ctypes.c_uint(self._n_idle), ctypes.c_uint(0))
         self._made.set()
         self._end.wait()
 
@@ -114,7 +115,7 @@ class BusyProcessors:
     def _fall_asleep(self, others: float) -> None:
         if self._pool is not None:
             return
-        self._pool = IdlePool()
+        self._pool = IdlePool(self._n_threads)
         say = LOG.debug if self._was_told else LOG.info
         text = "other programs use %.1f of %d processors: threads wait asleep meanwhile; results stay the same"
         say(text, others, len(processors()))

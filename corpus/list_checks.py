@@ -211,7 +211,8 @@ def _outside(path: Path, resolved: Path, places: Places) -> Finding:
     return error(
         "unsafe path",
         f"leads outside the data folders ({', '.join(map(str, places.roots))}): {path} -> {resolved}",
-        f"if you trust it, list it: {resolved.parent} as --data-root of prepare_data.py, and to train with "
+        "name the folder that holds all recordings as dataset_path (--dataset-path in prepare_data.py, evaluate.py); "
+        f"or, if you trust it, list {resolved.parent} as --data-root of prepare_data.py, and to train with "
         f'--hparams "data_roots=[{resolved.parent}]"',
     )
 

@@ -12,7 +12,6 @@ class NoMemory(UserError):
     """A device has too little memory for what was asked."""
 
 
-
 def device_of(wanted: str) -> torch.device:
     """auto: the GPU where there is one that works, else the CPU. cpu, cuda or cuda:N: that one, or UserError."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):

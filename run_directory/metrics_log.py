@@ -93,8 +93,9 @@ class _Lines:
             is_there = False
         if not is_there:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            anew = self.path.open("ab", buffering=0)  # before the old one is closed: this may fail, and is tried again
             self._file.close()
-            self._file = self.path.open("ab", buffering=0)
+            self._file = anew
             LOG.warning("%s was removed while the run goes on: what it held is lost, and it begins anew", self.path)
 
     def _write(self, line: bytes) -> None:

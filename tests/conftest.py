@@ -12,7 +12,7 @@ from support.corpora import tiny_settings, write_corpus
 
 
 def pytest_configure() -> None:
-    """Several tests run at once, so the threads of a command wait asleep: it takes a third of the time, same bits."""
+    """Several tests run at once, so the threads of each command wait asleep. That changes no bit."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

@@ -6,7 +6,7 @@ from common.errors import DataError
 from common.log import LOG
 from corpus.demo.builder import ensure_demo_corpus
 from data_utils import Corpus, load_corpus
-from hparams import HParams, Resolved
+from hparams import DEFAULT, HParams, Resolved
 from monitoring.progress_bar import counted_progress
 from text.front_end import FrontEnd
 from training.options import Options
@@ -36,7 +36,7 @@ def with_demo_files(hp: HParams) -> HParams:
 
 def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_end: FrontEnd | None = None) -> Corpus:
     """front_end: of the voice that goes on; None for a new one."""
-    if not is_demo and settings.origins.get("training_files") == "default":
+    if not is_demo and settings.origins.get("training_files") == DEFAULT:
         LOG.info("no dataset is named: training on %s, which is there", settings.hparams.training_files)
     corpus = load_corpus(
         with_demo_files(settings.hparams) if is_demo else settings.hparams,

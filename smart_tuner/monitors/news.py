@@ -70,7 +70,7 @@ class StudyNews:
     def end(self, reason: str, error: str = "") -> None:
         """reason: `done`, `time`, `signal` or `error`."""
         best = best_trial(self.study)
-        facts = {"error": error, "seconds": time.monotonic() - self._began, "best": _facts_of(best)}
+        facts = {"error": without_secrets(error), "seconds": time.monotonic() - self._began, "best": _facts_of(best)}
         self._emit(Event(len(finished(self.study)), END, reason, facts))
 
     def close(self) -> None:

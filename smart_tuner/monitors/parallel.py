@@ -75,7 +75,7 @@ class _Scale:
         if self.choices:
             return (self.choices.index(value) + 0.5) / len(self.choices)
         low, high, at = (math.log(x) if self.is_log else x for x in (self.low, self.high, float(value)))
-        return (at - low) / (high - low)
+        return (at - low) / (high - low) if high > low else 0.5
 
 
 def _scale_of(name: str, trials: Sequence[FrozenTrial]) -> _Scale:

@@ -93,7 +93,7 @@ class StudyMLflow:
 
     def _found(self, client: Any, tags: Mapping[str, str]) -> str | None:
         """The id of the run with these tags."""
-        wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items() if "'" not in value)
+        wanted = " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
         found = client.search_runs([self._experiment_id], filter_string=wanted, max_results=1)
         return str(found[0].info.run_id) if found else None
 
@@ -143,3 +143,8 @@ class StudyMLflow:
             step = max((step for step, numbers in files.items() if 0 in numbers), default=None)
             if step is not None:
                 self._client.log_artifact(child, str(files[step][0]), "samples")
+
+
+def _quoted(value: str) -> str:
+    """As MLflow's filters take a text; a directory may hold an apostrophe."""
+    return f'"{value}"' if "'" in value else f"'{value}'"

@@ -17,14 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 import monitoring.report
 from common.durations import duration
 from common.files import write_atomic
-from common.log import LOG
 from common.translations import Language, messages
 from monitoring.observer import RunInfo
 from monitoring.report.charts import Chart, Series, chart, compact
 from monitoring.report.media import picture_uri, sound_uri
-from monitoring.report.observer import MOST_SHARE
+from monitoring.report.observer import FreshPage
 from run_directory.reader import read_run
-from run_directory.records import Record
 from smart_tuner.importances import LEAST_TRIALS, Importance, importances
 from smart_tuner.monitors.parallel import Parallel, parallel
 from smart_tuner.storage import STORAGE_ERRORS
@@ -61,36 +59,21 @@ class Cost:
     spent: str
 
 
-class StudyReportFile:
-    """Keeps the page fresh: after each trial, but at most every `every_s` seconds, and less often where that costs."""
+class StudyReportFile(FreshPage):
+    """Of a search."""
+
+    refusals = (OSError, *STORAGE_ERRORS)
 
     def __init__(
         self, study: optuna.Study, directory: Path, language: Language, *, n_trials: int, every_s: float = 20.0
     ) -> None:
+        super().__init__(every_s=every_s)
         self.study, self.directory, self.language, self.n_trials = study, directory, language, n_trials
-        self.every_s, self._due_at = every_s, 0.0
-        self._is_refused = False
 
     def on_start(self, run: RunInfo) -> None: ...
 
-    def on_record(self, record: Record) -> None:
-        if time.monotonic() >= self._due_at:
-            self._write()
-
-    def close(self) -> None:
-        self._write()
-
-    def _write(self) -> None:
-        """A disk or a database that refuses is told of once; it may serve again after the next trial."""
-        began = time.thread_time()
-        try:
-            write_study_report(self.study, self.directory, self.language, n_trials=self.n_trials)
-            self._is_refused = False
-        except (OSError, *STORAGE_ERRORS) as error:
-            if not self._is_refused:
-                LOG.warning("%s of the search can't be written (%s)", NAME, error)
-            self._is_refused = True
-        self._due_at = time.monotonic() + max(self.every_s, (time.thread_time() - began) / MOST_SHARE)
+    def write_page(self) -> None:
+        write_study_report(self.study, self.directory, self.language, n_trials=self.n_trials)
 
 
 def write_study_report(study: optuna.Study, directory: Path, language: Language, *, n_trials: int) -> Path:
@@ -188,16 +171,17 @@ def history(trials: Sequence[FrozenTrial], words: dict[str, str]) -> Chart | Non
     if not timed:
         return None
     began = min(t.datetime_start for t in timed if t.datetime_start is not None)
-    timed.sort(key=lambda t: str(t.datetime_complete))
-    hours = [(t.datetime_complete - began).total_seconds() / HOUR_S for t in timed]  # type: ignore[operator]
-    judged = [(hour, t.value) for hour, t in zip(hours, timed, strict=True) if t in ranked(trials)]
+    ended = [((t.datetime_complete - began).total_seconds() / HOUR_S, t) for t in timed]  # type: ignore[operator]
+    ended.sort(key=lambda pair: pair[0])
+    lived = {trial.number for trial in ranked(trials)}
+    judged = [(hour, t.value) for hour, t in ended if t.number in lived]
     if not judged:
         return None
     at, values = (np.array(column, dtype=float) for column in zip(*judged, strict=True))
     best = np.minimum.accumulate(values)
     so_far = Series(words["best_so_far"], np.repeat(at, 2)[1:], np.repeat(best, 2)[:-1])  # steps, not slopes
     lines = [so_far, Series(words["trial"], at, values, dotted=True)]
-    failed = [hour for hour, t in zip(hours, timed, strict=True) if is_failed(t)]
+    failed = [hour for hour, t in ended if is_failed(t)]
     drawn = chart(words["history"], lines, hint=words["history_hint"], alerts=failed)
     assert drawn is not None
     steps, dots = drawn.lines
@@ -214,8 +198,8 @@ def parallel_of(
     trials: Sequence[FrozenTrial], best: FrozenTrial | None, shares: Sequence[Importance]
 ) -> Parallel | None:
     order = {one.name: place for place, one in enumerate(shares)}
-    names = sorted({name for trial in trials for name in trial.params}, key=lambda name: (order.get(name, 99), name))
     lived = ranked(trials)
+    names = sorted({name for trial in lived for name in trial.params}, key=lambda name: (order.get(name, 99), name))
     return parallel(lived, names, best=best) if len(lived) > 1 else None
 
 

@@ -112,6 +112,17 @@ def test_a_log_that_was_removed_begins_anew_and_says_so(
     assert caplog.text.count("was removed while the run goes on: what it held is lost") == 1
 
 
+def test_a_removed_log_that_cannot_begin_anew_is_tried_again(tmp_path: Path) -> None:
+    log, path = RunLog(tmp_path, attempt=1), tmp_path / "events.jsonl"
+    path.unlink()
+    path.mkdir()
+    log.write(Event(1, "saved", "first"))
+    log.write(Event(2, "saved", "second"))
+    path.rmdir()
+    log.write(Event(3, "saved", "third"))
+    log.close()
+    assert [event["step"] for event in read_jsonl(path)] == [1, 2, 3]
+
 
 def test_what_a_full_disk_refuses_waits_for_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = RunLog(tmp_path, attempt=1)

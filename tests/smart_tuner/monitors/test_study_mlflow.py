@@ -40,6 +40,19 @@ def test_mlflow_has_a_parent_and_a_child_for_each_trial_once(tmp_path: Path) -> 
     assert kept == {"samples/step_00000040_0.png", "samples/step_00000040_0.wav"}
 
 
+def test_searches_of_two_directories_are_two_even_beside_an_apostrophe(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    prepare_sqlite(uri)
+    for name in ("anna", "Anna's", "Anna's"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        told(StudyMLflow("output", experiment="voices", tracking_uri=uri), tmp_path / name, ENDS)
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("voices").experiment_id])
+    assert sorted(Path(run.data.tags["study_directory"]).parent.parent.name for run in runs) == ["Anna's", "anna"]
+
+
 def test_a_dead_mlflow_is_said_once_and_holds_nothing_up(tmp_path: Path, caplog) -> None:
     observer = StudyMLflow("output", experiment="voices", tracking_uri=dead_address())
     told(observer, tmp_path, trial(0, tmp_path, is_best=True), ENDS)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 
 from common.translations import messages
 from smart_tuner.importances import LEAST_TRIALS, importances
@@ -14,7 +15,7 @@ from smart_tuner.monitors.results import best_yaml
 from smart_tuner.monitors.study_report import StudyReportFile, render, why_best, write_study_report
 from smart_tuner.study import best_trial, finished
 from support.browser import HOSTILE, browser, opened  # noqa: F401
-from support.studies import random_study, write_trial
+from support.studies import SPACE, random_study, write_trial
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,13 @@ def test_a_disk_that_refuses_the_page_is_told_of_once(study, tmp_path: Path, mon
     for _ in range(3):
         page_file.on_record(None)
     assert caplog.text.count("can't be written") == 1
+
+
+def test_a_parameter_that_only_failed_trials_had_is_no_axis(study, tmp_path: Path) -> None:
+    other = random_study(25)
+    space = {**SPACE, "guide_sigma": FloatDistribution(0.1, 0.6)}
+    facts = {"ending": "diverged", "failed": True, "epoch": 1.0, "step": 10}
+    params = {**other.trials[0].params, "guide_sigma": 0.3}
+    other.add_trial(optuna.create_trial(params=params, distributions=space, value=9.0, user_attrs=facts))
+    text = page(other, tmp_path)
+    assert 'text-anchor="middle">dropout_rate<' in text and 'text-anchor="middle">guide_sigma<' not in text
