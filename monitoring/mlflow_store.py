@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from monitoring.observer import FILES_CLOSE_S, SERVER_CLOSE_S
+
 ARTIFACTS = "mlflow-artifacts"  # folder beside a local store
 LOCAL = "sqlite:///"
 LOCK_WAIT_S = 30.0
@@ -43,6 +45,11 @@ def ui_command(directory: Path, tracking_uri: str = "") -> str | None:
 def local_store(uri: str) -> Path | None:
     """The file of a local store; None for a server, which knows its own places."""
     return Path(uri.removeprefix(LOCAL)).resolve() if uri.startswith(LOCAL) else None
+
+
+def close_patience_s(tracking_uri: str = "") -> float:
+    """How long the end of a run waits for MLflow: a store on this disk is slow at worst, a server may be dead."""
+    return SERVER_CLOSE_S if local_store(store_uri(Path(), tracking_uri)) is None else FILES_CLOSE_S
 
 
 def artifacts_of(store: Path) -> Path:

@@ -14,7 +14,10 @@ from common.log import LOG
 from run_directory.metrics_log import RunLog
 from run_directory.records import Record
 
-REMOTE_CLOSE_S = 6.0  # at the end of a run, for trackers, which can get later what they lack, or do without
+# How long the end of a run waits: for files here (a thread that still draws while the interpreter ends aborts the
+# process, and a busy machine draws slowly), and for servers, which can get later what they lack, or do without.
+FILES_CLOSE_S = 120.0
+SERVER_CLOSE_S = 6.0
 
 
 class Observer(Protocol):

@@ -6,12 +6,9 @@ import threading
 from common.translations import language_of
 from hparams import HParams
 from monitoring.console import ConsoleObserver
-from monitoring.observer import REMOTE_CLOSE_S, BackgroundObserver, Observer
+from monitoring.observer import FILES_CLOSE_S, SERVER_CLOSE_S, BackgroundObserver, Observer
 from monitoring.report.observer import ReportFile
 from monitoring.sample_files import SampleFiles
-
-# A thread that still draws while the interpreter ends aborts the process, and a busy machine draws slowly.
-FILES_PATIENCE_S = 120.0
 
 
 def observers(hp: HParams) -> list[Observer]:
@@ -33,6 +30,7 @@ def observers(hp: HParams) -> list[Observer]:
         )
     if hp.mlflow_logging:
         from monitoring.mlflow import MLflowObserver
+        from monitoring.mlflow_store import close_patience_s
 
         watching.append(
             BackgroundObserver(
@@ -43,7 +41,7 @@ def observers(hp: HParams) -> list[Observer]:
                     alignment_scalars=hp.log_alignment_metrics,
                     picture_every=hp.attention_plot_frequency,
                 ),
-                patience_s=REMOTE_CLOSE_S,
+                patience_s=close_patience_s(hp.mlflow_tracking_uri),
             )
         )
     if hp.debug_reporting:
@@ -54,13 +52,13 @@ def observers(hp: HParams) -> list[Observer]:
         watching += telegram_observers(hp)
     # last: at the end it shows what the others wrote
     watching.append(
-        BackgroundObserver(ReportFile(language_of(os.environ)), patience_s=FILES_PATIENCE_S, closes_last=True)
+        BackgroundObserver(ReportFile(language_of(os.environ)), patience_s=FILES_CLOSE_S, closes_last=True)
     )
     return watching
 
 
 def _of_files(observer: Observer) -> BackgroundObserver:
-    return BackgroundObserver(observer, patience_s=FILES_PATIENCE_S)
+    return BackgroundObserver(observer, patience_s=FILES_CLOSE_S)
 
 
 def telegram_observers(hp: HParams) -> list[Observer]:
@@ -73,4 +71,4 @@ def telegram_observers(hp: HParams) -> list[Observer]:
     closing = threading.Event()
     every, language = hp.telegram_notification_interval, hp.telegram_language
     observer = TelegramObserver(account, every=every, language=language, closing=closing)
-    return [BackgroundObserver(observer, closing=closing, patience_s=REMOTE_CLOSE_S)]
+    return [BackgroundObserver(observer, closing=closing, patience_s=SERVER_CLOSE_S)]

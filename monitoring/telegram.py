@@ -17,11 +17,10 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from common.durations import Pace, duration
 from common.log import LOG
 from common.translations import language_of
+from common.yaml_file import read_own_yaml
 from monitoring import plots
 from monitoring.observer import ObserverOff, RunInfo
 from run_directory.records import EvalRecord, Event, Record, StepRecord
@@ -187,7 +186,7 @@ class TelegramObserver:
 
     def on_start(self, run: RunInfo) -> None:
         language = language_of(os.environ) if self._language == "auto" else self._language
-        self._texts = yaml.safe_load(TEXTS.read_text(encoding="utf-8"))[language]
+        self._texts = read_own_yaml(TEXTS)[language]
         self._run, self._name = run, run.directory.resolve().name
         self._pace, self._began = Pace(run.first_step), time.monotonic()
         self._reported = run.first_step

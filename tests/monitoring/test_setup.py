@@ -20,7 +20,7 @@ from monitoring.observer import BackgroundObserver, Observer, RunInfo, close_all
 from monitoring.setup import observers
 from monitoring.tensorboard import TensorBoardObserver
 from run_directory.records import Record
-from support.commands import REPOSITORY, TINY, command, environment, write_dataset
+from support.commands import REPOSITORY, TINY, command, environment, run, write_dataset
 from support.runs import assert_same_run, trainer_of
 from support.telegram_server import BROKEN, TOKEN, UNAUTHORISED, TelegramServer
 from support.trackers import dead_address
@@ -199,16 +199,10 @@ def test_the_token_is_nowhere_in_what_a_run_leaves_behind(answer: Any, tmp_path:
 
 @pytest.mark.spec
 def test_a_short_run_is_in_mlflow_and_says_how_to_look_at_it(tmp_path: Path) -> None:
-    """With more time at its end than a run allows, as a busy machine may need a minute to import MLflow."""
     write_dataset(tmp_path)
     hparams = TINY.replace("mlflow_logging=False", "mlflow_logging=True")
     arguments = ["-o", "output/anna", "-l", "logs", "--hparams", hparams, "--max-steps", "3"]
-    patience = "import monitoring.setup as setup; setup.REMOTE_CLOSE_S = 120"
-    program = f"{patience}; import train; train.leave(train.main({arguments}))"
-    env = environment(tmp_path / "cache") | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
-    )
+    done = run("train.py", *arguments, cwd=tmp_path, cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     assert "mlflow ui --backend-store-uri sqlite:///output/mlflow.db" in done.stderr
     with closing(sqlite3.connect(tmp_path / "output/mlflow.db")) as store:
@@ -221,7 +215,7 @@ def test_a_tracker_that_was_left_behind_does_not_spoil_the_end(tmp_path: Path) -
     write_dataset(tmp_path)
     hparams = TINY.replace("mlflow_logging=False", "mlflow_logging=True")
     arguments = ["-o", "output/anna", "-l", "logs", "--hparams", hparams, "--max-steps", "1"]
-    patience = "import monitoring.setup as setup; setup.REMOTE_CLOSE_S = 0.0"
+    patience = "import monitoring.mlflow_store as store; store.FILES_CLOSE_S = 0.0"
     program = f"{patience}; import train; train.leave(train.main({arguments}))"
     env = environment(tmp_path / "cache") | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
