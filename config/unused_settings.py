@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hparams import Resolved
+from hparams import HParams, Resolved
 
 # Of each switch, what has no effect without it
 BELONGS_TO: Mapping[str, tuple[str, ...]] = {
@@ -37,15 +37,19 @@ BELONGS_TO: Mapping[str, tuple[str, ...]] = {
 
 
 def unused_settings(settings: Resolved) -> list[str]:
-    """A sentence for each that a person named, in --hparams or in a file, and not for those of a preset."""
-    hp = settings.hparams.canonical()
+    """A sentence for each that a person named, in --hparams or in a file, and not for those of a preset.
+
+    A run's own hparams.yaml holds all of them: what is the default there was named by nobody.
+    """
+    hp, defaults = settings.hparams.canonical(), HParams().canonical()
     off = {switch for switch in BELONGS_TO if not hp[switch]}
     if hp["no_dga"]:
         off.add("use_guided_attn")
     said = []
     for name, origin in settings.origins.items():
         lacking = next((switch for switch in BELONGS_TO if switch in off and name in BELONGS_TO[switch]), None)
-        if lacking and origin.startswith(("--hparams", "file ")):
+        is_named = origin.startswith("--hparams") or (origin.startswith("file ") and hp[name] != defaults[name])
+        if lacking and is_named:
             said.append(f"{name}={hp[name]} ({origin}) has no effect without {_switched_on(lacking, hp)}")
     return said
 

@@ -54,3 +54,10 @@ def test_what_is_used_or_comes_from_a_preset_or_a_default_is_not_told(tmp_path: 
     (tmp_path / "mine.yaml").write_text("mmi_weight: 2.0\n")
     told = unused_settings(resolve_hparams(hparams_file=tmp_path / "mine.yaml"))
     assert told == [f"mmi_weight=2.0 (file {tmp_path / 'mine.yaml'}) has no effect without use_mmi=True"]
+
+
+def test_the_file_that_a_run_keeps_of_all_its_settings_tells_of_none_that_is_the_default(tmp_path: Path) -> None:
+    settings = resolve_hparams(preset="small", overrides="mmi_weight=2.0")
+    (tmp_path / "hparams.yaml").write_text(settings.hparams.to_yaml(), encoding="utf-8")
+    told = unused_settings(resolve_hparams(hparams_file=tmp_path / "hparams.yaml"))
+    assert told == [f"mmi_weight=2.0 (file {tmp_path / 'hparams.yaml'}) has no effect without use_mmi=True"]
