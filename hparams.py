@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from common.step_schedule import Reduction, is_schedule
+from common.yaml_file import read_own_yaml
 from text.language_settings import is_language, language_defaults
 from text.symbols import symbols
 from tools import (
@@ -504,7 +505,7 @@ def spellings() -> Mapping[str, str]:
 
 def read_help() -> dict[str, dict[str, str]]:
     """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
-    return yaml.safe_load(HELP_FILE.read_text(encoding="utf-8"))
+    return read_own_yaml(HELP_FILE)
 
 
 def hparams_hash(hp: HParams) -> str:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
+import scipy  # imports scipy.signal, which takes a second, when it is used
 
 from audio.recordings import loud_part
 
@@ -60,12 +60,12 @@ def lower_noise(wav: np.ndarray, sampling_rate: int) -> np.ndarray:
     if len(wav) < 4 * window:  # too short to know its noise
         return wav
     settings = {"fs": sampling_rate, "nperseg": window, "noverlap": 3 * window // 4}
-    _, _, spectrum = signal.stft(wav, **settings)  # [bins, frames]
+    _, _, spectrum = scipy.signal.stft(wav, **settings)  # [bins, frames]
     magnitude = np.abs(spectrum)
     noise = GATE_THRESHOLD * np.quantile(magnitude, NOISE_QUANTILE, axis=1, keepdims=True)  # [bins, 1]
     gain = np.clip((magnitude - noise) / np.maximum(noise, LEAST_LEVEL * 1e-3), GATE_FLOOR, 1.0)
-    gain = signal.convolve2d(gain, np.full(SMOOTHING, 1 / math.prod(SMOOTHING)), mode="same", boundary="symm")
-    _, cleaned = signal.istft(spectrum * gain, **settings)
+    gain = scipy.signal.convolve2d(gain, np.full(SMOOTHING, 1 / math.prod(SMOOTHING)), mode="same", boundary="symm")
+    _, cleaned = scipy.signal.istft(spectrum * gain, **settings)
     return cleaned[: len(wav)]
 
 
@@ -88,7 +88,7 @@ def integrated_loudness(wav: np.ndarray, sampling_rate: int) -> float:
 
     What is shorter than a block counts as one; -inf for silence.
     """
-    weighted = signal.sosfilt(_k_weighting(sampling_rate), wav)
+    weighted = scipy.signal.sosfilt(_k_weighting(sampling_rate), wav)
     block = min(len(weighted), round(0.4 * sampling_rate))
     starts = range(0, len(weighted) - block + 1, max(1, block // 4))
     powers = np.array([np.mean(np.square(weighted[i : i + block])) for i in starts])

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from common.yaml_file import read_own_yaml
 
 Language = Literal["en", "ru"]
 FILE = Path(__file__).with_name("messages.yaml")
@@ -20,7 +20,7 @@ def language_of(environment: Mapping[str, str]) -> Language:
 @cache
 def read_messages() -> dict[str, Any]:
     """`{section: {message: {en: ..., ru: ...}}}`"""
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    content = read_own_yaml(FILE)
     assert isinstance(content, dict)
     return content
 
