@@ -1,6 +1,6 @@
 """Fixtures of all commands."""
 
 from support.browser import browser
-from support.commands import cache, dataset
+from support.commands import begun, cache, dataset, voice
 
-__all__ = ["browser", "cache", "dataset"]
+__all__ = ["begun", "browser", "cache", "dataset", "voice"]

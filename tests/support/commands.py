@@ -1,6 +1,7 @@
 """The commands as child processes: their environment, datasets to run on, what a refusal looks like."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from run_directory.metrics_log import read_metrics
 from support.compiled import compile_once, share_compiled_loops
 from support.paths import REPOSITORY
+from support.warm_commands import run_warm
 
 SAMPLING_RATE = 22050
 TINY = (
@@ -44,9 +47,7 @@ def run(
     script: str, *arguments: str | Path, cwd: Path, cache: Path, timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
     cwd = cwd if script.endswith(".py") else REPOSITORY
-    return subprocess.run(
-        command(script, *arguments), cwd=cwd, env=environment(cache), capture_output=True, text=True, timeout=timeout_s
-    )
+    return run_warm(command(script, *arguments)[1:], cwd=cwd, env=environment(cache), timeout_s=timeout_s)
 
 
 def write_recordings(folder: Path, *, texts: Sequence[str] = TEXTS, duration_s: float = 0.4) -> list[str]:
@@ -134,6 +135,32 @@ def tiny_arguments(*more: str, hparams: str = "") -> tuple[str, ...]:
 
 def checkpoints(run_directory: Path) -> list[str]:
     return sorted(path.name for path in (run_directory / "checkpoints").glob("step_*.pt"))
+
+
+def train_tiny(cwd: Path, cache: Path, *more: str, hparams: str = "") -> subprocess.CompletedProcess[str]:
+    done = run("train.py", *tiny_arguments(*more, hparams=hparams), cwd=cwd, cache=cache)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def steps_recorded(run_directory: Path) -> list[int]:
+    return [record["step"] for record in read_metrics(run_directory) if record["type"] == "step"]
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The run directory of a tiny voice after two steps; its data lies beside it."""
+    cwd = tmp_path_factory.mktemp("voice")
+    write_dataset(cwd)
+    train_tiny(cwd, cache, "--max-steps", "2")
+    return cwd / "output"
+
+
+@pytest.fixture
+def begun(voice: Path, tmp_path: Path) -> Path:
+    """A working folder of one's own in which the tiny voice has been trained for two steps."""
+    shutil.copytree(voice.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 # -- interrupted ------------------------------------------------------------------------------------------------------
