@@ -1,5 +1,6 @@
 """The protocol of all that watches a run, and the queue that keeps it from slowing training."""
 
+import math
 import queue
 import threading
 import time
@@ -88,10 +89,11 @@ class BackgroundObserver:
     def close(self, timeout_s: float | None = None) -> None:
         """Lets the thread finish what is queued, for at most `timeout_s`, or its own patience."""
         self.finish_soon()
-        self._thread.join(self.patience_s if timeout_s is None else timeout_s)
+        timeout_s = self.patience_s if timeout_s is None else timeout_s
+        self._thread.join(timeout_s)
         if self._thread.is_alive():
             text = "%s did not finish within the %.0f s that a run's end allows; what it lacks is in metrics.jsonl"
-            LOG.warning(text, self.name, self.patience_s)
+            LOG.warning(text, self.name, timeout_s)
             expect_foreign_threads()
         if self.dropped:
             LOG.warning("%s missed %d records: it was too slow", self.name, self.dropped)
@@ -166,14 +168,17 @@ class Recorder:
             self.log.close()
 
 
-def close_all(observers: Sequence[Observer]) -> None:
-    """Closes them in order. Those behind queues finish beside each other, but for those that are to close last."""
+def close_all(observers: Sequence[Observer], *, until: float = math.inf) -> None:
+    """Closes them in order. Those behind queues finish beside each other, but for those that are to close last.
+
+    until: of time.monotonic(), after which none behind a queue is waited for.
+    """
     for observer in observers:
         if isinstance(observer, BackgroundObserver) and not observer.closes_last:
             observer.finish_soon()
     began = time.monotonic()
     for observer in observers:
         if isinstance(observer, BackgroundObserver) and not observer.closes_last:
-            observer.close(max(began + observer.patience_s - time.monotonic(), 0.0))
+            observer.close(max(min(began + observer.patience_s, until) - time.monotonic(), 0.0))
         else:
             observer.close()

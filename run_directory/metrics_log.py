@@ -119,15 +119,47 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as f:  # the half line may end within a character
-        for line in f:
-            if line.endswith("\n"):
-                with suppress(ValueError):
-                    yield json.loads(line)
+        yield from _parsed(line for line in f if line.endswith("\n"))
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """The run's step and eval records with each step once: what a rewind superseded is gone."""
     return without_superseded(read_jsonl(directory / "metrics.jsonl"))
+
+
+class MetricsFollower:
+    """The same of a run that goes on: each line is parsed once, however often one looks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path, self._file_id, self._n_bytes = directory / "metrics.jsonl", -1, 0
+        self._records: list[dict[str, Any]] = []
+
+    def records(self) -> list[dict[str, Any]]:
+        """All so far; the very list of the last time where nothing has come."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return self._records
+        with file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._file_id or status.st_size < self._n_bytes:  # another file, or begun anew
+                self._file_id, self._n_bytes, self._records = status.st_ino, 0, []
+            if status.st_size > self._n_bytes:
+                file.seek(self._n_bytes)
+                self._take(file.read())
+        return self._records
+
+    def _take(self, content: bytes) -> None:
+        whole = content[: content.rfind(b"\n") + 1]  # half a line is looked at when it is whole
+        self._n_bytes += len(whole)
+        if new := list(_parsed(whole.decode("utf-8", errors="replace").split("\n")[:-1])):
+            self._records = without_superseded([*self._records, *new])
 
 
 def without_superseded(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from smart_tuner.monitors.setup import study_observers
 from smart_tuner.plan import STUDY, Plan, make_plan
 from smart_tuner.search_space import FIXED_BY, WIDE, SearchSpace, first_trial, search_space, standing_ranges
 from smart_tuner.settings import Layers, SearchOptions
+from smart_tuner.slots import check_gpus, visible_gpus
 from smart_tuner.storage import open_storage
 from smart_tuner.trial_queue import origin_of
 from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
@@ -41,6 +42,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     and GaveUp if every trial failed.
     """
     settings = resolve_hparams(**vars(layers))
+    check_gpus(visible_gpus(), n_jobs=search.n_jobs, each=search.gpus_per_trial)
     configure_logging()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     paths = run_paths(options.output, options.logs, settings.hparams)
@@ -49,7 +51,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
-        plan = make_plan(layers, settings, space, options, paths, repeated)
+        plan = make_plan(layers, settings, space, options, paths, repeated, gpus_per_trial=search.gpus_per_trial)
         storage = open_storage(search.storage, plan.directory)
         base = "study" if search.storage is None else str(paths.directory)
         name = studies.study_name(base, storage, is_new=search.is_new)
@@ -83,14 +85,14 @@ def run_search(
         Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
-            best = write_results(study, plan.directory, exported)
+            best = write_results(study, plan.directory, exported, pictures_until=search.pictures_until)
         late = "time" if time.monotonic() >= search.ends_at else "done"
         news.end("signal" if stop.signal is not None else late)
     except BaseException as error:  # noqa: BLE001 - whoever watches hears of it; it is raised again
         news.end("error", str(error) or type(error).__name__)
         raise
     finally:
-        news.close()
+        news.close(until=search.waits_until)
     return best
 
 
@@ -101,6 +103,9 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
             raise GaveUp(all_failed(failed, plan))
         LOG.warning("time is up before any trial has finished; the same command goes on where they stopped")
         return 0
+    if search.gpus_per_trial > 1:
+        LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s ...",
+                 search.gpus_per_trial, plan.directory / "best_hparams.yaml")  # fmt: skip
     if not search.train_best:
         return 0
     values = best_values(plan, best, spent=spent_budget(study))
@@ -166,6 +171,8 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
     mine |= {f"search {name}": str(one).replace("Range(", "Interval(") for name, one in plan.space.ranges.items()}
     mine |= {f"budget {name}": round(value, 6) for name, value in asdict(plan.budget).items()}
     mine |= {"data": plan.corpus.fingerprint}
+    if plan.gpus_per_trial > 1:
+        mine |= {"--gpus-per-trial": plan.gpus_per_trial}  # as many times batch_size utterances a step
     mine = json.loads(json.dumps(mine))
     theirs = study.user_attrs.get("settings")
     if theirs is None:

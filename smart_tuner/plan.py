@@ -18,6 +18,7 @@ from training.options import Options
 from training.resume import is_demo_wanted
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+LAUNCHER = TRAIN.with_name("multiproc.py")
 STUDY = "study"
 # What a trial needs to be judged and to be gone on with, whatever the settings say of runs; no more disk than that; and
 # no messages and no MLflow run of each: the search itself is what is looked at.
@@ -44,12 +45,16 @@ class Plan:
     repeated: tuple[str, ...]
     max_minutes: float | None = None
     may_shrink: bool = False  # the budget, where time is short: nobody has set it
+    gpus_per_trial: int = 1
 
     def resolve(self, values: dict[str, Any]) -> HParams:
         return resolve_hparams(**vars(self.layers), trial=values).hparams
 
     def trial_plan(self, values: dict[str, Any]) -> TrialPlan:
-        return plan_of(self.budget, steps_per_epoch=steps_per_epoch(self.resolve(values), self.corpus))
+        return plan_of(self.budget, steps_per_epoch=self.steps_per_epoch(values))
+
+    def steps_per_epoch(self, values: dict[str, Any]) -> int:
+        return steps_per_epoch(self.resolve(values), self.corpus, n_processes=self.gpus_per_trial)
 
     def trial_directory(self, number: int) -> Path:
         return self.directory / f"trial_{number:05d}"
@@ -60,9 +65,10 @@ class Plan:
         fixed = {name: getattr(hp, name) for name, origin in self.settings.origins.items() if origin == FIXED_BY}
         limits = {"epochs": plan.epochs, "validate_interval": plan.validate_interval}
         minutes = () if self.max_minutes is None else ("--max-minutes", str(self.max_minutes))
-        directory = self.trial_directory(number)
+        directory, n_gpus = self.trial_directory(number), self.gpus_per_trial
+        launcher = () if n_gpus == 1 else (str(LAUNCHER), "--n_gpus", str(n_gpus))
         return [
-            *(sys.executable, str(TRAIN), "-o", str(directory), "-l", str(self.logs / directory.name)),
+            *(sys.executable, *launcher, str(TRAIN), "-o", str(directory), "-l", str(self.logs / directory.name)),
             *(*self.repeated, "--max-steps", str(plan.max_steps), *minutes),
             *("--hparams", format_overrides(fixed | IN_EVERY_TRIAL | values | limits)),
         ]
@@ -75,6 +81,8 @@ def make_plan(
     options: Options,
     paths: RunPaths,
     repeated: tuple[str, ...],
+    *,
+    gpus_per_trial: int = 1,
 ) -> Plan:
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
@@ -84,15 +92,18 @@ def make_plan(
         space.budget,
         epochs=hp.epochs,
         validate_interval=hp.validate_interval,
-        steps_per_epoch=steps_per_epoch(hp, corpus),
+        steps_per_epoch=steps_per_epoch(hp, corpus, n_processes=gpus_per_trial),
         max_steps=options.max_steps,
     )
     directory, logs = paths.directory / STUDY, paths.log_directory
     is_set = options.max_steps is not None or options.max_minutes is not None or settings.origins["epochs"] == FIXED_BY
     return Plan(
-        layers, settings, space, budget, corpus, directory, logs, repeated, options.max_minutes, may_shrink=not is_set
-    )
+        layers, settings, space, budget, corpus, directory, logs, repeated, options.max_minutes, may_shrink=not is_set,
+        gpus_per_trial=gpus_per_trial,
+    )  # fmt: skip
 
 
-def steps_per_epoch(hp: HParams, corpus: Corpus) -> int:
-    return math.ceil(len(plan_batches(corpus.train, hp).epoch(0)) / hp.gradient_accumulation_steps)
+def steps_per_epoch(hp: HParams, corpus: Corpus, *, n_processes: int = 1) -> int:
+    """Each process takes batch_size utterances a step."""
+    n_batches = len(plan_batches(corpus.train, hp, n_parts=n_processes).epoch(0))
+    return math.ceil(n_batches / hp.gradient_accumulation_steps)

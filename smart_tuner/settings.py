@@ -12,9 +12,11 @@ from pathlib import Path
 from common.cli import int_at_least, positive
 from common.errors import UserError
 
-DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "storage", "new_study", "train_best", "search_space")
+DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "gpus_per_trial", "storage", "new_study", "train_best",
+             "search_space")  # fmt: skip
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
 MOST_SPARED_S, SPARED_SHARE = 15.0, 0.05  # of the time given, for pictures and pages
+PICTURES_LATE_S, MOST_LATE_S = 15.0, 25.0  # after the time given: no other picture is begun; nobody is waited for
 REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
 
 
@@ -30,6 +32,7 @@ class SearchOptions:
     n_trials: int = 10
     timeout_s: float | None = None
     n_jobs: int = 1
+    gpus_per_trial: int = 1
     storage: str | None = None
     is_new: bool = False
     train_best: bool = False
@@ -41,6 +44,15 @@ class SearchOptions:
         """Of time.monotonic(), when trials end: a little early, for what is written then."""
         spared_s = min(MOST_SPARED_S, SPARED_SHARE * (self.timeout_s or 0.0))
         return self.began + self.timeout_s - spared_s if self.timeout_s else math.inf
+
+    @property
+    def pictures_until(self) -> float:
+        return self.began + self.timeout_s + PICTURES_LATE_S if self.timeout_s else math.inf
+
+    @property
+    def waits_until(self) -> float:
+        """For what is behind queues: pages, MLflow."""
+        return self.began + self.timeout_s + MOST_LATE_S if self.timeout_s else math.inf
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     seconds = positive("seconds")
     add("--optimization-timeout", type=seconds, metavar="S", help="end this launch after S seconds; the next goes on")
     add("--n-jobs", type=int_at_least(1), metavar="N", help="trials that run at the same time (default 1)")
+    text = "GPUs of each trial, that no other has; trains in as many processes (default 1)"
+    add("--gpus-per-trial", type=int_at_least(1), metavar="N", help=text)
     add("--storage", metavar="URL", help="an Optuna database for several machines (default: study/optuna.db in -o)")
     add("--new-study", action="store_true", help="start a new search; an older study in -o is moved aside")
     add("--search-space", choices=("default", "wide"), help="wide: eight hyperparameters more (docs/tuning.md)")
@@ -72,10 +86,16 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         if alone:
             raise UserError(f"{' and '.join(alone)} needs --optimize-hyperparams: it says how to search")
         return None
+    if args.train_best and (args.gpus_per_trial or 1) > 1:
+        raise UserError(
+            "--train-best trains in this process, and trials have several: leave it out, then python multiproc.py "
+            f"--n_gpus {args.gpus_per_trial} train.py --hparams-file STUDY/best_hparams.yaml ... trains the best"
+        )
     return SearchOptions(
         n_trials=args.n_trials or 10,
         timeout_s=args.optimization_timeout,
         n_jobs=args.n_jobs or 1,
+        gpus_per_trial=args.gpus_per_trial or 1,
         storage=args.storage,
         is_new=args.new_study,
         train_best=args.train_best,

@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from common.files import write_atomic
 from common.log import LOG
-from run_directory.metrics_log import read_metrics
+from run_directory.metrics_log import MetricsFollower, read_metrics
 from smart_tuner.objective import Ending, Records
 
 GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is written
@@ -91,7 +93,7 @@ class TrainerWrapper:
         return TrialOutcome("died", process.returncode, records, self._last_words(process.returncode))
 
     def _last_words(self, exit_code: int) -> str:
-        if exit_code == -signal.SIGKILL:
+        if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             return (
                 "killed by the system (SIGKILL), twice; most often memory has run out: "
                 "fewer --n-jobs, or a smaller batch_size"
@@ -119,13 +121,12 @@ class TrainerWrapper:
 
     def _follow(self, process: subprocess.Popen[bytes], watch: Callable[[Records], Ending | None]) -> Ending | None:
         """Until it ends by itself (None), or shall end."""
-        path, size = self.directory / "metrics.jsonl", -1
+        follower, changed_at = MetricsFollower(self.directory), time.monotonic()
         records: Records = []
-        changed_at = time.monotonic()
         while True:
-            now_size = path.stat().st_size if path.exists() else 0
-            if now_size != size:
-                size, changed_at, records = now_size, time.monotonic(), read_metrics(self.directory)
+            known, records = records, follower.records()
+            if records is not known:
+                changed_at = time.monotonic()
             ending = watch(records)
             if ending is None and time.monotonic() - changed_at > self.stalled_s:
                 ending = "stalled"
@@ -139,19 +140,27 @@ class TrainerWrapper:
 
 
 def is_kill(exit_code: int) -> bool:
-    """Ended by a signal, whether the process could still save (128 + n) or not (-n)."""
-    return exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    """Ended by a signal: itself, or one of several processes, of which the launcher tells by 128 + n."""
+    return exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
 
 def stop_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
-    """SIGTERM and time to save, then SIGKILL for whatever of the group is left, data loaders included."""
+    """SIGTERM and time to save, then SIGKILL for whatever is left: data loaders, and the processes of several GPUs,
+    which lead groups of their own.
+    """
+    family: list[psutil.Process] = []
     if process.poll() is None:
+        with suppress(psutil.Error):
+            family = psutil.Process(process.pid).children(recursive=True)
         _signal_group(process.pid, signal.SIGTERM)
         try:
             process.wait(grace_s)
         except subprocess.TimeoutExpired:
             LOG.warning("process %d did not end within %.0f s of SIGTERM; it is killed", process.pid, grace_s)
     _signal_group(process.pid, signal.SIGKILL)
+    for one in family:
+        with suppress(psutil.Error):  # gone, as a rule; a number that is another's by now is left alone
+            one.kill()
     process.wait()
 
 

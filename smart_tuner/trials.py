@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shutil
 import socket
 import threading
@@ -15,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
 
 from common.errors import UserError
 from common.files import explain_write_errors, write_atomic
 from common.log import LOG
-from run_directory.run_info import launch_id
 from smart_tuner import storage as storages
 from smart_tuner import study as studies
 from smart_tuner import time_plan
@@ -39,9 +36,10 @@ from smart_tuner.objective import (
     score_trial,
     validations,
 )
-from smart_tuner.plan import Plan, steps_per_epoch
+from smart_tuner.plan import Plan
 from smart_tuner.search_space import acts
 from smart_tuner.settings import SearchOptions
+from smart_tuner.slots import environment
 from smart_tuner.storage import experimental_parts, retry_storage
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from smart_tuner.trial_queue import MAX_RETRIES, Nothing, TrialQueue, is_given_up, origin_of
@@ -104,7 +102,13 @@ class Search:
         return self.stop.signal is not None or self._failure is not None or time.monotonic() >= self.ends_at
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
-        return retry_storage(action, time.sleep, is_ending=self._is_ending)
+        return retry_storage(action, self._pause, is_ending=self._is_ending)
+
+    def _pause(self, seconds: float) -> None:
+        """As long, unless the search is to end."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._is_ending():
+            time.sleep(min(LOOK_EVERY_S, max(0.0, until - time.monotonic())))
 
     def _next(self) -> optuna.Trial | None:
         """The next trial, its parameters drawn; None when the study has enough, or this launch must end."""
@@ -166,7 +170,7 @@ class Search:
     def _wrapper(self, trial: optuna.Trial, slot: int, own: TrialPlan | None = None) -> TrainerWrapper:
         command = self.plan.command(origin_of(trial), trial.params, own=own)
         directory = self.plan.trial_directory(origin_of(trial))
-        shared = environment(slot, self.search.n_jobs)
+        shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
         return TrainerWrapper(command, directory, environment=shared, ends_at=self.ends_at)
 
     # -- how long trials are ------------------------------------------------------------------------------------------
@@ -213,7 +217,7 @@ class Search:
 
     def _fit(self, speed: time_plan.Speed, trial: optuna.Trial) -> Budget:
         budget, n_trials, left_s = self.plan.budget, self.search.n_trials, self.ends_at - time.monotonic()
-        steps = steps_per_epoch(self.plan.resolve(trial.params), self.plan.corpus)
+        steps = self.plan.steps_per_epoch(trial.params)
         n_jobs = min(self.search.n_jobs, n_trials)
         fitted = time_plan.fit(
             budget, speed, steps_per_epoch=steps, n_trials=n_trials, n_jobs=n_jobs, left_s=max(1.0, left_s)
@@ -229,13 +233,18 @@ class Search:
 
     def _watch(self, trial: optuna.Trial, watched: TrialProgress) -> Callable[[Records], Ending | None]:
         reported: set[int] = set()
+        known: Records | None = None
         heartbeat = TrialHeartbeat(self.storage, trial)
 
         def watch(records: Records) -> Ending | None:
+            nonlocal known
             heartbeat.beat()
-            watched.update(records)
             if self._is_ending():
                 return "interrupted"
+            if records is known:  # a look costs nothing where nothing has come
+                return None
+            known = records
+            watched.update(records)
             rungs = {self.plan.budget.rung(record["epoch"]): record for record in validations(records)}
             new = {rung: record for rung, record in rungs.items() if rung not in reported}
             reported.update(new)
@@ -337,15 +346,3 @@ class TrialHeartbeat:
         except storages.STORAGE_ERRORS as error:
             LOG.warning("no heartbeat: %s", error)
             self._next = time.monotonic() + 5
-
-
-def environment(slot: int, n_jobs: int) -> dict[str, str]:
-    """Ours, with this slot's share of the processors and its GPU; one launch for all restarts of a trial."""
-    shared = {"TACOTRON2_LAUNCH_ID": launch_id()}
-    if n_jobs > 1:
-        shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // n_jobs))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    if devices:
-        shared["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
-    return dict(os.environ) | shared

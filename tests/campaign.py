@@ -17,7 +17,7 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
 
-from campaigns import costs, deaths, numbers, power, searches, storage  # noqa: E402
+from campaigns import costs, deaths, numbers, power, search_faults, searches, storage  # noqa: E402
 from campaigns.table import Place, Row  # noqa: E402
 from support.corpora import write_corpus  # noqa: E402
 
@@ -26,7 +26,7 @@ CAMPAIGNS: dict[str, Callable[[Place, random.Random], Row | list[Row]]] = {
     for campaign in (
         deaths.kills, power.power_cuts, deaths.rollbacks, deaths.signals, deaths.loaders, deaths.hangs, storage.resumes,
         storage.damages, storage.full_disks, numbers.faults, numbers.memory, storage.foreign_code, costs.cost,
-        costs.verifying, searches.searches,
+        costs.verifying, searches.searches, search_faults.search_faults,
     )
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """What a search tells whoever watches it: records of the same kind as a run's, through the same queues."""
 
+import math
 import shlex
 import sys
 import time
@@ -73,8 +74,8 @@ class StudyNews:
         facts = {"error": without_secrets(error), "seconds": time.monotonic() - self._began, "best": _facts_of(best)}
         self._emit(Event(len(finished(self.study)), END, reason, facts))
 
-    def close(self) -> None:
-        close_all(self.observers)
+    def close(self, *, until: float = math.inf) -> None:
+        close_all(self.observers, until=until)
 
     def _emit(self, event: Event) -> None:
         for observer in self.observers:

@@ -2,7 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,26 @@ FAILED_COLOUR, TRIAL_COLOUR, BEST_COLOUR = "tab:red", "tab:blue", "tab:orange"
 
 
 def write_results(
-    study: optuna.Study, directory: Path, exported: Callable[[FrozenTrial], dict[str, Any]]
+    study: optuna.Study,
+    directory: Path,
+    exported: Callable[[FrozenTrial], dict[str, Any]],
+    *,
+    pictures_until: float = math.inf,
 ) -> FrozenTrial | None:
-    """Writes everything that the finished trials allow. -> the best one, None if none lived."""
+    """Writes everything that the finished trials allow. -> the best one, None if none lived.
+
+    pictures_until: of time.monotonic(), after which no other picture is begun: a busy machine draws slowly.
+    """
     trials, best = finished(study), best_trial(study)
     if trials:
         write_atomic(directory / "trials.csv", trials_csv(trials))
     if best is not None:
         write_atomic(directory / "best_hparams.yaml", best_yaml(best, exported(best), trials))
-        for name, figure in figures(study, trials, best).items():
+        for name, figure in figures(trials, best):
             plots.save_png(figure, directory / f"{name}.png")
+            if time.monotonic() >= pictures_until:
+                LOG.warning("time is up while pictures are drawn; the same command draws those that are not there")
+                break
         LOG.info(
             "best of %d finished trials: trial_%05d, value %.4f; %s", len(trials), origin_of(best), best.value,
             directory / "best_hparams.yaml",
@@ -82,14 +94,13 @@ def best_yaml(best: FrozenTrial, values: Mapping[str, Any], trials: Sequence[Fro
     return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
 
 
-def figures(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial) -> dict[str, Figure]:
+def figures(trials: list[FrozenTrial], best: FrozenTrial) -> Iterator[tuple[str, Figure]]:
     """By file name. Trials that failed stand at the upper edge."""
-    drawn = {"history": history_figure(trials), "slices": slices_figure(trials)}
-    drawn["parallel"] = parallel_figure(trials, best)
-    shares = importances(trials)
-    if shares:
-        drawn["importances"] = importances_figure(shares)
-    return drawn
+    yield "history", history_figure(trials)
+    yield "slices", slices_figure(trials)
+    yield "parallel", parallel_figure(trials, best)
+    if shares := importances(trials):
+        yield "importances", importances_figure(shares)
 
 
 def _values(trials: list[FrozenTrial]) -> tuple[list[float], float]:

@@ -23,7 +23,7 @@ SWITCHES = (
     "--hparams-file", "--preset", "--show-params", "--max-steps", "--max-minutes", "--fresh", "--resume-with-changes",
     "--skip-bad-data", "--no-dga", "--diagnose", "--ignore-mmi-layers", "--ignore-gst-layers", "--ignore-tsgst-layers",
     "--optimize-hyperparams", "--n-trials", "--optimization-timeout", "--n-jobs", "--storage", "--new-study",
-    "--train-best",
+    "--train-best", "--search-space", "--gpus-per-trial",
     "--n-gpus", "--rank", "--group-name",
 )  # fmt: skip
 FACTS = {"value", "default", "type", "unit", "range", "aliases", "origin", "help"}

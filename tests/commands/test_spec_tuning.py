@@ -91,3 +91,22 @@ def test_bad_data_is_exit_code_3_before_any_trial(tmp_path: Path) -> None:
                "training_files=none.csv", cwd=tmp_path, cache=tmp_path / "cache")  # fmt: skip
     assert_refused(done, 3, "none.csv")
     assert not list(tmp_path.glob("output/study/trial_*"))
+
+
+def test_a_trial_may_have_several_gpus_or_without_any_as_many_processes(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    words = ("-o", "output", "-l", "logs", "--optimize-hyperparams", "--n-trials", "1", *LIMITS)
+    done = run("train.py", *words, "--gpus-per-trial", "2", cwd=tmp_path, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    trial = tmp_path / "output/study/trial_00000"
+    assert "each shared by 2 processes" in (trial / "output.log").read_text()
+    assert isfinite(float(rows(tmp_path)[0]["value"])) and list(trial.glob("checkpoints/*.pt"))
+    assert "python multiproc.py --n_gpus 2 train.py" in done.stderr
+    refused = run("train.py", *words, cwd=tmp_path, cache=tmp_path / "cache")
+    assert_refused(refused, 2, "--gpus-per-trial: 2 there, nothing here")
+
+
+def test_a_best_voice_is_not_trained_otherwise_than_it_was_found(tmp_path: Path) -> None:
+    done = run("train.py", "--optimize-hyperparams", "--gpus-per-trial", "2", "--train-best", cwd=tmp_path,
+               cache=tmp_path / "cache")  # fmt: skip
+    assert_refused(done, 2, "--train-best trains in this process", "multiproc.py --n_gpus 2 train.py")

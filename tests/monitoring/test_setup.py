@@ -107,6 +107,17 @@ class Stuck:
     def close(self) -> None: ...
 
 
+def test_none_is_waited_for_longer_than_until_the_end_that_was_given(tmp_path: Path) -> None:
+    stuck = Stuck()
+    queued = BackgroundObserver(stuck, patience_s=60)
+    queued.on_start(RunInfo(tmp_path, tmp_path, {}, None, 0, ""))
+    began = time.monotonic()
+    close_all([queued], until=began + 0.5)
+    assert 0.4 < time.monotonic() - began < 20
+    stuck.gate.set()
+    queued.close()
+
+
 def test_all_together_are_waited_for_no_longer_than_one(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     stuck = [Stuck() for _ in range(5)]
     queued = [BackgroundObserver(observer, patience_s=0.5) for observer in stuck]

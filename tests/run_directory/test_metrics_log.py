@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.observer import BackgroundObserver, RunInfo
-from run_directory.metrics_log import RunLog, read_jsonl, read_metrics
+from run_directory.metrics_log import MetricsFollower, RunLog, read_jsonl, read_metrics
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from support.limits import disk_that_takes
 
@@ -57,6 +57,38 @@ def test_each_step_is_there_once_after_a_rewind(tmp_path: Path) -> None:
         second.write(step_record(step, loss=2.0))
     second.close()
     assert steps_in(tmp_path) == [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)]
+
+
+def test_a_run_that_is_followed_has_the_records_of_one_that_is_read_at_once(tmp_path: Path) -> None:
+    """Whatever of it has been written at each look: half lines, rewinds, lines that a broken disk left."""
+    log = RunLog(tmp_path, attempt=1)
+    for step in (10, 20, 30):
+        log.write(step_record(step, loss=step + 0.25))
+    log.rewind(10)
+    log.write(step_record(20, loss=2.0))
+    log.close()
+    follower, path = MetricsFollower(tmp_path), tmp_path / "metrics.jsonl"
+    content = path.read_bytes() + b'\x00\x00\n{"type": "step", "step": 30, "said": "a\xe2\x80\xa8b"}\n'
+    for n_bytes in range(0, len(content) + 1, 7):
+        path.write_bytes(content[:n_bytes])
+        assert follower.records() == read_metrics(tmp_path)
+    path.write_bytes(content)
+    seen = follower.records()
+    assert [record["step"] for record in seen] == [10, 20, 30] and seen == read_metrics(tmp_path)
+    assert follower.records() is seen, "nothing has come, and nothing is done"
+
+
+def test_a_run_that_begins_anew_while_it_is_followed_is_read_from_its_beginning(tmp_path: Path) -> None:
+    follower, path = MetricsFollower(tmp_path), tmp_path / "metrics.jsonl"
+    assert follower.records() == []
+    path.write_text('{"type": "step", "step": 10}\n{"type": "step", "step": 20}\n')
+    assert [record["step"] for record in follower.records()] == [10, 20]
+    path.write_text('{"type": "step", "step": 1}\n')
+    assert [record["step"] for record in follower.records()] == [1]
+    other = tmp_path / "other"
+    other.write_text('{"type": "step", "step": 2}\n{"type": "step", "step": 3}\n{"type": "step", "step": 4}\n')
+    other.replace(path)
+    assert [record["step"] for record in follower.records()] == [2, 3, 4]
 
 
 def test_records_go_to_their_file_with_the_attempt(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from run_directory.paths import exclusive_lock
 from smart_tuner import plan, trainer_wrapper
 from smart_tuner import storage as storages
 from smart_tuner import study as studies
+from smart_tuner.importances import importances
 from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
 from smart_tuner.search_space import Choices, Range
@@ -57,10 +58,11 @@ def tune(tmp_path: Path, corpus_folder: Path) -> Callable[..., int]:
         assert name in text, name
         text = text.replace(name, "")
 
-    def launch(*, hparams: str = "", max_steps: int | None = 6, **search) -> int:
+    def launch(*, hparams: str = "", file: Path | None = None, max_steps: int | None = 6, **search) -> int:
         overrides = ",".join(filter(None, [text, hparams]))
         options = Options(output=tmp_path / "output", logs=tmp_path / "logs", max_steps=max_steps)
-        return engine.optimize(Layers(overrides=overrides), options, SearchOptions(**search), repeated=())
+        layers = Layers(hparams_file=file, overrides=overrides)
+        return engine.optimize(layers, options, SearchOptions(**search), repeated=())
 
     return launch
 
@@ -315,6 +317,24 @@ def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> 
     drop_weights(tmp_path / "checkpoints")
     drop_weights(tmp_path / "checkpoints")  # there is none any more
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.spec
+def test_a_search_leaves_a_planted_bad_region_and_tells_what_does_not_matter(tune, tmp_path: Path) -> None:
+    """Rates over 1e-2 have no finite gradient: a third of the range, so chance would draw 5 of 15 there. Of all that
+    is searched only the rate matters to the stand-in.
+    """
+    file = tmp_path / "wide_rates.yaml"
+    file.write_text("search:\n  learning_rate: {low: 1.0e-4, high: 1.0e-1, scale: log}\n")
+    assert tune(file=file, n_trials=36, n_jobs=3) == 0
+    done = studies.finished(loaded(tmp_path / "output"))
+    rates = [trial.params["learning_rate"] for trial in done]
+    assert len(rates) == 36
+    assert any(rate > 1e-2 for rate in rates[:12]) and sum(rate > 1e-2 for rate in rates[-15:]) <= 1
+    found = {one.name: one for one in importances(done)}
+    inert = [one for one in found.values() if one.name != "learning_rate"]
+    assert len(inert) >= 6 and found["learning_rate"].share > 0.7
+    assert all(one.share < 0.1 for one in inert), found
 
 
 # -- within the time given --------------------------------------------------------------------------------------------

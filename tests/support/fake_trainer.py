@@ -3,7 +3,7 @@
 Its score falls with training, and the nearer learning_rate is to 1e-3, the lower. STAND_IN says what else it does:
 `die` exit 1 with a last line, `nan` no finite gradient, `hang` never ends, `deaf` hangs and ignores SIGTERM, `killed`
 kills itself the first time, `all_but_0` dies unless it is trial 0, `slow` takes a twentieth of a second a step,
-`memory` is killed each time. A learning_rate over 0.03 has no finite gradient.
+`memory` is killed each time. A learning_rate over 0.01 has no finite gradient.
 """
 
 import json
@@ -37,7 +37,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     steps, every = int(arguments["--max-steps"]), int(values["validate_interval"])
     epochs = float(values["epochs"])
-    is_sick = behaviour == "nan" or float(values["learning_rate"]) > 0.03
+    is_sick = behaviour == "nan" or float(values["learning_rate"]) > 0.01
     with (directory / "metrics.jsonl").open("a") as metrics:
         for step in range(1, steps + 1):
             total = math.nan if is_sick else 1.0

@@ -36,16 +36,60 @@ def binaries() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
+class Server:
+    """An empty database that can go and come back."""
+
+    def __init__(self, folder: Path, user: str | None) -> None:
+        self._folder, self._user = folder, user
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"postgresql+psycopg://tuner:planted-secret@127.0.0.1:{self.port}/postgres"
+        options = ("-U", "tuner", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        subprocess.run(
+            [self._program("initdb"), "-D", folder / "data", *options],
+            user=user, cwd=folder, check=True, capture_output=True,
+        )  # fmt: skip
+        self.start()
+
+    def _program(self, name: str) -> Path:
+        folder = binaries()
+        assert folder is not None
+        return folder / name
+
+    def start(self) -> None:
+        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        command = [self._program("postgres"), "-D", self._folder / "data", "-p", str(self.port), *settings]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(command, user=self._user, cwd=self._folder, stderr=log)
+        while not _answers(self.port):
+            assert self._process.poll() is None, (self._folder / "server.log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # "fast": whoever is connected is sent away
+        self._process.wait(30)
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """The URL of an empty database."""
+    with restartable() as running:
+        yield running.url
+
+
+@contextmanager
+def restartable() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     user = None if os.geteuid() else _other_user()
     if user is not None:
         shutil.chown(folder, user)
     try:
-        with _running(folder, user) as port:
-            yield f"postgresql+psycopg://tuner:planted-secret@127.0.0.1:{port}/postgres"
+        running = Server(folder, user)
+        try:
+            yield running
+        finally:
+            running.stop()
     finally:
         shutil.rmtree(folder)
 
@@ -54,30 +98,6 @@ def _other_user() -> str:
     """PostgreSQL refuses to run as root."""
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-@contextmanager
-def _running(folder: Path, user: str | None) -> Iterator[int]:
-    programs, data = binaries(), folder / "data"
-    assert programs is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    make = [programs / "initdb", "-D", data, "-U", "tuner", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    subprocess.run(make, user=user, cwd=folder, check=True, capture_output=True)
-    settings = [word for setting in SETTINGS for word in ("-c", setting)]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), *settings], user=user, cwd=folder, stderr=log
-        )
-    try:
-        while not _answers(port):
-            assert process.poll() is None, (folder / "server.log").read_text()
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.send_signal(signal.SIGINT)  # "fast": whoever is connected is sent away
-        process.wait(30)
 
 
 def _answers(port: int) -> bool:
