@@ -10,6 +10,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from common.cli import expect_foreign_threads
 from common.errors import GaveUp, UserError, format_problems
 from common.files import explain_write_errors
 from common.log import LOG
@@ -87,6 +88,8 @@ def run_search(
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
             best = write_results(study, plan.directory, exported, pictures_until=search.pictures_until)
         late = "time" if time.monotonic() >= search.ends_at else "done"
+        if late == "time":
+            expect_foreign_threads()  # the interpreter's orderly end takes seconds, too, where all is busy
         news.end("signal" if stop.signal is not None else late)
     except BaseException as error:  # noqa: BLE001 - whoever watches hears of it; it is raised again
         news.end("error", str(error) or type(error).__name__)
@@ -103,6 +106,9 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
             raise GaveUp(all_failed(failed, plan))
         LOG.warning("time is up before any trial has finished; the same command goes on where they stopped")
         return 0
+    if (done := len(studies.finished(study))) < search.n_trials:
+        LOG.warning("time is up with %d of %d trials finished; the same command goes on with the others", done,
+                    search.n_trials)  # fmt: skip
     if search.gpus_per_trial > 1:
         LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s ...",
                  search.gpus_per_trial, plan.directory / "best_hparams.yaml")  # fmt: skip

@@ -9,14 +9,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from common.cli import int_at_least, positive
 from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "gpus_per_trial", "storage", "new_study", "train_best",
              "search_space")  # fmt: skip
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
-MOST_SPARED_S, SPARED_SHARE = 15.0, 0.05  # of the time given, for pictures and pages
-PICTURES_LATE_S, MOST_LATE_S = 15.0, 25.0  # after the time given: no other picture is begun; nobody is waited for
+MOST_SPARED_S, SPARED_SHARE = 15.0, 0.1  # of the time given, for pictures and pages
+PICTURES_LATE_S, MOST_LATE_S = 15.0, 20.0  # after the time given: no other picture is begun; nobody is waited for
 REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
 
 
@@ -26,7 +28,7 @@ class SearchOptions:
 
     n_trials: of the whole study, earlier launches and other machines included. timeout_s: of this launch.
     storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside. is_wide:
-    config_wide.yaml is searched as well. began: of time.monotonic(), before torch was imported.
+    config_wide.yaml is searched as well. began: of time.monotonic().
     """
 
     n_trials: int = 10
@@ -100,7 +102,13 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         is_new=args.new_study,
         train_best=args.train_best,
         is_wide=args.search_space == "wide",
+        began=command_began(),
     )
+
+
+def command_began() -> float:
+    """Of time.monotonic(), when this process was started: a busy machine takes seconds until it comes here."""
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
 
 def repeated_switches(args: argparse.Namespace) -> tuple[str, ...]:

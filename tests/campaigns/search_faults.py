@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -31,9 +32,9 @@ from support.commands import holds_a_step
 from support.corpora import tiny_settings
 from training.options import Options
 
-TRIALS, STEPS = 2, 300  # a trial trains for some seconds
+TRIALS, STEPS = 2, 100  # a trial trains for some seconds
 LOCKED_S, FULL_S, DOWN_S = 30.0, 15.0, 10.0
-STALLED_S, GRACE_S = 15.0, 3.0  # in place of half an hour and a minute
+STALLED_S, GRACE_S = 60.0, 3.0  # in place of half an hour and a minute
 TRIES = 6  # of a database that can't be used: a minute in place of nine
 ENOUGH_S = 900.0
 DISK = "48m"
@@ -64,14 +65,24 @@ class Search:
         try:
             return optimize(Layers(overrides=overrides), options, search, repeated=())
         except (UserError, GaveUp) as error:
-            with suppress(OSError):  # the disk may be full
-                (self.folder / "said.txt").write_text(str(error))
+            self.say(str(error))
             return error.exit_code
+        except BaseException:
+            self.say(traceback.format_exc())
+            raise
+
+    def say(self, text: str) -> None:
+        with suppress(OSError):  # the disk may be full
+            (self.folder / "said.txt").write_text(text)
+
+    def said(self) -> str:
+        path = self.folder / "said.txt"
+        return path.read_text() if path.exists() else "nothing"
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + ENOUGH_S
         while not condition():
-            assert time.monotonic() < deadline and not self.has_ended(), f"nothing to hit in {self.folder}"
+            assert time.monotonic() < deadline and not self.has_ended(), f"nothing to hit; it said {self.said()}"
             time.sleep(0.02)
 
     def has_ended(self) -> bool:
