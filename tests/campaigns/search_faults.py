@@ -10,10 +10,11 @@ import sqlite3
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -34,7 +35,7 @@ from training.options import Options
 
 TRIALS, STEPS = 2, 100  # a trial trains for some seconds
 LOCKED_S, FULL_S, DOWN_S = 30.0, 15.0, 10.0
-STALLED_S, GRACE_S = 60.0, 3.0  # in place of half an hour and a minute
+STALLED_S, GRACE_S = 120.0, 3.0  # of the trial that hangs, in place of half an hour and a minute
 TRIES = 6  # of a database that can't be used: a minute in place of nine
 ENOUGH_S = 900.0
 DISK = "48m"
@@ -47,6 +48,7 @@ class Search:
     folder: Path
     corpus: Path
     url: str | None = None
+    patience: Mapping[str, float] = field(default_factory=dict)  # of the search with its trials
     exit_codes: list[int] = field(default_factory=list)
     pid: int = 0
 
@@ -56,7 +58,7 @@ class Search:
 
     def work(self) -> int:
         os.chdir(self.folder)
-        TrainerWrapper.__init__.__kwdefaults__ |= {"stalled_s": STALLED_S, "grace_s": GRACE_S}  # type: ignore[operator]
+        TrainerWrapper.__init__.__kwdefaults__ |= self.patience  # type: ignore[operator]
         storages.retry_storage.__kwdefaults__ |= {"tries": TRIES}  # type: ignore[operator]
         given = tiny_settings(self.corpus).split(",")
         overrides = ",".join(pair for pair in given if pair.split("=")[0] not in NOT_SEARCHED)
@@ -125,9 +127,9 @@ class Search:
             storage.engine.dispose()
 
 
-def begun(place: Place, name: str, *, folder: Path | None = None, url: str | None = None) -> Search:
+def begun(place: Place, name: str, *, folder: Path | None = None, **more: Any) -> Search:
     """A search whose first trial trains."""
-    search = Search(folder or place.folder / name, place.corpus, url)
+    search = Search(folder or place.folder / name, place.corpus, **more)
     search.start()
     search.wait_until(search.trains)
     return search
@@ -157,7 +159,7 @@ def restarted(place: Place, chance: random.Random) -> Row:
 
 
 def hung(place: Place, chance: random.Random) -> Row:
-    search = begun(place, "hung")
+    search = begun(place, "hung", patience={"stalled_s": STALLED_S, "grace_s": GRACE_S})
     os.kill(search.trial_pid(), signal.SIGSTOP)
     search.wait()
     return search.row("a trial that hangs (SIGSTOP)", ["stalled", "finished"], exit_codes=[0])
@@ -223,7 +225,10 @@ def fill(path: Path) -> None:
             file.write(bytes(4096))
 
 
-FAULTS = (locked, restarted, hung, out_of_memory, killed_once, full_for_a_while, full_until_it_ends)
+Fault = Callable[[Place, random.Random], Row]
+FAULTS: tuple[Fault, ...] = (
+    locked, restarted, hung, out_of_memory, killed_once, full_for_a_while, full_until_it_ends,
+)  # fmt: skip
 
 
 def search_faults(place: Place, chance: random.Random) -> list[Row]:
