@@ -7,7 +7,7 @@ from common.files import write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.near_files import SOUND_EXTENSIONS
-from corpus.preparation.check import dataset_path, examination_of, write_json
+from corpus.preparation.check import dataset_path, examination_of, say_where_recordings_are, write_json
 from corpus.preparation.shell import Shell
 from corpus.record_sheet import gaps, sentences_of, sheet_html, sheet_text
 from corpus.recording_checks import Wanted
@@ -65,8 +65,12 @@ def _pool(args: argparse.Namespace) -> list[str]:
 
 
 def stats(args: argparse.Namespace, shell: Shell) -> int:
-    """0, whatever is in the lists."""
+    """0; 3 where no line is usable."""
     examination = examination_of(args, shell, Wanted())
+    if not examination.usable:
+        shell.findings(examination.findings)
+        say_where_recordings_are(examination, shell)
+        return DataError.exit_code
     numbers = statistics(examination)
     for name, value in numbers.items():
         shell.say(f"{name}: {value}")
