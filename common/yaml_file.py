@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from common.files import read_given
+
 
 @dataclass(frozen=True)
 class YamlFile:
@@ -48,7 +50,7 @@ def read_own_yaml(path: Path) -> Any:
 
 def read_yaml(path: Path) -> YamlFile:
     """OSError where it can't be read, ValueError where it is no YAML of plain values."""
-    content = path.read_bytes()
+    content = read_given(path)
     loader = _Loader(content)
     try:
         return YamlFile(loader.get_single_data(), tuple(loader.duplicates), not content.strip())

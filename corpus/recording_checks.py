@@ -169,7 +169,7 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
     if m.wrapped >= WRAPPED_JUMPS and m.clipped <= CLIPPED_SHARE and not over:
         yield warning(
             "overflow",
-            f"{m.wrapped} jumps from one end of the scale to the other: it was too loud, and its peaks were turned over",
+            f"{m.wrapped} jumps from one end of the scale to the other: too loud once, its peaks were turned over",
             "export it again from the original with less gain, or drop the line",
             value=m.wrapped,
             limit=WRAPPED_JUMPS,

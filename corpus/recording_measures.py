@@ -44,11 +44,10 @@ class RecordingMeasures:
     loudest channel without its mean. loud_db, quiet_db: 95th and 5th
     percentile of 10 ms frames, digital silence left out. leading_s, trailing_s: before the first and after the last
     sound. longest_pause_s: between them. sound_s: frames that hold sound. channel_db: level of each channel; mixed_db:
-    of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of the scale to
-    the other, as where sums overflow. bandwidth_hz: nothing but rounding lies above it.
-    peakiness: how far harmonics rise over the spectrum around them; noise of any colour, steady or
-    not, measures 2.7 to 3.6, voices 4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format.
-    encoding, cut_off: as in Recording.
+    of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of
+    the scale to the other, as where sums overflow. bandwidth_hz: nothing but rounding lies above it. peakiness: how
+    far harmonics rise over the spectrum around them; noise of any colour, steady or not, measures 2.7 to 3.6, voices
+    4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format. encoding, cut_off: as in Recording.
     """
 
     sampling_rate: int

@@ -17,7 +17,9 @@ IMPOSSIBLE_TEXT = 2000  # two minutes of speech
 _WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f][^\W\d_]*)*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,40}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|\\[nrt\"]")
 # What a table or a program leaves where there is no text, written as they write it
-_LEFT_EMPTY = re.compile(r"nan|NaN|NULL|null|None|undefined|\[?(?:TODO|TBD|FIXME)\]?|#?N/A|#(?:VALUE|REF|NAME|NULL)[!?]")
+_LEFT_EMPTY = re.compile(
+    r"nan|NaN|NULL|null|None|undefined|\[?(?:TODO|TBD|FIXME)\]?|#?N/A|#(?:VALUE|REF|NAME|NULL)[!?]"
+)
 _TIME = re.compile(r"\d{1,2}:\d{2}:\d{2}[.,]\d+|-->")
 _FILE = re.compile(r"(?i)\S+\.(?:wav|flac|ogg|opus|mp3|npy)")
 _ADDRESS = re.compile(r"(?i)\b(?:https?://|www\.)\S+")

@@ -18,6 +18,7 @@ from torch.utils import backend_registration
 from corpus.batch import Batch, gate_targets
 from hparams import HParams, create_hparams
 from kernels import inference
+from kernels.chunked_steps import chunk_for
 from kernels.host_sync import METHODS, HostSyncError, allow_host_sync, are_waits_forbidden, forbid_host_sync, read_async
 from kernels.inference import TorchWeights
 from loss_function import tacotron2_loss
@@ -27,7 +28,7 @@ from modules.stopping import StopTracker
 from recovery.ladder import StepLimits
 from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
-from support.gpu_path import path_of_a_gpu  # noqa: F401 - a fixture
+from support.gpu_path import take_gpu_path
 from support.paths import REPOSITORY
 from text.front_end import FrontEnd
 from training.train_step import TrainStep
@@ -37,6 +38,13 @@ SPOKEN = torch.tensor(CORPUS.front_end.table.needs_sound)
 CPU = torch.device("cpu")
 VALUES = torch.tensor([3.0, 1.0, 2.0])
 IS_BIG = VALUES > 1.5
+
+
+@pytest.fixture
+def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    take_gpu_path(monkeypatch)
+    yield
+    chunk_for.cache_clear()
 
 
 WAITS: dict[str, Callable[[], object]] = {

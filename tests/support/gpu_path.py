@@ -1,7 +1,5 @@
 """The path that training takes on a GPU, on a CPU: what is recorded there is taped here."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from kernels.chunked_steps import chunk_for
@@ -15,11 +13,4 @@ def take_gpu_path(patch: pytest.MonkeyPatch) -> None:
     for module in ("kernels.chunked_steps", "kernels.inference"):
         patch.setattr(f"{module}.record_graph", taped)
     patch.setattr("kernels.matmul.prefers_packed_fp32", lambda: False)
-    chunk_for.cache_clear()
-
-
-@pytest.fixture
-def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    take_gpu_path(monkeypatch)
-    yield
     chunk_for.cache_clear()
