@@ -234,6 +234,8 @@ def read_yaml_layer(path: Path, *, label: str) -> Layer:
         return Layer.unusable(label, f"cannot read {path}: {error.strerror}")
     except ValueError as error:
         return Layer.unusable(label, f"not YAML: {error}")
+    if file.is_empty:  # not even a remark: as a write leaves it that failed
+        return Layer.unusable(label, "is empty; write `name: value` lines, or leave it out")
     content = {} if file.content is None else file.content
     if not isinstance(content, dict):
         return Layer.unusable(label, f"must hold `name: value` lines, not {_shortened(content)}")

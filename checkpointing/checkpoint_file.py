@@ -18,6 +18,7 @@ from torch import Tensor
 
 from checkpointing.foreign_files import AGAIN, OTHER, describe_foreign_file
 from common.errors import UserError, first_line
+from common.files import has_no_end
 
 FORMAT = 1
 Kind = Literal["whole", "stripped", "not_finite", "damaged", "missing", "refused", "not_ours"]  # of a .pt file
@@ -90,6 +91,8 @@ def read(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
     mapped: tensors stay on disk until they are read.
     """
+    if has_no_end(path):
+        raise UnreadableCheckpoint(path, "is a pipe or a device, and no file", kind="not_ours", what_next=OTHER)
     try:
         with warnings.catch_warnings():  # of other pickle protocols, which are refused below if they can't be read
             warnings.simplefilter("ignore", UserWarning)

@@ -11,7 +11,7 @@ from torch import Tensor
 from checkpointing.checkpoint_file import Checkpoint, VoiceInfo
 from checkpointing.weights import TRAINING_PARTS
 from common.errors import UserError
-from common.files import write_atomic
+from common.files import has_no_end, write_atomic
 
 SUFFIX = ".safetensors"
 FORMAT = "tacotron2 voice"
@@ -67,6 +67,8 @@ def _content(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, str], 
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise UserError(f"{path} {INSTALL}") from None
+    if has_no_end(path):
+        raise UserError(f"{path} is a pipe or a device, and no file; name the voice itself")
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys() if with_tensors else ()

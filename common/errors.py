@@ -18,6 +18,9 @@ from common.redaction import without_secrets
 NO_MEMORY = re.compile(
     "out of memory|(can't|cannot) allocate memory|alloc_failed|bad_alloc|memoryerror|can't start new thread|"
     "could not (create|execute) a (primitive|memory object)$|"
+    # by PyTorch and the system on Windows, by CUDA's own names, and by Intel's and AMD's devices
+    "not enough memory|paging file is too small|memoryallocation|out_of_(device_memory|host_memory|resources)|"
+    "(unable|failed) to allocate|"
     # what libraries of a GPU say first where PyTorch's own cache holds the rest of it
     "allocation_failed|cublas_status_not_initialized.*cublascreate"
 )

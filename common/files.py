@@ -1,6 +1,8 @@
 """Files that appear whole or not at all, and one message where the disk refuses them."""
 
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +10,30 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import UserError
+
+PASSED_ON = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives for <(command) and for standard input
+
+
+def has_no_end(path: Path) -> bool:
+    """Whether to read it may last for ever: a named pipe waits for another program, and a device goes on."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # which opening will say
+        return False
+    is_regular = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not is_regular and not path.as_posix().startswith(PASSED_ON)
+
+
+def read_given(path: Path) -> bytes:
+    """The content of a file that a user names. OSError if it can't be had, or could last for ever."""
+    if has_no_end(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    return path.read_bytes()
+
+
+def read_given_text(path: Path) -> str:
+    """As `read_given`, of UTF-8 with or without a byte-order mark, lines ending in LF. UnicodeDecodeError."""
+    return read_given(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager

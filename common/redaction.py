@@ -3,17 +3,25 @@
 import re
 from urllib.parse import unquote, urlsplit
 
-ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<rest>[^\s'\"<>]*)")
+# any number of slashes and backslashes, as people mistype them; a drive of Windows is one letter
+ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+:[/\\]+)(?P<rest>[^\s'\"<>]*)")
+# what gives a secret away without an address around it: a user's password before a host, a value by its name as in
+# `host=db password=...`, and the key of a Telegram bot, which its addresses hold in the path
+LOGIN = re.compile(r"(?<![\w.\\@:*-])(?<![^/]/)[\w.%+-]+:[^\s'\"<>/\\@]+@(?=[\w\[])")
+NAMED = re.compile(r"(?i)(?<![?&])(\b\w*(?:password|passwd|pwd|secret|token|api_?key|access_?key)=)[^\s,;&'\"\])]+")
+BOT = re.compile(r"\b(bot)?\d{6,}:[\w-]{30,}")
 HIDDEN = "***"
 
 
 def without_secrets(text: str) -> str:
-    """Any address in a text without user, password, query and fragment.
+    """Any address in a text without user, password, query and fragment; a password or key elsewhere, if it is named so.
 
     >>> without_secrets("at http://me:secret@host/x?key=secret: no answer")
     'at http://***@host/x?*** no answer'
     """
-    return ADDRESS.sub(lambda match: match["scheme"] + _shown(match["rest"]), text)
+    text = ADDRESS.sub(lambda match: match["scheme"] + _shown(match["rest"]), text)
+    text = NAMED.sub(rf"\1{HIDDEN}", BOT.sub(HIDDEN, text))
+    return LOGIN.sub(f"{HIDDEN}@", text)
 
 
 def _shown(rest: str) -> str:

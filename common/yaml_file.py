@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from common.files import read_given
+
 
 @dataclass(frozen=True)
 class YamlFile:
@@ -13,6 +15,7 @@ class YamlFile:
 
     content: Any
     duplicates: tuple[tuple[str, int], ...]
+    is_empty: bool = False  # without a remark, too
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,9 +50,10 @@ def read_own_yaml(path: Path) -> Any:
 
 def read_yaml(path: Path) -> YamlFile:
     """OSError where it can't be read, ValueError where it is no YAML of plain values."""
-    loader = _Loader(path.read_bytes())
+    content = read_given(path)
+    loader = _Loader(content)
     try:
-        return YamlFile(loader.get_single_data(), tuple(loader.duplicates))
+        return YamlFile(loader.get_single_data(), tuple(loader.duplicates), not content.strip())
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     finally:

@@ -88,6 +88,7 @@ class Column:
     existing: float  # name a recording that is there
     sentences: float  # several words with letters
     numbers: float
+    decimals: float  # such as 1.25: durations and scores, and no names
     empty: float
     different: int
     length: float  # characters, on average
@@ -234,6 +235,7 @@ def _column(cells: Sequence[str], exists: Callable[[str], bool] | None) -> Colum
         existing=_share(exists(cell) for cell in cells) if exists is not None else 0.0,
         sentences=_share(_is_sentence(cell) for cell in cells),
         numbers=_share(cell.isdigit() for cell in cells),
+        decimals=_share(re.fullmatch(r"-?\d*[.]\d+", cell) is not None for cell in cells),
         empty=_share(not cell for cell in cells),
         different=len(set(cells)),
         length=sum(map(len, cells)) / len(cells),
@@ -308,7 +310,7 @@ def _text_column(columns: Sequence[Column], rest: Sequence[int]) -> int | None:
 def _other_role(column: Column, roles: Sequence[Role], *, agrees: bool) -> Role:
     if agrees and "normalised text" not in roles:
         return "normalised text"
-    is_name = column.empty < 1 and column.length < MAX_SPEAKER_LENGTH
+    is_name = column.empty < 1 and column.length < MAX_SPEAKER_LENGTH and column.decimals < MOST
     if is_name and "speaker" not in roles:
         return "speaker"
     return "language" if is_name and column.length <= 6 and column.different <= 20 else "other"

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.files import read_given
 from corpus.findings import Finding, error, note, shown
 
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -59,7 +60,7 @@ class ListText:
 
 def read_list_text(path: Path) -> ListText:
     """The lines of a list on disk; OSError if it can't be read."""
-    return list_text(path, path.read_bytes())
+    return list_text(path, read_given(path))
 
 
 def list_text(path: Path, content: bytes) -> ListText:

@@ -4,6 +4,7 @@ Nothing is opened, and nothing outside the given folders is looked at.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,12 +98,27 @@ def list_that_is_there(path: Path) -> str:
     own = path.expanduser()
     if own != path and own.is_file():
         return f", but {own} is there (nothing puts your home in the place of ~ here)"
-    entries = _entries(own.parent)
+    own = Path(re.sub(r"[\\/]+", "/", str(own).strip(QUOTES)))
+    folder = _folder_like(own.parent)
+    if folder is None:
+        return ""
+    entries = _entries(folder)
     for name in (own.name, *(own.stem + extension for extension in LIST_EXTENSIONS)):
-        named = [entry for entry in entries.get(_plain(name), []) if (own.parent / entry).is_file()]
+        named = [entry for entry in entries.get(_plain(name), []) if (folder / entry).is_file()]
         if len(named) == 1:
-            return f", but {own.parent / named[0]} is there"
+            return f", but {folder / named[0]} is there"
     return ""
+
+
+def _folder_like(path: Path) -> Path | None:
+    """The folder of this name, letter case and Unicode form of its parts aside."""
+    if path.is_dir() or path == path.parent:
+        return path if path.is_dir() else None
+    above = _folder_like(path.parent)
+    if above is None:
+        return None
+    named = [entry for entry in _entries(above).get(_plain(path.name), []) if (above / entry).is_dir()]
+    return above / named[0] if len(named) == 1 else None
 
 
 def _difference(column: str, parts: Sequence[str], first: int, found: Path, base: Path) -> str:

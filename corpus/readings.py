@@ -5,6 +5,7 @@ Every text is read once for all lists. Front ends that take long (phonemes, stre
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def log_what_was_guessed(ledger: Ledger, filelist: Path, front_end: FrontEnd) ->
     if summary:
         LOG.info(
             "texts: %s; see them all: python -m text ledger %s --all --language %s --text-input %s",
-            summary, filelist, front_end.language.code, front_end.text_input,
+            summary, shlex.quote(str(filelist)), front_end.language.code, front_end.text_input,
         )  # fmt: skip
     for kind in WARNED_KINDS:
         entries = ledger.entries(kind)

@@ -22,6 +22,7 @@ NOISE_PEAKINESS = 3.8  # noise of any colour: under 3.6; voices: over 5.1, a rob
 STEADY_DB = 6.0  # loud over quiet frames; speech in noise of its own level: 6
 NOISE_DYNAMICS_DB = 12.0
 NOISY_DB = 17.0  # a signal-to-noise ratio of about 11 dB; real: 19.8 and more
+WRAPPED_JUMPS = 3  # real: 0
 CLIPPED_SHARE = 5e-4  # of samples; real: 0
 DEAD_DB = 40.0  # a channel this much under the loudest
 CANCELLED_DB = 20.0  # the mix this much under the loudest channel
@@ -164,6 +165,14 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
             "lower it, or export it again from the original",
             value=m.peak,
             limit=OVER_FULL_SCALE,
+        )
+    if m.wrapped >= WRAPPED_JUMPS and m.clipped <= CLIPPED_SHARE and not over:
+        yield warning(
+            "overflow",
+            f"{m.wrapped} jumps from one end of the scale to the other: too loud once, its peaks were turned over",
+            "export it again from the original with less gain, or drop the line",
+            value=m.wrapped,
+            limit=WRAPPED_JUMPS,
         )
     if m.clipped > CLIPPED_SHARE:
         yield warning(

@@ -15,7 +15,7 @@ import scipy.fft
 
 from corpus.recording_files import Recording
 
-MEASURES_VERSION = 1  # raise when a number of the same samples changes
+MEASURES_VERSION = 2  # raise when a number of the same samples changes
 
 FRAME_S = 0.010  # of levels
 LEVEL_FLOOR_DB = -120.0  # what digital silence is called
@@ -32,6 +32,7 @@ WHITENING_HZ = 700.0  # wider than the distance of two harmonics
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
 LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
+WRAPPED = 1.6  # of full scale, from one sample to the next: from one end of the scale to the other
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ
 
 
@@ -43,10 +44,10 @@ class RecordingMeasures:
     loudest channel without its mean. loud_db, quiet_db: 95th and 5th
     percentile of 10 ms frames, digital silence left out. leading_s, trailing_s: before the first and after the last
     sound. longest_pause_s: between them. sound_s: frames that hold sound. channel_db: level of each channel; mixed_db:
-    of their mean. clipped: share of samples that lie on a flat top. bandwidth_hz: nothing but rounding lies above it.
-    peakiness: how far harmonics rise over the spectrum around them; noise of any colour, steady or
-    not, measures 2.7 to 3.6, voices 4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format.
-    encoding, cut_off: as in Recording.
+    of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of
+    the scale to the other, as where sums overflow. bandwidth_hz: nothing but rounding lies above it. peakiness: how
+    far harmonics rise over the spectrum around them; noise of any colour, steady or not, measures 2.7 to 3.6, voices
+    4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format. encoding, cut_off: as in Recording.
     """
 
     sampling_rate: int
@@ -64,6 +65,7 @@ class RecordingMeasures:
     trailing_s: float
     longest_pause_s: float
     clipped: float
+    wrapped: int
     bandwidth_hz: float
     peakiness: float
     content: str
@@ -138,6 +140,7 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
         trailing_s=max(0.0, duration_s - end * FRAME_S) if end < len(levels) else 0.0,
         longest_pause_s=_longest_run(~has_sound[first:end]) * FRAME_S,
         clipped=_clipped_share(samples),
+        wrapped=_n_wrapped(samples),
         bandwidth_hz=bandwidth_hz,
         peakiness=peakiness,
         content=_content(mixed, sampling_rate),
@@ -198,6 +201,13 @@ def _clipped_share(samples: np.ndarray) -> float:
     if not samples.size:
         return 0.0
     return max(_flat_tops(channel) + _flat_tops(-channel) for channel in samples) / samples.shape[1]
+
+
+def _n_wrapped(samples: np.ndarray) -> int:
+    """Jumps over nearly the whole scale in the channel that has most; samples [channels, n]."""
+    if samples.shape[1] < 2:
+        return 0
+    return int((np.abs(np.diff(samples, axis=1)) > WRAPPED).sum(axis=1).max(initial=0))
 
 
 def _flat_tops(wav: np.ndarray) -> int:

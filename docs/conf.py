@@ -27,6 +27,7 @@ html_use_index = False
 html_copy_source = html_show_copyright = False
 exclude_patterns = [f"{path.name}/**" for path in ROOT.iterdir() if path.is_dir() and path.name != "docs"]
 nitpicky = True
+locale_dirs = ["docs/locale"]  # what Sphinx has no Russian for
 smartquotes = False  # defaults such as "" stay as they are typed
 
 

@@ -25,17 +25,20 @@ class ConsoleObserver:
 
     def on_start(self, run: RunInfo) -> None:
         self._total, self._pace = run.total_steps, Pace(run.first_step)
+        self._of = f"/{run.total_steps}" if run.total_steps else ""  # a run may have no end that is known
         if CONSOLE.is_terminal:
             self._bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total}"),
+                TextColumn("step {task.completed:.0f}{task.fields[of]}"),
                 BarColumn(),
-                TextColumn("{task.fields[eta]} left"),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[status]}"),
                 console=CONSOLE,
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=run.total_steps, completed=run.first_step, eta="?", status="")
+            self._task = self._bar.add_task(
+                "", total=run.total_steps, completed=run.first_step, of=self._of, left="", status=""
+            )
 
     def on_record(self, record: Record) -> None:
         if isinstance(record, StepRecord):
@@ -52,12 +55,13 @@ class ConsoleObserver:
             f"grad={record.grad_norm:.2f} lr={record.learning_rate:.1e} alignment={self._alignment} "
             f"{record.frames_per_s:.0f} frames/s"
         )
-        eta = self._pace.eta(self._total)
+        eta = self._pace.eta(self._total) if self._total else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=record.step, eta=eta, status=status)
+            self._bar.update(self._task, completed=record.step, left=f"{eta} left" if eta else "", status=status)
         elif time.monotonic() - self._spoke_at >= PLAIN_EVERY_S or record.step == self._total:
             self._spoke_at = time.monotonic()
-            LOG.info("step=%d/%s %s %.2f s/step eta=%s", record.step, self._total or "?", status, record.step_s, eta)
+            left = f" eta={eta}" if eta else ""
+            LOG.info("step=%d%s %s %.2f s/step%s", record.step, self._of, status, record.step_s, left)
 
     def _on_eval(self, record: EvalRecord) -> None:
         free = record.free_running

@@ -1,6 +1,7 @@
 """Where MLflow keeps runs: a server, or SQLite beside them with a folder of artifacts, wherever these were moved."""
 
 import os
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -39,7 +40,7 @@ def ui_command(directory: Path, tracking_uri: str = "") -> str | None:
     if path is None:
         return None
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"mlflow ui --backend-store-uri sqlite:///{shown}"
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{shown}"])
 
 
 def local_store(uri: str) -> Path | None:

@@ -183,18 +183,14 @@ class ProcessGroup:
     # -- adding up --------------------------------------------------------------------------------------------
 
     def all_reduce_sum_on_device(self, *counts: Tensor | int) -> tuple[Tensor | int, ...]:
-        """The sum of each count [] over ranks, on the device; nothing waits for it."""
+        """The sum of each count [] over ranks, on the device, where tensors are already; nothing waits for it."""
         if self.size == 1:
             return counts
-        sums = torch.stack([self._on_device(count) for count in counts])
+        # a copy of a number from the host would wait for the device; filling doesn't
+        on_device = [c if isinstance(c, Tensor) else torch.full((), c, device=self.device) for c in counts]
+        sums = torch.stack(on_device)
         dist.all_reduce(sums)
         return tuple(sums)
-
-    def _on_device(self, count: Tensor | int) -> Tensor:
-        """The count [] there. A copy of a number from the host would wait for the device; filling doesn't."""
-        if isinstance(count, Tensor):
-            return count.to(self.device)
-        return torch.full((), count, device=self.device)
 
     def all_reduce_gradients(self, parameters: Iterable[Tensor], *, compression: str = "none") -> None:
         """Every `.grad` [...] becomes the sum over ranks, the same bits on each; sent as bf16 if asked to.

@@ -26,7 +26,7 @@ from smart_tuner.plan import STUDY, Plan, make_plan
 from smart_tuner.search_space import FIXED_BY, WIDE, SearchSpace, first_trial, search_space, standing_ranges
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.slots import check_gpus, visible_gpus
-from smart_tuner.storage import open_storage
+from smart_tuner.storage import check_address, open_storage
 from smart_tuner.trial_queue import origin_of
 from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
 from smart_tuner.winner import adopt, best_values
@@ -49,6 +49,8 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings, is_wide=search.is_wide)
+    if search.storage is not None:
+        check_address(search.storage)  # before the corpus is read, which may take an hour
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)

@@ -19,7 +19,14 @@ from common.redaction import without_secrets
 
 DATABASE = "optuna.db"
 # by the module that SQLAlchemy imports: the package that brings it
-DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "mysqldb": "mysqlclient"}
+DRIVER_PACKAGES = {
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "'psycopg[binary]'",
+    "mysqldb": "mysqlclient",
+    "mysqlconnector": "mysql-connector-python",
+    "mariadbconnector": "mariadb",
+    "pysqlcipher": "sqlcipher3-binary",
+}
 KINDS = ("postgresql", "mysql", "mariadb", "sqlite")  # of databases
 HEARTBEAT_S, GRACE_S = 60, 300  # a trial without a heartbeat for so long has lost its machine
 LOCK_WAIT_S = 60  # for a database that another process writes to
@@ -44,21 +51,29 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
         path = (directory / DATABASE).resolve()
         use_write_ahead_log(path)
         url = f"sqlite:///{path}"
+    check_address(url)
+    try:
+        return _open(url)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        shown = without_secrets(url)
+        raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {_reason(error)}") from None
+
+
+def check_address(url: str) -> None:
+    """UserError where nothing needs to be opened to see that it can't be: no address, kind, driver or folder."""
     try:
         make_url(url)
-        shown = without_secrets(url)
     except ArgumentError:
         raise UserError(
             "--storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME (USER:PASSWORD@ before HOST)"
         ) from None
+    shown = without_secrets(url)
     if (problem := _unusable(url)) is not None:
         raise UserError(f"--storage {shown}: cannot open it: {problem}")
     try:
-        return _open(url)
+        make_url(url).get_dialect().import_dbapi()
     except ImportError:
         raise UserError(f"--storage {shown}: its driver is missing; {_driver_advice(url)}") from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {_reason(error)}") from None
 
 
 def _unusable(url: str) -> str | None:
@@ -71,7 +86,7 @@ def _unusable(url: str) -> str | None:
         kinds = [name for name in KINDS if name.startswith(kind)] or KINDS
         return f"no such kind of database or driver is known; write {' or '.join(f'{name}://' for name in kinds)}"
     except ImportError:
-        return None  # its driver is missing, which opening says
+        return None  # its driver is missing, which is said next
     if is_async:
         return f"its driver is an asynchronous one, and the search needs another; write {address.get_backend_name()}://"
     if address.get_backend_name() != "sqlite":

@@ -11,7 +11,7 @@ from typing import Self, TextIO
 from audio.recordings import write_wav
 from audio.wav_output import SoundOutput, WavPipe, wav_file
 from common.errors import UserError, format_problems
-from common.files import explain_write_errors, write_atomic
+from common.files import explain_write_errors, read_given_text, write_atomic
 from monitoring.plots import save_png
 from monitoring.progress_bar import counted_progress
 from monitoring.sample_files import figure_of
@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_TEXT_BYTES:
             raise ValueError(f"is larger than {LARGEST_TEXT_BYTES // 1_000_000} MB; cut it into several files")
-        return path.read_text(encoding="utf-8-sig")
+        return read_given_text(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:

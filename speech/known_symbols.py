@@ -4,26 +4,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from common.errors import DataError
 from common.log import LOG
 from text.symbol_sets import SymbolTable
 
 SHOWN_SYMBOLS = 20
+UNUSED = 0.01  # length of an embedding's row, of the longest one: weight decay takes what is never used to zero
 MOSTLY = 0.5  # a text of which so much was never met can't be understood
 
 
 @dataclass(frozen=True)
 class KnownSymbols:
-    """unmet: ids that training never met; None where the voice does not say."""
+    """unmet: ids that training never met."""
 
-    unmet: frozenset[int] | None = None
+    unmet: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, symbols: Sequence[str], counts: Sequence[int] | None) -> "KnownSymbols":
-        """counts: how often training met each; None in checkpoints of version 0.1.0."""
-        if counts is None:
-            return cls()
-        return cls(frozenset(i for i, count in zip(range(len(symbols)), counts, strict=True) if not count))
+    def of(cls, counts: Sequence[int] | None, embedding: Tensor) -> "KnownSymbols":
+        """counts: how often training met each symbol; None in checkpoints of version 0.1.0 and of others, where only
+        the rows of the embedding [n_symbols, D] tell.
+        """
+        if counts is not None:
+            return cls(frozenset(i for i, count in enumerate(counts) if not count))
+        lengths = embedding.detach().float().norm(dim=1)  # [n_symbols]
+        return cls(frozenset(torch.nonzero(lengths < UNUSED * lengths.max()).flatten().tolist()))
 
     def check(self, ids_of: Sequence[Sequence[int]], texts: Sequence[str], table: SymbolTable) -> None:
         """A warning that names them; DataError where they are most of what a text says."""
@@ -44,6 +51,5 @@ class KnownSymbols:
         LOG.warning("the voice never met %s in training: what it makes of them is chance", named)
 
     def _mostly_unmet(self, ids: Sequence[int], table: SymbolTable) -> bool:
-        assert self.unmet is not None
         said = [i for i in ids if table.needs_sound[i]]
         return bool(said) and sum(i in self.unmet for i in said) > MOSTLY * len(said)

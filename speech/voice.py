@@ -127,7 +127,7 @@ class Voice:
         front_end = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=hp.text_cleaners)
         if voice.front_end and (changed := front_end.changed_packages(voice.front_end)):
             LOG.warning("texts may be read otherwise than in training: %s", "; ".join(changed))
-        known = KnownSymbols.of(voice.symbols, voice.symbol_counts)
+        known = KnownSymbols.of(voice.symbol_counts, model.embedding.weight)
         stats = MelStats(voice.mel_mean, voice.mel_std)
         return cls(model.eval(), hp, stats, limits, saved.step, names, front_end, known, voice.longest_text)
 
@@ -140,7 +140,8 @@ class Voice:
             max_frames=hp.max_decoder_steps,
             gate_threshold=hp.gate_threshold if gate_threshold is None else gate_threshold,
         )
-        return cls(model.eval(), hp, MelStats(0.0, 1.0), limits)
+        known = KnownSymbols.of(None, model.embedding.weight)
+        return cls(model.eval(), hp, MelStats(0.0, 1.0), limits, known=known)
 
     def at_most(self, seconds: float) -> "Voice":
         """The same voice with another limit of one part's length, in place of max_decoder_steps."""

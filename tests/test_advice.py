@@ -65,7 +65,7 @@ OTHER_NAMES = frozenset(
     # Python
     "frame_multiple non_blocking why_unsupported corpus_table "
     # what libraries say where memory ends
-    "alloc_failed bad_alloc allocation_failed".split()
+    "alloc_failed bad_alloc allocation_failed device_memory host_memory".split()
 )
 NAMES_OF_OTHERS = frozenset(("corpus.layouts", "corpus.record_sheet"))  # column names of other programs; HTML
 COMMANDS_OF_OTHERS = frozenset(("speech.vocoders.hifigan_dataset",))  # "in a checkout of HiFi-GAN: python train.py"

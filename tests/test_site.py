@@ -90,6 +90,13 @@ def test_every_document_is_a_page_in_its_language(site: Path) -> None:
         assert (folder / "index.html").read_bytes() == (folder / front).read_bytes()
 
 
+def test_the_theme_speaks_the_language_of_the_page(site: Path) -> None:
+    words = [">Next<", ">Previous<", "On this page", "Back to top", ">Home<"]
+    english, russian = ((site / name).read_text() for name in ("docs/tuning.html", "ru/docs/tuning.ru.html"))
+    assert len([word for word in words if word in english]) >= 4
+    assert [word for word in words if word in russian] == []
+
+
 def test_a_link_that_leads_nowhere_ends_the_build(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for name in ("conf.py", "site.css"):

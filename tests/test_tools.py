@@ -153,6 +153,7 @@ def test_yaml_values_of_the_wrong_kind_are_refused(tmp_path: Path, line: str) ->
     [
         ("size: 1\nrate: 0\nsize: 1\n", "line 3: size is given twice"),
         ("- size\n", "must hold `name: value` lines"),
+        (" \n", "is empty; write `name: value` lines, or leave it out"),
         ("size: [1\n", "not YAML: "),
         ("size: !!python/object/apply:os.getcwd []\n", "not YAML: could not determine a constructor"),
         ("1: 2\n", "1 is not a name"),
@@ -166,7 +167,7 @@ def test_a_faulty_file_is_a_user_error(tmp_path: Path, text: str, message: str) 
         merge_layers(Toy, [yaml_layer(tmp_path, text)])
 
 
-def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
+def test_a_file_of_remarks_sets_nothing(tmp_path: Path) -> None:
     assert merge_layers(Toy, [yaml_layer(tmp_path, "# nothing yet\n")]) == Merged({}, {}, {})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.cli import Parser
 from common.errors import DataError, UserError
+from common.files import read_given_text
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
 from text.ledger import Ledger
@@ -143,7 +144,7 @@ def _times(count: int) -> str:
 def _texts_of(filelist: Path) -> list[tuple[int, str]]:
     """Line number and text to read: the second column, or the third where the first is no file name (LJSpeech)."""
     try:
-        content = filelist.read_text(encoding="utf-8-sig")
+        content = read_given_text(filelist)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{filelist}: cannot read the filelist; {error}; correct the path") from error
     texts = []

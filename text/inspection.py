@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -144,6 +145,13 @@ def _problems(text: str, language: Language) -> list[TextProblem]:
         detail = f"pictures have no reading: {described_counts(pictures)}; spell them out or remove them"
         problems.append(TextProblem("unknown characters", detail, dict(pictures)))
     return problems
+
+
+def foreign_script(texts: Iterable[str], language: Language) -> str:
+    """The script of most letters if the language is written in another, as `cyrillic` where it is English; else ""."""
+    counts = Counter(script for text in texts for character in text if (script := script_of(character)))
+    script, n = counts.most_common(1)[0] if counts else ("", 0)
+    return script if script not in language.scripts and 2 * n > counts.total() else ""
 
 
 def _wrong_script(script: str, counts: Counter[str], language: Language) -> TextProblem:

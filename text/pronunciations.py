@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from common.errors import UserError, format_problems
+from common.files import read_given_text
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 
@@ -117,7 +118,7 @@ def parsed(word: str, reading: str, *, where: str = "") -> Pronunciation:
 def read_pronunciations(path: Path, check: Callable[[Pronunciation], str | None] = lambda _: None) -> Pronunciations:
     """The entries of a file. `check` says what is wrong with an entry, if anything. UserError with every bad line."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_given_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the pronunciations; {error}; correct the path") from error
     entries: dict[str, Pronunciation] = {}

@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from common.errors import UserError, format_problems
+from common.files import read_given_text
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, needs_sound
 from text.symbols import symbols as nvidia_symbols
 
@@ -139,7 +140,7 @@ def corpus_table(symbols: Iterable[str]) -> SymbolTable:
 def read_symbols(path: Path) -> tuple[str, ...]:
     """The symbols of a file, padding first. UserError with every bad line."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_given_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the symbols; {error}; correct symbol_set") from error
     symbols: dict[str, int] = {PAD: 1}

@@ -28,7 +28,7 @@ from common.signals import requests
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
 from corpus.filelists import read_filelist
-from hparams import HParams
+from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
 
 # of the launcher that started this process: the base voice is trained by one
@@ -38,11 +38,12 @@ SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real spee
 SHORTEST, LONGEST = 4, 14  # words
 SEED = 2017
 VOICES = {"en": "en-us"}  # where espeak-ng's voice is named otherwise than the language
-# What belongs to the user's run alone. The base holds its rate, and is chosen by nobody but its last step.
+# Of the run alone, beside what may change when a run is resumed: one base is made for all values of these.
+OF_THE_RUN = ("seed", "anneal_start", "anneal_steps", "ema_decay", "load_mel_from_disk")
+# Nobody chooses among its checkpoints, watches it from afar or looks at its pictures.
 OWN = {
     **dict.fromkeys(("mlflow_logging", "telegram_monitoring", "debug_reporting", "early_stopping"), False),
-    **{"anneal_steps": 0, "listen_every": 0, "ema_decay": 0.0, "data_roots": (), "load_mel_from_disk": False},
-    **{"save_interval": 0, "epochs": 500000, "pronunciations": "", "distributed_run": False},
+    **{"save_interval": 0, "iters_per_checkpoint": 400, "validate_interval": 1000},
 }
 
 
@@ -93,13 +94,15 @@ def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:
 
 
 def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
-    """Layers, symbols and rates as they are; data and what ends a run, the base's own."""
+    """Layers, symbols and rates as they are; what the run alone has, as by default; the base's own data."""
+    defaults = HParams()
+    by_default = [name for name in field_names() if field_info(name).mutable or name in OF_THE_RUN]
     files = {
         "training_files": str(corpus.training_files),
         "validation_files": str(corpus.validation_files),
         "dataset_path": str(corpus.root),
     }
-    return hp.model_copy(update={**OWN, **files})
+    return hp.model_copy(update={**{name: getattr(defaults, name) for name in by_default}, **OWN, **files})
 
 
 def train_base(settings: HParams, directory: Path, steps: int) -> None:

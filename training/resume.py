@@ -1,5 +1,6 @@
 """Whether a run may go on, and from which checkpoint."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -58,6 +59,7 @@ def check_resumable(
     if not lines:
         return
     listed = "\n  ".join(lines)
+    listed += _last_command(where)
     if found["arch"]:
         raise UserError(
             f"{where} holds a model of another shape:\n  {listed}\n"
@@ -68,7 +70,13 @@ def check_resumable(
             f"{where} was trained with other settings:\n  {listed}\n"
             "Ways on: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
         )
-    LOG.warning("going on with changed settings:\n  %s", listed)
+    LOG.warning("going on with changed settings:\n  %s", "\n  ".join(lines))
+
+
+def _last_command(checkpoint: Path) -> str:
+    """A line with the command that trained this checkpoint's run before: whoever forgot a --preset sees it there."""
+    command = read_run_info(checkpoint.parent.parent).get("command")
+    return f"\nIts last launch was: python {shlex.join(command)}" if command else ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What a person is told of a run at its start and at its end."""
 
+import shlex
+import signal
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -17,14 +19,19 @@ def facts_of(trainer: Trainer) -> dict[str, Any]:
         "validation": len(trainer.corpus.validation),
         "batches": trainer.batches.in_epoch(0),
         "processes": trainer.group.size,
+        "patience": trainer.hp.early_stopping_patience if trainer.hp.early_stopping else None,
+        "validate_interval": trainer.hp.validate_interval,
     }
 
 
 def describe(facts: Mapping[str, Any]) -> str:
+    patience, interval = facts["patience"], facts["validate_interval"]
+    plan = f"; ends when {patience} validations in a row, one every {interval} steps, bring nothing better"
+    plan = plan if patience else ""
     shared = f", each shared by {facts['processes']} processes" if facts["processes"] > 1 else ""
     return (
         f"{facts['parameters'] / 1e6:.2f} M parameters on {facts['device']}, {facts['training']} training and "
-        f"{facts['validation']} validation utterances, {facts['batches']} batches an epoch{shared}"
+        f"{facts['validation']} validation utterances, {facts['batches']} batches an epoch{shared}{plan}"
     )
 
 
@@ -40,15 +47,29 @@ def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, firs
     from monitoring.mlflow_store import ui_command
 
     was_finished = outcome.signal is None and outcome.step == first_step
-    ended = "this run is already finished: it ended" if was_finished else "ended"
-    run, best = paths.directory, trainer.progress.best_score
-    best_step = trainer.progress.best_step
-    ui = ui_command(run, trainer.hp.mlflow_tracking_uri) if trainer.hp.mlflow_logging else None
+    run, logs = (shlex.quote(str(path)) for path in (paths.directory, paths.log_directory))
+    progress, interval = trainer.progress, trainer.hp.validate_interval
+    ui = ui_command(paths.directory, trainer.hp.mlflow_tracking_uri) if trainer.hp.mlflow_logging else None
+    ended = ("this run is already finished: it " if was_finished else "") + how_it_ended(outcome)
+    if isfinite(progress.best_score):
+        ended += f"; best score {progress.best_score:.3f} (lower is better) at step {progress.best_step}"
+        seen = f"pictures: {run}/alignments  sounds: {run}/samples"
+    else:
+        first = interval * (outcome.step // interval + 1)
+        seen = f"no pictures or sounds yet: the first validation is at step {first}"
     return "\n".join(
         [
-            f"{ended} at step {outcome.step} ({outcome.reason}); best score {best:.3f} at step {best_step}",
-            f"pictures: {run}/alignments  sounds: {run}/samples  curves: tensorboard --logdir {paths.log_directory}",
+            ended,
+            seen,
+            f"report: {run}/report.html  curves: tensorboard --logdir {logs}",
             *([f"all runs: {ui}"] if ui else []),
             f'speak: python synthesize.py -c {run} "Hello." -o hello.wav',
         ]
     )
+
+
+def how_it_ended(outcome: Outcome) -> str:
+    if outcome.signal is None:
+        return f"ended at step {outcome.step} ({outcome.reason})"
+    name = signal.Signals(outcome.signal).name
+    return f"ended at step {outcome.step} by {name} and saved it; the same command goes on"

@@ -187,7 +187,9 @@ class Trainer:
 
     @property
     def total_steps(self) -> int | None:
-        """Where the run ends if nothing stops it early: by epochs, or by `max_steps`."""
+        """Where the run ends if nothing stops it early: by epochs, or by `max_steps`; None if no end is named."""
+        if self.hp.epochs == HParams.model_fields["epochs"].default:  # a bound for ever, and no plan
+            return self.limits.max_steps
         by_epochs = self.hp.epochs * ceil(self.batches.in_epoch(0) / self.hp.gradient_accumulation_steps)
         return min(by_epochs, self.limits.max_steps or by_epochs)
 

@@ -22,6 +22,7 @@ from corpus.list_checks import Places
 from corpus.list_fixes import fixed_list
 from corpus.listening import Clip, Heard, Listeners, check_heard, listen
 from corpus.measuring import MeasureIndex
+from corpus.preparation.lists_out import say_foreign_script, say_how_to_train
 from corpus.preparation.shell import SHOWN, Shell
 from corpus.recording_checks import Wanted
 from corpus.speakers import with_agreed_speakers
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
     examination = _with_heard(examination, heard)
     shell.findings(examination.findings)
     shell.say(summary(examination))
+    say_foreign_script((e.line.text for e in examination.lines), args.language, shell)
+    say_where_recordings_are(examination, shell)
     if args.json is not None:
         write_json(args.json, as_json(examination, heard), shell)
     write_atomic(args.report, page(examination, name=", ".join(map(str, args.lists)), heard=heard))
@@ -77,6 +80,13 @@ def examination_of(
         )
     finally:
         hashes.write()
+
+
+def say_where_recordings_are(examination: Examination, shell: Shell) -> None:
+    """Where none was found, one folder is wrong, and not each line."""
+    n = sum(finding.kind == "missing file" for finding in examination.findings)
+    if n and not examination.lines:
+        shell.say(f"none of {n} recordings was found: name the folder that their paths start from by --dataset-path")
 
 
 def _speaker_findings(examination: Examination) -> list[Finding]:
@@ -228,7 +238,5 @@ def _fix(
     n_out = len(fixed.mended) - fixed.n_written
     shell.say(f"{fixed.n_written} lines written, {n_out} left out; what was changed: {args.fix / CHANGES}")
     shell.say(f"what was left out, and why: {args.fix / LEFT_OUT}")
-    names = ("training_files", "validation_files")
-    lists = ",".join(f"{name}={path}" for name, path in zip(names, fixed.lists, strict=False))
-    shell.say(f'train with: python train.py --hparams "dataset_path={args.fix},{lists}"')
+    say_how_to_train(args.fix, fixed.lists, shell, dataset_path=args.fix)
     return 0

@@ -10,7 +10,14 @@ from corpus.findings import Finding, counts_by_kind
 from corpus.fixing import LEFT_OUT
 from corpus.importers.recognise import read_folder
 from corpus.list_writing import Entry, split_entries
-from corpus.preparation.lists_out import TRAINING, VALIDATION, refuse_existing, say_what_next, write_lists
+from corpus.preparation.lists_out import (
+    TRAINING,
+    VALIDATION,
+    refuse_existing,
+    say_foreign_script,
+    say_what_next,
+    write_lists,
+)
 from corpus.preparation.shell import SHOWN, Shell
 
 
@@ -52,5 +59,6 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
     if found.findings and not args.dry_run:
         write_atomic(args.output / LEFT_OUT, "".join(f"{finding.message}\n" for finding in found.findings))
         shell.say(f"what was left out, and why: {args.output / LEFT_OUT}")
+    say_foreign_script((item.text for item in found.items), "en", shell)
     say_what_next(args, shell, dataset_path=args.folder)
     return 0

@@ -3,11 +3,11 @@
 import argparse
 
 from common.errors import DataError, UserError
-from common.files import write_atomic
+from common.files import read_given_text, write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.near_files import SOUND_EXTENSIONS
-from corpus.preparation.check import dataset_path, examination_of, write_json
+from corpus.preparation.check import dataset_path, examination_of, say_where_recordings_are, write_json
 from corpus.preparation.shell import Shell
 from corpus.record_sheet import gaps, sentences_of, sheet_html, sheet_text
 from corpus.recording_checks import Wanted
@@ -55,7 +55,7 @@ def _texts(args: argparse.Namespace, shell: Shell) -> list[str]:
 
 def _pool(args: argparse.Namespace) -> list[str]:
     try:
-        return sentences_of(args.pool.read_text(encoding="utf-8-sig"))
+        return sentences_of(read_given_text(args.pool))
     except UnicodeDecodeError as caught:
         is_sound = args.pool.suffix.lower() in SOUND_EXTENSIONS
         advice = "it is a recording: name a text" if is_sound else "save it as UTF-8"
@@ -65,8 +65,12 @@ def _pool(args: argparse.Namespace) -> list[str]:
 
 
 def stats(args: argparse.Namespace, shell: Shell) -> int:
-    """0, whatever is in the lists."""
+    """0; 3 where no line is usable."""
     examination = examination_of(args, shell, Wanted())
+    if not examination.usable:
+        shell.findings(examination.findings)
+        say_where_recordings_are(examination, shell)
+        return DataError.exit_code
     numbers = statistics(examination)
     for name, value in numbers.items():
         shell.say(f"{name}: {value}")

@@ -1,6 +1,7 @@
 """The command prepare_data.py as a person types it: every verb, what it writes, what it refuses, how it ends."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from corpus.list_checks import Places, check_list
 from corpus.recording_checks import check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_measures import measure_recording
+from hparams import resolve_hparams
 from support import hostile_corpus
 from support.hostile_corpus import RATE, SENTENCES, voice_like
 from support.paths import REPOSITORY
@@ -271,6 +273,39 @@ def test_import_writes_lists_that_check_accepts(data: Path, capsys: pytest.Captu
     assert run("import", data, "-o", "out") == 2
     assert "already there; name another -o, or pass --overwrite" in capsys.readouterr().err
     assert run("import", data, "-o", "out", "--overwrite") == 0
+
+
+def test_import_says_a_command_that_trains_whatever_the_names(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "my, own corpus", tmp_path / "out, two"
+    (data / "wavs").rename(folder)
+    for i, text in enumerate(SENTENCES):
+        (folder / f"u{i}.txt").write_text(text)
+    assert run("import", folder, "-o", out) == 0
+    said = {line.split(": ")[0]: shlex.split(line.split(": ", 1)[1]) for line in capsys.readouterr().out.splitlines()
+            if " with: " in line}  # fmt: skip
+    assert run(*said["check with"][2:]) == 0
+    hp = resolve_hparams(hparams_file=Path(said["train with"][-1])).hparams
+    assert (hp.dataset_path, hp.training_files) == (str(folder), str(out / "train.csv"))
+    assert hp.validation_files == str(out / "val.csv")
+
+
+def test_texts_of_another_language_and_a_wrong_folder_are_named_once(
+    data: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "wavs"
+    (data / "wavs").rename(elsewhere)
+    assert run("stats", data / "train.csv") == 3
+    assert "none of 6 recordings was found: name the folder" in capsys.readouterr().out
+    elsewhere.rename(data / "wavs")
+    lines = [line.split("|")[0] for line in (data / "train.csv").read_text().splitlines()]
+    russian = "\u041f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440"
+    (data / "train.csv").write_text("".join(f"{name}|{russian} {i}.\n" for i, name in enumerate(lines)))
+    assert run("check", data / "train.csv") == 3
+    assert "most letters are cyrillic, and the language is en: check with --language ru" in capsys.readouterr().out
+    assert run("check", data / "train.csv", "--language", "ru") == 0
+    assert "most letters" not in capsys.readouterr().out
 
 
 def test_a_finding_that_no_line_has_is_not_left_out_silently(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

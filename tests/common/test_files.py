@@ -13,15 +13,19 @@ import torch
 
 import evaluate
 import synthesize
+from checkpointing import checkpoint_file, exported_voice
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import UserError
-from common.files import atomic_file, explain_write_errors, write_atomic
+from common.files import atomic_file, explain_write_errors, read_given_text, write_atomic
+from corpus.list_checks import Places, check_list
 from data_utils import load_corpus
-from hparams import HParams
+from hparams import HParams, resolve_hparams
 from model import Tacotron2
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
+from text.pronunciations import read_pronunciations
+from text.symbol_sets import read_symbols
 from training.voice_info import voice_info_of
 
 
@@ -163,3 +167,41 @@ def test_evaluate_shows_its_table_though_the_last_file_does_not_fit(
     assert evaluate.main([*where, "-o", str(tmp_path / "out")]) == 2
     shown = capsys.readouterr()
     assert "mel_distance" in shown.out and f"error: cannot write -o {tmp_path}/out (" in shown.err
+
+
+# ---- what a user names and nobody ends
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "settings": lambda path: resolve_hparams(hparams_file=path),
+    "filelist": lambda path: check_list(path, Places.of(path, dataset_path=path.parent)),
+    "checkpoint": checkpoint_file.read,
+    "exported voice": exported_voice.read_voice,
+    "pronunciations": read_pronunciations,
+    "symbols": read_symbols,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_that_nobody_writes_is_refused_and_not_waited_for(
+    tmp_path: Path, read: Callable[[Path], object], kind: str
+) -> None:
+    path = tmp_path / "given"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="a pipe or a device, and no file"):
+        read(path)
+
+
+def test_what_a_shell_passes_on_is_read() -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"\xef\xbb\xbfbatch_size: 4\r\n")
+        os.close(writing)
+        assert read_given_text(Path(f"/dev/fd/{reading}")) == "batch_size: 4\n"
+    finally:
+        os.close(reading)

@@ -15,7 +15,17 @@ ADDRESSES = [
     ("https://secret@host/x?y=secret", "https://***@host/x?***"),
     ("http://host:5000/mlflow", "http://host:5000/mlflow"),
     ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+    ("http:/anna:secret@host/x?k=secret", "http:/***@host/x?***"),  # as people mistype them
+    ("http:\\\\anna:secret@host", "http:\\\\***@host"),
+    ("//anna:secret@host/x", "//***@host/x"),
+    ("anna:secret@host:5432/db", "***@host:5432/db"),
+    ("jdbc:postgresql://host/db;password=secret", "jdbc:postgresql://host/db;password=***"),
+    ("https://api.telegram.org/bot123456789:AAHsecret_secret-secret_secret-sec/x", "https://api.telegram.org/***/x"),
     ("batch_size=2 a@b.c ?x=1", "batch_size=2 a@b.c ?x=1"),  # no address
+    ("PGPASSWORD=secret", "PGPASSWORD=***"),
+    ("token_num=3,token_embedding_size=8", "token_num=3,token_embedding_size=8"),
+    ("C:\\data\\a@b\\train.csv", "C:\\data\\a@b\\train.csv"),
+    ("train.csv:4: wavs/a@b.wav", "train.csv:4: wavs/a@b.wav"),
 ]
 
 

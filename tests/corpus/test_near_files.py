@@ -27,4 +27,9 @@ def test_a_list_under_another_spelling_is_named(tmp_path: Path, monkeypatch: pyt
     assert list_that_is_there(tmp_path / "train.txt") == f", but {there} is there"
     assert list_that_is_there(Path("~/Train.csv")).startswith(f", but {there} is there (nothing puts your home")
     assert list_that_is_there(tmp_path) == ", but a folder"
+    (tmp_path / "Data" / "lists").mkdir(parents=True)
+    inner = tmp_path / "Data" / "lists" / "val.txt"
+    inner.touch()
+    for said in (f"{tmp_path}/Data\\\\lists\\val.txt", f"{tmp_path}/data/Lists/VAL.csv", f'"{inner}"'):
+        assert list_that_is_there(Path(said)) == f", but {inner} is there"
     assert list_that_is_there(tmp_path / "val.csv") == list_that_is_there(tmp_path / "no" / "train.csv") == ""

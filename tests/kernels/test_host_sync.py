@@ -28,8 +28,8 @@ from modules.stopping import StopTracker
 from recovery.ladder import StepLimits
 from support.corpora import TINY
 from support.decoding import LENGTHS, LIMITS, assert_same, speak, texts, voice
+from support.gpu_path import take_gpu_path
 from support.paths import REPOSITORY
-from support.tape import taped
 from text.front_end import FrontEnd
 from training.train_step import TrainStep
 
@@ -42,13 +42,7 @@ IS_BIG = VALUES > 1.5
 
 @pytest.fixture
 def path_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is recorded there is taped here; recordings of other tests are not used."""
-    for module in ("model", "losses.mmi", "training.train_step", "kernels.inference", "kernels.decoder_steps"):
-        monkeypatch.setattr(f"{module}.is_gpu", lambda device: True)
-    for module in ("kernels.chunked_steps", "kernels.inference"):
-        monkeypatch.setattr(f"{module}.record_graph", taped)
-    monkeypatch.setattr("kernels.matmul.prefers_packed_fp32", lambda: False)
-    chunk_for.cache_clear()
+    take_gpu_path(monkeypatch)
     yield
     chunk_for.cache_clear()
 
@@ -143,6 +137,7 @@ OPTIONS = {
     "style tokens": GST,
     "two frames a step": "n_frames_per_step=2",
     "monotonicity": "attention_alignment_loss_weight=0.5",
+    "frames fed back": "p_teacher_forcing=0.5",
     "no masks": "mask_padding=False",
     "no dropout": "p_attention_dropout=0,p_decoder_dropout=0,dropout_rate=0",
     "all": f"use_mmi=True,use_ddc_loss=True,ddc_reduction_factor=4,n_frames_per_step=2,{GST}",

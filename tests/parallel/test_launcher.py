@@ -68,7 +68,7 @@ def test_a_process_that_hangs_is_named_with_the_place_and_all_go_on_from_the_che
     dataset: Path, cache: Path
 ) -> None:
     often = ENDLESS.replace("iters_per_checkpoint=100000", "iters_per_checkpoint=5")
-    started = Started(dataset, cache, "--n_gpus", "2", "--max_restarts", "1", "--hang_timeout", "5", "train.py", *TO,
+    started = Started(dataset, cache, "--n_gpus", "2", "--max_restarts", "1", "--hang_timeout", "10", "train.py", *TO,
                       "--max-steps", "40", "--hparams", often)  # fmt: skip
     try:
         wait_until((dataset / "output" / "checkpoints" / "step_00000010.pt").exists, started.process)
@@ -79,7 +79,7 @@ def test_a_process_that_hangs_is_named_with_the_place_and_all_go_on_from_the_che
     finally:
         started.end()
     said = started.said.read_text()
-    assert "did nothing for 5 s (it hung, or waits for one: --hang_timeout); starting all again, 1 more times" in said
+    assert "did nothing for 10 s (it hung, or waits for one: --hang_timeout); starting all again, 1 more times" in said
     assert "in _train" in said and "going on from step" in said  # where the other one waited
 
 

@@ -253,6 +253,8 @@ def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tu
         ("sqlite://", "a database in memory is gone with the command; name a file"),
         ("sqlite:////no/such/folder/study.db", "there is no folder /no/such/folder; make it, or name another"),
         ("oracle+oracledb://anna:secret@host/db", "its driver is missing; pip install oracledb"),
+        ("mysql+mysqlconnector://anna:secret@host/db", "missing; pip install mysql-connector-python$"),
+        ("mariadb+mariadbconnector://anna:secret@host/db", "its driver is missing; pip install mariadb$"),
         ("postgresql+nodriver://anna:secret@host/db", "cannot open it|driver"),
     ],
 )
@@ -260,6 +262,12 @@ def test_a_storage_that_can_t_be_opened_is_refused_without_its_password(tmp_path
     with pytest.raises(UserError, match=message) as refused:
         storages.open_storage(url, tmp_path)
     assert "secret" not in str(refused.value)
+
+
+def test_the_address_of_a_storage_is_looked_at_before_the_corpus_is_read(tune, monkeypatch) -> None:
+    monkeypatch.setattr(engine, "make_plan", lambda *_: pytest.fail("it reads the corpus"))
+    with pytest.raises(UserError, match="its driver is missing; pip install oracledb"):
+        tune(n_trials=1, storage="oracle+oracledb://anna:secret@host/db")
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:

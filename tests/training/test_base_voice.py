@@ -48,6 +48,13 @@ def test_the_base_has_the_layers_of_the_run_and_data_of_its_own(tiny: Tiny) -> N
     assert made.encoder_embedding_dim == hp.encoder_embedding_dim and made.training_files != hp.training_files
 
 
+def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) -> None:
+    corpus = synthetic_corpus(tiny(), 3)
+    same = tiny("seed=7,validate_interval=33,anneal_start=5,anneal_steps=9,epochs=2,keep_checkpoints=9,ema_decay=0.5")
+    assert base_settings(same, corpus) == base_settings(tiny(), corpus)
+    assert base_settings(tiny("batch_size=3"), corpus) != base_settings(tiny(), corpus)
+
+
 def test_a_base_without_recordings_of_ones_own_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match=r"--from-base: training_files=absent\.txt is no file"):
         synthetic_corpus(tiny("training_files=absent.txt"), 3)

@@ -390,6 +390,12 @@ def test_a_single_utterance_that_does_not_fit_ends_the_run_with_advice(tiny: Tin
         ("could not create a primitive", True),
         ("could not execute a primitive", True),
         ("could not create a primitive descriptor for the matmul primitive. Run workload with ...", False),
+        ("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: not enough memory", True),
+        ("[WinError 1455] The paging file is too small for this operation to complete", True),
+        ("CUDA error: cudaErrorMemoryAllocation", True),
+        ("UR error: UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY", True),
+        ("nvrtc: error: failed to allocate memory", True),
+        ("CUDA error: unspecified launch failure", False),
         ("shapes do not match", False),
     ],
 )
