@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -79,7 +80,7 @@ def curves(folder: Path, n: int) -> tuple[list[Curve], Budget]:
     return found, budget
 
 
-def drawn(trial: optuna.Trial, space: SearchSpace) -> dict[str, object]:
+def drawn(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
     ranges = {**space.ranges, "learning_rate": RATES}
     return {name: draw(trial, name, studies.distribution(searched)) for name, searched in ranges.items()}
 
