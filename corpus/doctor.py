@@ -134,7 +134,9 @@ def _unknown(lines: Sequence[Examined], unknown_characters: UnknownCharacters) -
 
 
 def _named(counts: Counter[str]) -> str:
-    return ", ".join(f"{char!r} (U+{ord(char):04X}) x{n}" for char, n in counts.most_common(5))
+    """Characters with their numbers, and what stands in braces as it is."""
+    codes = {symbol: f" (U+{ord(symbol):04X})" if len(symbol) == 1 else "" for symbol in counts}
+    return ", ".join(f"{symbol!r}{codes[symbol]} x{n}" for symbol, n in counts.most_common(5))
 
 
 def _across(lines: Sequence[Examined], paths: Sequence[Path]) -> list[Finding]:

@@ -82,7 +82,7 @@ def navigation(readme: str, is_in_russian: bool, pages: list[str]) -> str:
     """A hidden table of contents for each row of README's table; the last one has what no row names."""
     blocks, left = [], {page for page in pages if not page.startswith("README")}
     for caption, cell in ROW.findall(readme):
-        named = [target for _, target, _ in LINK.findall(cell) if target in left]
+        named = list(dict.fromkeys(target for _, target, _ in LINK.findall(cell) if target in left))
         left -= set(named)
         blocks.append((caption.capitalize(), named))
     blocks.append(("\u0415\u0449\u0451" if is_in_russian else "More", sorted(left)))

@@ -9,8 +9,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from common.cli import int_at_least, positive
 from common.errors import UserError
 
@@ -108,6 +106,8 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
 
 def command_began() -> float:
     """Of time.monotonic(), when this process was started: a busy machine takes seconds until it comes here."""
+    import psutil  # only a search needs it
+
     return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
 
