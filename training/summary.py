@@ -50,7 +50,8 @@ def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, firs
     run, logs = (shlex.quote(str(path)) for path in (paths.directory, paths.log_directory))
     progress, interval = trainer.progress, trainer.hp.validate_interval
     ui = ui_command(paths.directory, trainer.hp.mlflow_tracking_uri) if trainer.hp.mlflow_logging else None
-    ended = ("this run is already finished: it " if was_finished else "") + how_it_ended(outcome)
+    ended = how_it_ended(outcome, is_saved=not trainer.lost_steps)
+    ended = f"this run is already finished: it {ended}" if was_finished else ended
     if isfinite(progress.best_score):
         ended += f"; best score {progress.best_score:.3f} (lower is better) at step {progress.best_step}"
         seen = f"pictures: {run}/alignments  sounds: {run}/samples"
@@ -68,8 +69,9 @@ def closing_summary(outcome: Outcome, paths: RunPaths, trainer: Trainer, *, firs
     )
 
 
-def how_it_ended(outcome: Outcome) -> str:
+def how_it_ended(outcome: Outcome, *, is_saved: bool) -> str:
     if outcome.signal is None:
         return f"ended at step {outcome.step} ({outcome.reason})"
     name = signal.Signals(outcome.signal).name
-    return f"ended at step {outcome.step} by {name} and saved it; the same command goes on"
+    saved = " and saved it; the same command goes on" if is_saved else ""  # what is lost is an error of its own
+    return f"ended at step {outcome.step} by {name}{saved}"

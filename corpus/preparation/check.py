@@ -238,5 +238,5 @@ def _fix(
     n_out = len(fixed.mended) - fixed.n_written
     shell.say(f"{fixed.n_written} lines written, {n_out} left out; what was changed: {args.fix / CHANGES}")
     shell.say(f"what was left out, and why: {args.fix / LEFT_OUT}")
-    say_how_to_train(args.fix, fixed.lists, shell, dataset_path=args.fix)
+    say_how_to_train(args.fix, fixed.lists, shell, dataset_path=args.fix, language=args.language)
     return 0

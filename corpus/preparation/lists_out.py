@@ -49,20 +49,31 @@ def say_foreign_script(texts: Iterable[str], code: str, shell: Shell) -> None:
 def say_what_next(args: argparse.Namespace, shell: Shell, *, dataset_path: Path) -> None:
     """The commands that check and train what was written."""
     lists = [args.output / TRAINING, args.output / VALIDATION]
+    language = getattr(args, "language", "en")  # `import` is told none
     check = ["python", "prepare_data.py", "check", *map(str, lists), "--dataset-path", str(dataset_path)]
+    check += ["--language", language] if language != "en" else []
     shell.say(f"check with: {shlex.join(check)}")
-    say_how_to_train(args.output, lists, shell, dataset_path=dataset_path, is_dry_run=args.dry_run)
+    say_how_to_train(
+        args.output, lists, shell, dataset_path=dataset_path, language=language, is_dry_run=args.dry_run
+    )
 
 
 def say_how_to_train(
-    folder: Path, lists: Sequence[Path], shell: Shell, *, dataset_path: Path, is_dry_run: bool = False
+    folder: Path,
+    lists: Sequence[Path],
+    shell: Shell,
+    *,
+    dataset_path: Path,
+    language: str = "en",
+    is_dry_run: bool = False,
 ) -> None:
     """The command; where the data lies is in a file, as a path may hold what --hparams separates settings with."""
     names = ("training_files", "validation_files")
     where = {"dataset_path": dataset_path, **dict(zip(names, lists, strict=False))}
     settings = folder / SETTINGS
     if not is_dry_run:
-        absolute = {name: str(path.absolute()) for name, path in where.items()}
-        write_atomic(settings, yaml.safe_dump(absolute, sort_keys=False, allow_unicode=True))
+        written = {name: str(path.absolute()) for name, path in where.items()}
+        written |= {"language": language} if language != "en" else {}
+        write_atomic(settings, yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     file = shlex.quote(str(settings))
     shell.say(f"train with: python train.py -o my_voice -l my_logs --preset small --hparams-file {file}")

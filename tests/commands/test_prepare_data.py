@@ -306,6 +306,8 @@ def test_texts_of_another_language_and_a_wrong_folder_are_named_once(
     assert "most letters are cyrillic, and the language is en: check with --language ru" in capsys.readouterr().out
     assert run("check", data / "train.csv", "--language", "ru") == 0
     assert "most letters" not in capsys.readouterr().out
+    assert run("check", data / "train.csv", "--language", "ru", "--fix", "clean") == 0
+    assert resolve_hparams(hparams_file=Path("clean/hparams.yaml")).hparams.language == "ru"
 
 
 def test_a_finding_that_no_line_has_is_not_left_out_silently(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

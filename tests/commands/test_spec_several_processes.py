@@ -15,7 +15,6 @@ from support.commands import (
     command,
     environment,
     run,
-    write_dataset,
     write_recordings,
 )
 
@@ -29,13 +28,8 @@ AS_ONE = (
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
+    """Of its own: how often mels are made is counted."""
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    write_dataset(tmp_path)
-    return tmp_path
 
 
 def step_losses(run_directory: Path) -> list[float]:

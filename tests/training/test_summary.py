@@ -7,7 +7,7 @@ from pathlib import Path
 from hparams import HParams
 from run_directory.paths import RunPaths
 from support.runs import trainer_of
-from training.summary import closing_summary, describe, facts_of
+from training.summary import closing_summary, describe, facts_of, how_it_ended
 from training.trainer import Limits, Outcome
 
 Tiny = Callable[..., HParams]
@@ -18,6 +18,8 @@ def test_a_run_that_was_interrupted_says_what_comes_next(tiny: Tiny, tmp_path: P
     paths = RunPaths(tmp_path / "my voice", tmp_path / "logs", True)
     said = closing_summary(Outcome("signal", 41, int(signal.SIGINT)), paths, trainer, first_step=0)
     assert "ended at step 41 by SIGINT and saved it; the same command goes on" in said
+    lost = how_it_ended(Outcome("signal", 41, int(signal.SIGINT)), is_saved=False)
+    assert lost == "ended at step 41 by SIGINT"
     assert "no pictures or sounds yet: the first validation is at step 50" in said
     assert f"python synthesize.py -c '{tmp_path / 'my voice'}' " in said
 
