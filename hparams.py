@@ -5,20 +5,29 @@ documentation, and whether a run may be resumed after a change. Help texts are i
 A function takes the section that it needs (`AudioParams`); `HParams` is all sections in one flat, frozen object.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from common.step_schedule import Reduction, is_schedule
-from common.yaml_file import read_own_yaml
-from text.language_settings import is_language, language_defaults
+from settings.declaration import (
+    PaddingList,
+    Section,
+    SizeList,
+    TextList,
+    dropout_field,
+    hp_field,
+    share_field,
+    width_field,
+)
+from settings.presets import preset_layer
+from settings.rules import at_most, below, is_pair, leaves_mel_bands, no_secret, not_blank
+from text.language_settings import is_language, language_defaults, symbols_fit
 from text.symbols import symbols
 from tools import (
     Assignment,
@@ -26,87 +35,24 @@ from tools import (
     FieldSpec,
     Layer,
     canonical_names,
-    failed_checks,
     field_specs,
     merge_layers,
     overrides_layer,
     read_yaml_layer,
 )
 
-PRESETS = Path(__file__).parent / "config/presets"
-HELP_FILE = Path(__file__).parent / "config/hparams_help.yaml"
 DEFAULT = "default"  # the origin of a value that no layer set
-HASH_DIGITS = 8
-# Younger than the first runs, whose directories are named by all older values.
-UNNAMED_AT_DEFAULT = frozenset(
-    ("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder", "ema_decay", "listen_every")
+SYMBOLS_FIT = Check(
+    ("n_symbols", "language", "text_input", "symbol_set"),
+    symbols_fit,
+    "n_symbols follows from the others; leave it out",
 )
-
-Affects = Literal["arch", "features", "run"]
-_TO_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-TextList = Annotated[tuple[str, ...], _TO_TUPLE]
-SizeList = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _TO_TUPLE]
-PaddingList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _TO_TUPLE]
-
-
-def hp_field(
-    default: Any,
-    *,
-    unit: str = "",
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    parity: Literal["odd", "even", ""] = "",
-    aliases: tuple[str, ...] = (),
-    affects: Affects = "run",
-    mutable: bool = False,
-) -> Any:
-    """One declaration.
-
-    affects: "arch" changes the state dict, "features" the mels or ids, "run" the rest.
-    mutable: the value may change when a run is resumed.
-    """
-    extra: dict[str, Any] = {
-        "unit": unit,
-        "parity": parity,
-        "aliases": list(aliases),
-        "affects": affects,
-        "mutable": mutable,
-    }
-    return Field(default, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
-
-
-def _share(default: float, *, mutable: bool = False) -> Any:
-    return hp_field(default, ge=0, le=1, mutable=mutable)
-
-
-def _dropout(default: float) -> Any:
-    return hp_field(default, ge=0, lt=1)  # 1 would leave nothing to scale up
-
-
-def _width(default: int, *, parity: Literal["odd", "even", ""] = "") -> Any:
-    return hp_field(default, ge=1, parity=parity, affects="arch")
-
-
-class Section(BaseModel):
-    """A frozen group of hyperparameters: no unknown names, no True for 1, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    checks: ClassVar[tuple[Check, ...]] = ()  # rules over several fields; see failed_checks
-
-    @model_validator(mode="after")
-    def _obeys_the_checks(self) -> Self:
-        problems = failed_checks(type(self), dict(self))
-        if problems:
-            raise ValueError("; ".join(map(str, problems)))
-        return self
 
 
 class MelShape(Section):
     """What the audio side and the model must agree on."""
 
-    n_mel_channels: int = _width(80)
+    n_mel_channels: int = width_field(80)
 
 
 class AudioParams(MelShape):
@@ -122,22 +68,10 @@ class AudioParams(MelShape):
     mel_fmax: float = hp_field(8000.0, unit="Hz", gt=0, affects="features")
 
     checks: ClassVar[tuple[Check, ...]] = (
-        Check(
-            ("mel_fmax", "sampling_rate"),
-            lambda fmax, rate: fmax <= rate / 2,
-            "mel_fmax must be at most half of sampling_rate",
-        ),
-        Check(("mel_fmin", "mel_fmax"), lambda fmin, fmax: fmin < fmax, "mel_fmin must be below mel_fmax"),
-        Check(
-            ("win_length", "filter_length"),
-            lambda window, fft: window <= fft,
-            "win_length must be at most filter_length",
-        ),
-        Check(
-            ("hop_length", "win_length"),
-            lambda hop, window: hop < window,  # otherwise windows leave gaps, and no signal can be made of the mel
-            "hop_length must be below win_length",
-        ),
+        Check(("mel_fmax", "sampling_rate"), lambda f, r: f <= r / 2, "mel_fmax must be at most half of sampling_rate"),
+        below("mel_fmin", "mel_fmax"),
+        at_most("win_length", "filter_length"),
+        below("hop_length", "win_length"),  # otherwise windows leave gaps, and no signal can be made of the mel
     )
 
 
@@ -174,35 +108,35 @@ class DataParams(Section):
 class ModelParams(MelShape):
     """Layers, their widths and dropouts, and decoding."""
 
-    n_symbols: int = _width(len(symbols))  # of NVIDIA's set; another set brings its own number
-    symbols_embedding_dim: int = _width(512)
-    encoder_kernel_size: int = _width(5, parity="odd")
-    encoder_n_convolutions: int = _width(3)
-    encoder_embedding_dim: int = _width(512, parity="even")  # two directions of one LSTM
-    encoder_dropout_rate: float = _dropout(0.05)
+    n_symbols: int = width_field(len(symbols))  # of NVIDIA's set; another set brings its own number
+    symbols_embedding_dim: int = width_field(512)
+    encoder_kernel_size: int = width_field(5, parity="odd")
+    encoder_n_convolutions: int = width_field(3)
+    encoder_embedding_dim: int = width_field(512, parity="even")  # two directions of one LSTM
+    encoder_dropout_rate: float = dropout_field(0.05)
     n_frames_per_step: int = hp_field(1, unit="frames", ge=1, affects="arch")
     reduction_schedule: TextList = hp_field((), affects="arch")  # its largest r is the width of the projection
-    decoder_rnn_dim: int = _width(1024)
-    prenet_dim: int = _width(256)
-    dropout_rate: float = _dropout(0.3)
+    decoder_rnn_dim: int = width_field(1024)
+    prenet_dim: int = width_field(256)
+    dropout_rate: float = dropout_field(0.3)
     max_decoder_steps: int = hp_field(2500, unit="decoder steps", ge=1, mutable=True)
-    gate_threshold: float = _share(0.5, mutable=True)
-    p_attention_dropout: float = _dropout(0.1)
-    p_decoder_dropout: float = _dropout(0.1)
-    attention_rnn_dim: int = _width(1024)
-    attention_dim: int = _width(128)
-    attention_location_n_filters: int = _width(32)
-    attention_location_kernel_size: int = _width(31, parity="odd")
+    gate_threshold: float = share_field(0.5, mutable=True)
+    p_attention_dropout: float = dropout_field(0.1)
+    p_decoder_dropout: float = dropout_field(0.1)
+    attention_rnn_dim: int = width_field(1024)
+    attention_dim: int = width_field(128)
+    attention_location_n_filters: int = width_field(32)
+    attention_location_kernel_size: int = width_field(31, parity="odd")
     use_location_sensitive_attention: bool = hp_field(True)
     use_forward_attention: bool = hp_field(False)
     use_attention_smoothing: bool = hp_field(False)
-    attention_smoothing_factor: float = _share(0.1)
+    attention_smoothing_factor: float = share_field(0.1)
     use_memory_efficient_attention: bool = hp_field(False, mutable=True)  # the same numbers either way
     attention_chunk_size: Annotated[int, Field(ge=1)] | None = hp_field(None, unit="decoder steps", mutable=True)
-    postnet_embedding_dim: int = _width(512)
-    postnet_kernel_size: int = _width(5, parity="odd")
+    postnet_embedding_dim: int = width_field(512)
+    postnet_kernel_size: int = width_field(5, parity="odd")
     postnet_n_convolutions: int = hp_field(5, ge=2, affects="arch")  # the first widens, the last narrows again
-    postnet_dropout_rate: float = _dropout(0.1)
+    postnet_dropout_rate: float = dropout_field(0.1)
     mask_padding: bool = hp_field(True)
     xavier_init: bool = hp_field(True)
     decoder_backend: Literal["auto", "plain", "fast"] = hp_field("auto", mutable=True)
@@ -227,17 +161,6 @@ class ModelParams(MelShape):
     )
 
 
-def shrunk(size: int, *, kernel: int, stride: int, pad: int, n_layers: int) -> int:
-    """What so many equal convolutions leave of an axis; 0 where nothing is left."""
-    for _ in range(n_layers):
-        size = (size + 2 * pad - kernel) // stride + 1 if size > 0 else 0
-    return max(size, 0)
-
-
-def _is_pair(pair: tuple[int, ...]) -> bool:
-    return len(pair) == 2
-
-
 class NetworkParams(ModelParams):
     """Global style tokens, and the width of a speaker's vector. Pairs are (along time, along the mel bands)."""
 
@@ -246,11 +169,11 @@ class NetworkParams(ModelParams):
     ref_enc_size: SizeList = hp_field((3, 3), affects="arch")
     ref_enc_strides: SizeList = hp_field((2, 2), affects="arch")
     ref_enc_pad: PaddingList = hp_field((1, 1), affects="arch")
-    ref_enc_gru_size: int = _width(128)
-    token_embedding_size: int = _width(256)
-    token_num: int = _width(8)
-    num_heads: int = _width(4)
-    speaker_embedding_dim: int = _width(64)
+    ref_enc_gru_size: int = width_field(128)
+    token_embedding_size: int = width_field(256)
+    token_num: int = width_field(8)
+    num_heads: int = width_field(4)
+    speaker_embedding_dim: int = width_field(64)
 
     checks: ClassVar[tuple[Check, ...]] = (
         Check(
@@ -260,15 +183,12 @@ class NetworkParams(ModelParams):
         ),
         Check(("ref_enc_filters",), lambda filters: len(filters) > 0, "at least one convolution is needed"),
         *(
-            Check((name,), _is_pair, "must hold two numbers: along time, along the mel bands")
+            Check((name,), is_pair, "must hold two numbers: along time, along the mel bands")
             for name in ("ref_enc_size", "ref_enc_strides", "ref_enc_pad")
         ),
         Check(
             ("n_mel_channels", "ref_enc_filters", "ref_enc_size", "ref_enc_strides", "ref_enc_pad", "use_gst"),
-            lambda mels, filters, size, strides, pad, use: (
-                not (use and _is_pair(size) and _is_pair(strides) and _is_pair(pad))
-                or shrunk(mels, kernel=size[1], stride=strides[1], pad=pad[1], n_layers=len(filters)) > 0
-            ),
+            leaves_mel_bands,
             "the reference encoder's convolutions must leave something of the mel bands: fewer filters, smaller "
             "ref_enc_size or ref_enc_strides, or more ref_enc_pad",
         ),
@@ -278,10 +198,10 @@ class NetworkParams(ModelParams):
 class TeacherForcingParams(Section):
     """How often a decoder step in training hears the recording, and not itself."""
 
-    p_teacher_forcing: float = _share(1.0)
+    p_teacher_forcing: float = share_field(1.0)
     use_scheduled_teacher_forcing: bool = hp_field(False)
-    teacher_forcing_start_ratio: float = _share(1.0)
-    teacher_forcing_end_ratio: float = _share(0.5)
+    teacher_forcing_start_ratio: float = share_field(1.0)
+    teacher_forcing_end_ratio: float = share_field(0.5)
     teacher_forcing_decay_start: int = hp_field(10000, unit="steps", ge=0)
     teacher_forcing_decay_steps: int = hp_field(50000, unit="steps", ge=0)
 
@@ -346,11 +266,7 @@ class OptimisationParams(Section):
     gradient_accumulation_steps: int = hp_field(1, unit="micro-batches", ge=1)
 
     checks: ClassVar[tuple[Check, ...]] = (
-        Check(
-            ("learning_rate_min", "learning_rate"),
-            lambda floor, peak: floor <= peak,
-            "learning_rate_min must be at most learning_rate",
-        ),
+        at_most("learning_rate_min", "learning_rate"),
         Check(
             ("anneal_steps", "learning_rate_min"),
             lambda steps, floor: steps == 0 or floor > 0,
@@ -401,11 +317,7 @@ class DistributedParams(Section):
             lambda url: url.startswith(("tcp://", "file://")),
             "dist_url must be tcp://HOST:PORT, or file:///FILE in a folder that all share",
         ),
-        Check(
-            ("dist_url",),
-            lambda url: not set("@?#") & set(url),
-            "dist_url must hold no user name, password or key, as hyperparameters are kept in files",
-        ),
+        no_secret("dist_url"),
     )
 
 
@@ -413,7 +325,7 @@ class MonitorParams(Section):
     """What is measured and shown beside the losses."""
 
     validation_attention_analysis: bool = hp_field(True, mutable=True)
-    alignment_diagonal_threshold: float = _share(0.5)  # gates the plateau decay, hence not mutable
+    alignment_diagonal_threshold: float = share_field(0.5)  # gates the plateau decay, hence not mutable
     log_attention_weights: bool = hp_field(True, mutable=True)
     log_alignment_metrics: bool = hp_field(True, mutable=True)
     save_attention_plots: bool = hp_field(True, mutable=True)
@@ -431,13 +343,11 @@ class MonitorParams(Section):
     debug_report_interval: int = hp_field(500, unit="steps", ge=1, mutable=True)
 
     checks: ClassVar[tuple[Check, ...]] = (
-        Check(("sample_vocoder",), lambda name: bool(name.strip()), "sample_vocoder must not be empty"),
-        Check(("mlflow_experiment_name",), lambda name: bool(name.strip()), "mlflow_experiment_name must not be empty"),
-        Check(
-            ("mlflow_tracking_uri",),
-            lambda uri: not set("@?#") & set(uri),
-            "mlflow_tracking_uri must hold no user name, password or key, as hyperparameters are kept in files: set "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address in MLFLOW_TRACKING_URI",
+        not_blank("sample_vocoder"),
+        not_blank("mlflow_experiment_name"),
+        no_secret(
+            "mlflow_tracking_uri",
+            ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address in MLFLOW_TRACKING_URI",
         ),
     )
 
@@ -503,32 +413,6 @@ def spellings() -> Mapping[str, str]:
     return canonical_names(_specs())
 
 
-def read_help() -> dict[str, dict[str, str]]:
-    """One sentence for each field: `{name: {"en": ..., "ru": ...}}`."""
-    return read_own_yaml(HELP_FILE)
-
-
-def hparams_hash(hp: HParams) -> str:
-    """8 hex digits that name these values: any difference gives another name."""
-    named = {
-        name: value
-        for name, value in hp.canonical().items()
-        if name not in UNNAMED_AT_DEFAULT or value != field_info(name).default
-    }
-    text = json.dumps(named, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
-
-
-def preset_names() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def _preset_layer(name: str) -> Layer:
-    if name not in preset_names():  # also keeps paths out
-        return Layer.unusable(f"--preset {name}", f"no such preset; there are {', '.join(preset_names())}")
-    return read_yaml_layer(PRESETS / f"{name}.yaml", label=f"preset {name}")
-
-
 def resolve_hparams(
     *,
     preset: str | None = None,
@@ -542,7 +426,7 @@ def resolve_hparams(
     """
     layers = []
     if preset is not None:
-        layers.append(_preset_layer(preset))
+        layers.append(preset_layer(preset))
     if hparams_file is not None:
         layers.append(read_yaml_layer(hparams_file, label=f"file {hparams_file}"))
     if overrides is not None:
@@ -552,27 +436,9 @@ def resolve_hparams(
     merged = merge_layers(HParams, layers, extra_checks=(SYMBOLS_FIT,))
     origins = {name: merged.origins.get(name, DEFAULT) for name in field_names()}
     hp = HParams.model_validate(merged.values)
-    by_language = language_defaults(hp.language, hp.text_input, hp.symbol_set, _named_cleaners(hp, origins))
+    cleaners = None if origins["text_cleaners"] == DEFAULT else hp.text_cleaners
+    by_language = language_defaults(hp.language, hp.text_input, hp.symbol_set, cleaners)
     return Resolved(hp.model_copy(update=by_language), origins, merged.search)
-
-
-def _named_cleaners(hp: HParams, origins: Mapping[str, str]) -> tuple[str, ...] | None:
-    return None if origins["text_cleaners"] == DEFAULT else hp.text_cleaners
-
-
-def _symbols_fit(n: int, language: str, text_input: str, symbol_set: str) -> bool:
-    """Whether so many embedding rows may be asked for: those of the set, where that is known before the texts."""
-    known = (
-        language_defaults(language, text_input, symbol_set, None).get("n_symbols", n) if is_language(language) else n
-    )
-    return n in (known, len(symbols))
-
-
-SYMBOLS_FIT = Check(
-    ("n_symbols", "language", "text_input", "symbol_set"),
-    _symbols_fit,
-    "n_symbols follows from the others; leave it out",
-)
 
 
 def create_hparams(hparams_string: str | None = None, verbose: bool = False) -> HParams:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from common.cli import Parser, int_at_least, leave, positive, run_command
 from common.errors import UserError
 from common.signals import end_on_signal
-from hparams import HParams, preset_names, resolve_hparams
+from hparams import HParams, resolve_hparams
+from settings.presets import preset_names
 from smart_tuner.settings import Layers, add_arguments, repeated_switches, search_options
 
 if TYPE_CHECKING:  # torch is not imported for --help

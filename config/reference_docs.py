@@ -9,7 +9,8 @@ from typing import Any
 from common.cli import Parser
 from common.translations import Language, messages
 from config.show_params import _cell, _markdown, describe_params
-from hparams import HParams, field_info, field_names, preset_names, resolve_hparams
+from hparams import HParams, field_info, field_names, resolve_hparams
+from settings.presets import preset_names
 from tools import format_value
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,8 @@ import json
 from typing import Literal
 
 from common.translations import Language
-from hparams import Resolved, field_info, field_names, read_help
+from hparams import Resolved, field_info, field_names
+from settings.help import read_help
 from tools import format_value
 
 Format = Literal["text", "md", "json"]

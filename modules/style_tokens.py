@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hparams import NetworkParams, shrunk
+from hparams import NetworkParams
 from layers import LinearNorm, add_to_text, at_least_float32, padding_mask
+from settings.rules import shrunk
 
 PREDICTOR_DIM = 64  # width of the GRU that reads the text: it decides on a few weights only
 FIRST_TOKENS_STD = 0.5  # apart from each other, yet in the steep part of tanh

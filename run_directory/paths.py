@@ -13,8 +13,9 @@ from filelock import BaseFileLock, FileLock, Timeout
 from common.errors import UserError, format_problems
 from common.files import explain_write_errors
 from common.log import LOG
-from hparams import HParams, hparams_hash
+from hparams import HParams
 from run_directory.reader import read_mapping
+from run_directory.settings_digest import hparams_hash
 
 OWN_FILES = (
     "hparams.yaml",

@@ -11,7 +11,8 @@ from typing import Any
 from common.translations import Language, messages
 from common.typed_values import convert
 from config.source_scan import names_read, program_files, texts_found
-from hparams import HParams, create_hparams, field_info, preset_names, resolve_hparams, spellings
+from hparams import HParams, create_hparams, field_info, resolve_hparams, spellings
+from settings.presets import preset_names
 from smart_tuner.search_space import BUDGET, CONFIG, FIXED_BY, BadRange, Choices, Range, read_range
 from tools import SettingProblem, SettingsError, format_overrides, format_value, nearest_name, read_yaml_layer
 

@@ -14,7 +14,8 @@ import pytest
 from common.cli import with_dashes
 from config import reference_docs, show_params
 from config.reference_docs import DOCUMENTS, document, main
-from hparams import field_names, preset_names, resolve_hparams
+from hparams import field_names, resolve_hparams
+from settings.presets import preset_names
 from support.links import name_of, problem_of_link, without_code
 from support.paths import REPOSITORY
 

@@ -18,11 +18,11 @@ from hparams import (
     create_hparams,
     field_info,
     field_names,
-    hparams_hash,
-    preset_names,
-    read_help,
     resolve_hparams,
 )
+from run_directory.settings_digest import hparams_hash
+from settings.help import read_help
+from settings.presets import preset_names
 from support.paths import REPOSITORY
 from text.symbol_sets import named_table
 from text.symbols import symbols

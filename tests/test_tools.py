@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from common.errors import UserError
-from hparams import Section, TextList, hp_field
+from settings.declaration import Section, TextList, hp_field
 from tools import (
     Assignment,
     Check,

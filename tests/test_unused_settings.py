@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from config.unused_settings import BELONGS_TO, unused_settings
-from hparams import field_names, preset_names, resolve_hparams
+from hparams import field_names, resolve_hparams
+from settings.presets import preset_names
 from support.parameter_effects import EFFECTS, Seen
 from support.voices import Tiny
 

@@ -6,6 +6,7 @@ from typing import Any
 from common.errors import UserError
 from text.languages import Language, language_of
 from text.symbol_sets import NAMED_SETS, table_from
+from text.symbols import symbols
 
 TRANSLITERATING = frozenset(("english_cleaners", "transliteration_cleaners"))  # cleaners that leave ASCII only
 
@@ -39,6 +40,12 @@ def language_defaults(
     if wanted in NAMED_SETS and wanted != "corpus":
         settings["n_symbols"] = len(table_from(wanted))
     return settings
+
+
+def symbols_fit(n: int, language: str, text_input: str, symbol_set: str) -> bool:
+    """Whether so many embedding rows may be asked for: those of the set, where that is known before the texts."""
+    settings = language_defaults(language, text_input, symbol_set, None) if is_language(language) else {}
+    return n in (settings.get("n_symbols", n), len(symbols))
 
 
 def default_symbol_set(language: Language, text_input: str, cleaners: Sequence[str] | None) -> str:

@@ -18,13 +18,14 @@ from checkpointing.checkpoint_file import Checkpoint
 from common.errors import GaveUp
 from common.files import write_atomic
 from common.log import LOG
-from hparams import HParams, hparams_hash
+from hparams import HParams
 from parallel.process_group import SINGLE_PROCESS, ProcessGroup
 from recovery.advice import causes_and_advice
 from recovery.diagnosis import diagnosis_of_end, format_diagnosis
 from recovery.ladder import ROLLBACK_RATE, Fault, Position
 from run_directory.reader import read_mapping
 from run_directory.records import Event
+from run_directory.settings_digest import hparams_hash
 from training.progress import Progress
 
 JOURNAL, DIAGNOSIS = "recovery.json", "diagnosis.json"

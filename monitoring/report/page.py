@@ -18,12 +18,13 @@ from common.durations import duration
 from common.errors import UserError
 from common.files import write_atomic
 from common.translations import Language, messages
-from hparams import field_info, field_names, read_help
+from hparams import field_info, field_names
 from monitoring.report import verdicts
 from monitoring.report.charts import Chart, Series, chart, compact, series
 from monitoring.report.media import picture_uri, sound_uri
 from run_directory.reader import Record, Run, number, read_run
 from run_directory.records import URGENT_KINDS
+from settings.help import read_help
 from tools import format_value
 
 NAME = "report.html"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from hparams import preset_names, resolve_hparams
+from hparams import resolve_hparams
+from settings.presets import preset_names
 from smart_tuner.config_check import check_narrowed
 from smart_tuner.optimization_engine import checked_space
 from smart_tuner.search_space import Choices, Range, acts, first_trial, search_space
