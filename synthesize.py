@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from common.cli import Parser, device, int_at_least, positive, run_command, within
 from common.errors import DataError, UserError
@@ -175,21 +175,13 @@ def speak(args: argparse.Namespace) -> int:
     from speech.delivery import deliver, read_sources
     from speech.self_check import examiner
     from speech.tempo import check_speed
-    from speech.voice import Voice
 
     check_speed(args.speed)
     if args.stdin and sys.stdin.isatty():
         print("say what? (end the text with Ctrl-D)", file=sys.stderr)
     sources = read_sources(args.text, args.file, stdin=sys.stdin if args.stdin else None)
     delivery = delivery_of(args, sources)
-    voice = Voice.load(
-        args.checkpoint_path,
-        gate_threshold=args.gate_threshold,
-        precision=args.precision,
-        vocoder=args.vocoder,
-        max_seconds=args.max_seconds,
-        device=args.device,
-    )
+    voice = voice_of(args)
     results = deliver(
         voice,
         sources,
@@ -201,10 +193,27 @@ def speak(args: argparse.Namespace) -> int:
         examine=examiner(voice.front_end.language.code) if args.check else None,
         attempts=args.attempts or 4,
     )
-    out = sys.stderr if delivery.is_pipe else sys.stdout
+    return tell(results, file=sys.stderr if delivery.is_pipe else sys.stdout)
+
+
+def voice_of(args: argparse.Namespace) -> "Voice":
+    from speech.voice import Voice
+
+    return Voice.load(
+        args.checkpoint_path,
+        gate_threshold=args.gate_threshold,
+        precision=args.precision,
+        vocoder=args.vocoder,
+        max_seconds=args.max_seconds,
+        device=args.device,
+    )
+
+
+def tell(results: Iterable["Delivered"], *, file: TextIO) -> int:
+    """Says of each sound what it is, as it comes. DataError at the end if words are missing."""
     cut, unended = [], []
     for delivered in results:
-        print("\n".join(lines_about(delivered)), file=out, flush=True)
+        print("\n".join(lines_about(delivered)), file=file, flush=True)
         cut += delivered.cut_parts
         unended += delivered.unended
     if unended:

@@ -99,8 +99,7 @@ def judge(
     lines = read_lines(first, chosen, n=n, words=words, skip_bad=skip_bad)
     if recogniser is not None:
         check_words(lines)
-    with writing_to(output):  # a place that can't be written is refused now, not after minutes of speaking
-        output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     sources = all_sources(voices, lines, made, seeds, counted_progress("speaking"))
     marked = measures.marked_clips(sources)
     with writing_to(output):
@@ -184,6 +183,12 @@ def _rows(marked: Mapping[str, Sequence[Marked]]) -> list[dict[str, Any]]:
 def writing_to(output: Path) -> AbstractContextManager[None]:
     """A disk that refuses is the user's to mend: UserError."""
     return explain_write_errors(f"-o {output}", next_step="free space there, or name another place")
+
+
+def make_folder(output: Path) -> None:
+    """Before anything is said: a place that can't be written is refused now, not after minutes of speaking."""
+    with writing_to(output):
+        output.mkdir(parents=True, exist_ok=True)
 
 
 def write_files(sources: Sequence[Source], output: Path) -> None:

@@ -29,21 +29,7 @@ def observers(hp: HParams) -> list[Observer]:
             )
         )
     if hp.mlflow_logging:
-        from monitoring.mlflow import MLflowObserver
-        from monitoring.mlflow_store import close_patience_s
-
-        watching.append(
-            BackgroundObserver(
-                MLflowObserver(
-                    experiment=hp.mlflow_experiment_name,
-                    tracking_uri=hp.mlflow_tracking_uri,
-                    images=hp.log_attention_weights,
-                    alignment_scalars=hp.log_alignment_metrics,
-                    picture_every=hp.attention_plot_frequency,
-                ),
-                patience_s=close_patience_s(hp.mlflow_tracking_uri),
-            )
-        )
+        watching.append(_mlflow(hp))
     if hp.debug_reporting:
         from monitoring.debug_report import DebugReport
 
@@ -55,6 +41,20 @@ def observers(hp: HParams) -> list[Observer]:
         BackgroundObserver(ReportFile(language_of(os.environ)), patience_s=FILES_CLOSE_S, closes_last=True)
     )
     return watching
+
+
+def _mlflow(hp: HParams) -> BackgroundObserver:
+    from monitoring.mlflow import MLflowObserver
+    from monitoring.mlflow_store import close_patience_s
+
+    observer = MLflowObserver(
+        experiment=hp.mlflow_experiment_name,
+        tracking_uri=hp.mlflow_tracking_uri,
+        images=hp.log_attention_weights,
+        alignment_scalars=hp.log_alignment_metrics,
+        picture_every=hp.attention_plot_frequency,
+    )
+    return BackgroundObserver(observer, patience_s=close_patience_s(hp.mlflow_tracking_uri))
 
 
 def _of_files(observer: Observer) -> BackgroundObserver:
