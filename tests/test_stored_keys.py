@@ -75,7 +75,7 @@ PROGRESS = ("training/trainer.py", "training/progress.py", "training/fault_handl
 @pytest.fixture(scope="module")
 def run(tiny: Callable[..., HParams], tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    hp = tiny("tensorboard_logging=False,save_attention_plots=False")
+    hp = tiny()
     trainer = build_trainer(hp, load_corpus(hp), RunStart(directory, False, "test"), Options(max_steps=1))
     assert fit(trainer, RunPaths(directory, directory / "logs", is_chosen=True)) == 0
     return directory

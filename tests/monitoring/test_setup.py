@@ -63,7 +63,7 @@ class Timed:
 WATCHED = (
     "mlflow_logging=True,telegram_monitoring=True,telegram_notification_interval=10,debug_reporting=True,"
     "debug_report_interval=10,validation_attention_analysis=True,validate_interval=20,max_decoder_steps=20,"
-    "save_attention_plots=False,log_attention_weights=False"
+    "tensorboard_logging=True,log_attention_weights=False"
 )
 
 

@@ -24,7 +24,7 @@ TINY = (
     "symbols_embedding_dim=16,encoder_embedding_dim=16,encoder_n_convolutions=1,attention_dim=8,attention_rnn_dim=16,"
     "decoder_rnn_dim=16,prenet_dim=8,postnet_embedding_dim=8,postnet_n_convolutions=2,attention_location_n_filters=4,"
     "attention_location_kernel_size=5,max_decoder_steps=60,batch_size=2,num_workers=0,mlflow_logging=False,"
-    "telegram_monitoring=False,debug_reporting=False"
+    "telegram_monitoring=False,debug_reporting=False,save_attention_plots=False,tensorboard_logging=False"
 )
 TEXTS = ("Hello there.", "A small voice.", "One more line.", "The last of four.")
 

@@ -20,7 +20,8 @@ TINY = (
     "attention_rnn_dim=8,decoder_rnn_dim=8,prenet_dim=4,attention_location_n_filters=2,"
     "attention_location_kernel_size=3,postnet_embedding_dim=4,postnet_n_convolutions=2,postnet_kernel_size=3,"
     "batch_size=2,num_workers=0,warmup_steps=0,validation_attention_analysis=False,validate_interval=100000,"
-    "early_stopping=False,epochs=1000,mlflow_logging=False,telegram_monitoring=False,debug_reporting=False"
+    "early_stopping=False,epochs=1000,mlflow_logging=False,telegram_monitoring=False,debug_reporting=False,"
+    "save_attention_plots=False,tensorboard_logging=False"
 )
 TRAINING_TEXTS = ("a low tone", "one more", "and higher", "the fourth", "the last one")
 VALIDATION_TEXTS = ("unheard", "not heard")

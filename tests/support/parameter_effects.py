@@ -205,7 +205,6 @@ def launches(hp: HParams, folder: Path) -> Observed:
 
 
 SCHEDULED = "use_scheduled_teacher_forcing=True"
-SINGLE_PROCESS = "tensorboard_logging=False,save_attention_plots=False"
 EFFECTS: dict[str, Seen | Elsewhere] = {
     # audio
     "n_mel_channels": Seen(mels, "n_mel_channels=9"),
@@ -353,12 +352,12 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "keep_checkpoints": Elsewhere("training/test_trainer.py::test_old_checkpoints_go_and_milestones_stay"),
     "seed": Seen(batches, "seed=2"),
     "ignore_layers": Seen(warm_start, "ignore_layers=[decoder.gate_layer.linear_layer.weight]"),
-    "force_model_reinit": Seen(launches, "force_model_reinit=True", SINGLE_PROCESS),
+    "force_model_reinit": Seen(launches, "force_model_reinit=True"),
     "early_stopping": Seen(patience, "early_stopping=True"),
     "early_stopping_patience": Seen(patience, "early_stopping_patience=3", "early_stopping=True"),
     "early_stopping_min_delta": Seen(patience, "early_stopping_min_delta=0", "early_stopping=True"),
-    "cudnn_enabled": Seen(launches, "cudnn_enabled=False", SINGLE_PROCESS),
-    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True", SINGLE_PROCESS),
+    "cudnn_enabled": Seen(launches, "cudnn_enabled=False"),
+    "cudnn_benchmark": Seen(launches, "cudnn_benchmark=True"),
     # recovery
     "emergency_restart_enabled": Elsewhere(
         "training/test_fault_handling.py::test_without_emergency_restarts_the_run_stops_in_place_of_going_back"
@@ -382,17 +381,17 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
         "training/test_validation.py::test_the_score_is_the_loss_without_free_running"
     ),
     "alignment_diagonal_threshold": Seen(patience, "alignment_diagonal_threshold=0.9"),
-    "log_attention_weights": Seen(watchers, "log_attention_weights=False"),
-    "log_alignment_metrics": Seen(watchers, "log_alignment_metrics=False"),
-    "save_attention_plots": Seen(watchers, "save_attention_plots=False"),
-    "attention_plot_frequency": Seen(watchers, "attention_plot_frequency=7"),
+    "log_attention_weights": Seen(watchers, "log_attention_weights=False", "tensorboard_logging=True"),
+    "log_alignment_metrics": Seen(watchers, "log_alignment_metrics=False", "tensorboard_logging=True"),
+    "save_attention_plots": Seen(watchers, "save_attention_plots=True"),
+    "attention_plot_frequency": Seen(watchers, "attention_plot_frequency=7", "save_attention_plots=True"),
     "use_audio_quality_enhancement": Seen(
         sounds, "use_audio_quality_enhancement=False", "validation_attention_analysis=True"
     ),
     "sample_vocoder": Elsewhere(
         "training/test_validation.py::test_samples_are_made_by_the_vocoder_of_the_settings"
     ),
-    "tensorboard_logging": Seen(watchers, "tensorboard_logging=False"),
+    "tensorboard_logging": Seen(watchers, "tensorboard_logging=True"),
     "mlflow_logging": Seen(watchers, "mlflow_logging=True"),
     "mlflow_experiment_name": Seen(watchers, "mlflow_experiment_name=mine", "mlflow_logging=True"),
     "mlflow_tracking_uri": Seen(watchers, "mlflow_tracking_uri=http://127.0.0.1:5000", "mlflow_logging=True"),

@@ -201,7 +201,7 @@ def test_without_its_packages_it_is_off_and_says_so(
 @pytest.mark.spec
 @needs_recogniser
 def test_a_run_ends_when_its_last_checkpoint_was_heard(corpus_folder: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(corpus_folder, "listen_every=1,tensorboard_logging=False,validate_interval=2")
+    settings = tiny_settings(corpus_folder, "listen_every=1,validate_interval=2")
     command = ["-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--max-steps", "4", "--hparams", settings]
     assert train.main(command) == 0
     events = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]

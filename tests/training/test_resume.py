@@ -240,9 +240,6 @@ def test_the_demo_stands_in_only_where_nothing_is_configured(
 # ---- going on, end to end
 
 
-QUIET = "save_attention_plots=False,tensorboard_logging=False"
-
-
 def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
     """One launch without the command line. -> the step it reached."""
     paths = RunPaths(directory, directory / "logs", True)
@@ -258,8 +255,8 @@ TWO_STEPS = Options(max_steps=2)
 def test_a_checkpoint_of_another_run_goes_on_with_changes_where_asked(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    run_to(tiny(QUIET), tmp_path / "a", TWO_STEPS)
-    hp, source = tiny(QUIET + ",learning_rate=2e-3"), tmp_path / "a"
+    run_to(tiny(), tmp_path / "a", TWO_STEPS)
+    hp, source = tiny("learning_rate=2e-3"), tmp_path / "a"
     with pytest.raises(UserError, match="--resume-with-changes"):
         run_to(hp, tmp_path / "b", Options(checkpoint=source))
     assert run_to(hp, tmp_path / "c", Options(checkpoint=source, resume_with_changes=True, max_steps=3)) == 3
@@ -268,7 +265,7 @@ def test_a_checkpoint_of_another_run_goes_on_with_changes_where_asked(
 def test_a_fresh_start_may_take_its_weights_from_the_run_it_moves_aside(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    hp = tiny(QUIET)
+    hp = tiny()
     run_to(hp, tmp_path, TWO_STEPS)
     options = Options(checkpoint=tmp_path, warm_start=True, max_steps=1)
     assert run_to(hp, tmp_path, options, is_fresh=True) == 1
@@ -276,17 +273,17 @@ def test_a_fresh_start_may_take_its_weights_from_the_run_it_moves_aside(
 
 
 def test_a_refused_fresh_start_leaves_the_old_run_where_it_is(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    run_to(tiny(QUIET), tmp_path, TWO_STEPS)
+    run_to(tiny(), tmp_path, TWO_STEPS)
     (tmp_path / "foreign.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match="foreign.pt"):
-        run_to(tiny(QUIET), tmp_path, Options(checkpoint=tmp_path / "foreign.pt"), is_fresh=True)
+        run_to(tiny(), tmp_path, Options(checkpoint=tmp_path / "foreign.pt"), is_fresh=True)
     assert not (tmp_path / "previous").exists()
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_silently_begun_anew(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    hp = tiny(QUIET)
+    hp = tiny()
     run_to(hp, tmp_path, TWO_STEPS)
     for path in (tmp_path / "checkpoints").glob("*.pt"):
         os.truncate(path, 10)
@@ -297,7 +294,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_silently_begun_anew(
 def test_a_run_killed_before_its_first_checkpoint_has_each_step_once(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    hp = tiny(QUIET)
+    hp = tiny()
     run_to(hp, tmp_path, TWO_STEPS)
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
@@ -309,8 +306,8 @@ def test_a_run_killed_before_its_first_checkpoint_has_each_step_once(
 def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    run_to(tiny(QUIET + ",batch_size=1"), tmp_path, Options(max_steps=4))
-    hp = tiny(QUIET + ",batch_size=4")
+    run_to(tiny("batch_size=1"), tmp_path, Options(max_steps=4))
+    hp = tiny("batch_size=4")
     assert run_to(hp, tmp_path, Options(max_steps=6, resume_with_changes=True)) == 6
 
 
@@ -333,15 +330,15 @@ def rewritten(path: Path, target: Path, change: Callable[[dict[str, Any]], None]
 def test_a_warm_start_from_other_mels_warns_of_every_difference(
     tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = saved_run(tiny(QUIET), tmp_path / "a")
-    other = tiny(f"{QUIET},mel_fmin=200,mel_fmax=3000")
+    source = saved_run(tiny(), tmp_path / "a")
+    other = tiny("mel_fmin=200,mel_fmax=3000")
     with caplog.at_level(logging.WARNING, "tacotron2"):
         assert run_to(other, tmp_path / "b", Options(checkpoint=source, warm_start=True, max_steps=1)) == 1
     assert "was trained on other mels" in caplog.text
     assert "mel_fmin: 200.0 here, 0.0 there" in caplog.text and "mel_fmax: 3000.0 here" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING, "tacotron2"):
-        run_to(tiny(QUIET), tmp_path / "c", Options(checkpoint=source, warm_start=True, max_steps=1))
+        run_to(tiny(), tmp_path / "c", Options(checkpoint=source, warm_start=True, max_steps=1))
     assert "other mels" not in caplog.text
 
 
@@ -350,13 +347,13 @@ def newer_mels(content: dict[str, Any]) -> None:
 
 
 def test_a_checkpoint_of_another_mel_format_is_not_gone_on_from(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    other = rewritten(saved_run(tiny(QUIET), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
+    other = rewritten(saved_run(tiny(), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
     with pytest.raises(UserError, match="mels of format version 99, and this trainer has version 1"):
-        run_to(tiny(QUIET), tmp_path / "b", Options(checkpoint=other, max_steps=3))
+        run_to(tiny(), tmp_path / "b", Options(checkpoint=other, max_steps=3))
 
 
 def test_a_voice_of_another_mel_format_does_not_speak(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    other = rewritten(saved_run(tiny(QUIET), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
+    other = rewritten(saved_run(tiny(), tmp_path / "a"), tmp_path / "other.pt", newer_mels)
     with pytest.raises(UserError, match="mels of format version 99, and this trainer has version 1"):
         Speaker.load(other)
 
@@ -367,7 +364,7 @@ def under_another_name(content: dict[str, Any]) -> None:
 
 
 def test_a_warm_start_that_loads_nothing_is_refused(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    hp = tiny(QUIET)
+    hp = tiny()
     other = rewritten(saved_run(hp, tmp_path / "a"), tmp_path / "other.pt", under_another_name)
     with pytest.raises(UserError, match=r"no weight of .*other.pt fits \(\d+ keys begin with 'tacotron\.'\)"):
         run_to(hp, tmp_path / "b", Options(checkpoint=other, warm_start=True, max_steps=1))
@@ -378,10 +375,10 @@ def test_a_warm_start_that_loads_nothing_is_refused(tmp_path: Path, tiny: Callab
 def test_a_layer_to_ignore_that_is_nowhere_is_named_with_the_nearest(
     tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture, layers: str
 ) -> None:
-    source = saved_run(tiny(QUIET), tmp_path / "a")
+    source = saved_run(tiny(), tmp_path / "a")
     with caplog.at_level(logging.WARNING, "tacotron2"):
         run_to(
-            tiny(f"{QUIET},ignore_layers={layers}"),
+            tiny(f"ignore_layers={layers}"),
             tmp_path / "b",
             Options(checkpoint=source, warm_start=True, max_steps=1),
         )
@@ -392,17 +389,17 @@ def test_a_layer_to_ignore_that_is_nowhere_is_named_with_the_nearest(
 def test_a_switch_that_leaves_out_what_the_file_lacks_is_told(
     tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = saved_run(tiny(QUIET), tmp_path / "a")
+    source = saved_run(tiny(), tmp_path / "a")
     options = Options(checkpoint=source, warm_start=True, ignore_prefixes=("gst.",), max_steps=1)
     with caplog.at_level(logging.WARNING, "tacotron2"):
-        run_to(tiny(QUIET), tmp_path / "b", options)
+        run_to(tiny(), tmp_path / "b", options)
     assert f"{source} has no weights that begin with gst., so there was nothing to leave out" in caplog.text
 
 
 def test_training_goes_on_from_the_newest_of_a_run_and_says_so(
     tmp_path: Path, tiny: Callable[..., HParams], caplog: pytest.LogCaptureFixture
 ) -> None:
-    hp = tiny(f"{QUIET},iters_per_checkpoint=1")
+    hp = tiny("iters_per_checkpoint=1")
     run_to(hp, tmp_path / "a", Options(max_steps=3))
     directory = tmp_path / "a" / "checkpoints"
     checkpoint_dir.point(directory, "best", checkpoint_dir.checkpoint_path(directory, 2))
@@ -414,7 +411,7 @@ def test_training_goes_on_from_the_newest_of_a_run_and_says_so(
 
 
 def test_a_newest_checkpoint_that_is_damaged_is_no_obstacle_to_c(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
-    hp = tiny(f"{QUIET},iters_per_checkpoint=1")
+    hp = tiny("iters_per_checkpoint=1")
     run_to(hp, tmp_path / "a", Options(max_steps=3))
     os.truncate(checkpoint_dir.checkpoint_path(tmp_path / "a" / "checkpoints", 3), 100)
     assert run_to(hp, tmp_path / "b", Options(checkpoint=tmp_path / "a", max_steps=4)) == 4
@@ -426,7 +423,7 @@ def test_a_newest_checkpoint_that_is_damaged_is_no_obstacle_to_c(tmp_path: Path,
 def test_a_run_whose_last_saves_failed_ends_with_an_error_that_names_the_lost_steps(
     tmp_path: Path, tiny: Callable[..., HParams]
 ) -> None:
-    hp = tiny(f"{QUIET},iters_per_checkpoint=2")
+    hp = tiny("iters_per_checkpoint=2")
 
     class FullFromStep3On(CheckpointWriter):
         def start(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
