@@ -31,6 +31,7 @@ COMMANDS = {
 SPEAKS_TO = {
     "audio.recordings": "train.py",  # "train with"
     "common.cli": "train.py",  # where there is --hparams
+    "corpus.amount": "train.py",  # what to train with
     "corpus.filelists": "train.py, evaluate.py, -m exporting",  # the others read no lists
     "corpus.list_checks": "train.py",  # "to train with"
     "data_utils": "train.py",  # the others name their lists before
