@@ -216,7 +216,7 @@ def empty_files(run: Path) -> None:
         (cut_in_the_middle_of_a_line, "running"),
         (cut_within_a_character, "running"),
         (garbage_between_lines, "metrics.jsonl: 4 unreadable lines"),
-        (odd_values, "The loss is not finite (step 500)."),
+        (odd_values, "The loss is not finite: NaN or infinity (step 500)."),
         (halves_of_pictures_and_sounds, "Text 1"),
         (no_settings, "hparams.yaml: while parsing"),
         (only_settings, "nothing recorded yet"),
@@ -234,14 +234,14 @@ def test_losses_that_are_not_finite_leave_gaps_and_are_pointed_at(log: RunLog, t
         log.write(step_record(10 * i, total=total))
     log.close()
     page = page_of(tmp_path)
-    assert "The loss is not finite (step 50)." in page.text and "total NaN" in page.text
-    assert page.text.count("Red: values that are not finite.") == 1
+    assert "The loss is not finite: NaN or infinity (step 50)." in page.text and "total NaN" in page.text
+    assert page.text.count("Red: values that are not finite (NaN or infinity).") == 1
     assert not [a for _, a in page.elements if "nan" in (a.get("d") or "") or "inf" in (a.get("d") or "")]
 
 
 def test_a_run_without_validations_has_curves_but_no_sound(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, texts=()))
-    assert "No sound yet." in page.text and "No free-running speech yet." in page.text
+    assert "No sound yet." in page.text and "The voice has not spoken on its own yet." in page.text
     assert page.count("svg") == 5 and page.count("audio") == 0
 
 
