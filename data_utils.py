@@ -156,8 +156,8 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
     shared = {feature.sha256 for feature in train} & {feature.sha256 for feature in validation}
     if shared:
         LOG.warning(
-            "%d of the validation recordings are in the training list, too: they can't tell how good the voice is on new "
-            "texts; leave them out of one list",
+            "%d of the validation recordings are in the training list, too: they can't tell how good the voice is on "
+            "new texts; leave them out of one list",
             len(shared),
         )
 
