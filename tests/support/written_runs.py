@@ -65,7 +65,8 @@ def write_run(
         validated = eval_record(10 * n_steps, texts=texts)
         log.write(validated)
         files.on_record(validated)
-    log.write(Event(10 * n_steps, "skipped", "the gradient was not finite", {"utterances": ["0"]}))
+    skipped = "the gradient was not finite (nan); the step was not taken"
+    log.write(Event(10 * n_steps, "skipped", skipped, {"utterances": ["0"]}))
     log.write(Event(10 * n_steps, "saved", "step_1.pt"))
     if is_ended:
         log.write(Event(10 * n_steps, "ended", "max_steps"))

@@ -89,7 +89,7 @@ def test_the_page_shows_curves_sounds_pictures_events_settings_and_facts(whole: 
     assert page.count("svg") == 9 and page.count("audio") == 3  # one of them at the first glance
     assert page.count("img") == 1 + 2 + 2  # first glance, strips, samples
     for said in (
-        "my run", "ended: all steps done", "step 400", "a low tone", "stopped by itself", "skipped",
+        "my run", "ended: all steps done", "step 400", "a low tone", "stopped by itself", "step skipped",
         "train.py -o 'a b'", "batch_size 7 48 Utterances per process and step.", "own.csv", "torch 2.13.0",
         "Alignment 0.97",
     ):  # fmt: skip
@@ -101,6 +101,7 @@ def test_both_languages_say_it_all(whole: Path) -> None:
     assert [tag for tag, _ in english.elements] == [tag for tag, _ in russian.elements]
     words = "\u0437\u0430\u0432\u0435\u0440\u0448\u0451\u043d: \u0432\u0441\u0435 \u0448\u0430\u0433\u0438"
     assert words in russian.text and "Is it healthy" not in russian.text
+    assert "step skipped the gradient was not finite" in english.text and "the gradient was" not in russian.text
 
 
 def test_everything_is_in_the_one_file(whole: Path) -> None:
@@ -139,9 +140,9 @@ def test_repeated_events_are_one_row_with_their_count(log: RunLog, tmp_path: Pat
     log.write(Event(160, "reduction", "2 frames"))
     log.close()
     page = page_of(tmp_path)
-    assert "100-156 skipped \u00d757 not finite" in page.text
+    assert "100-156 step skipped \u00d757 not finite" in page.text
     events = page.text.partition("Events, newest first")[2]
-    assert events.index("reduction") < events.index("skipped")
+    assert events.index("frames per step") < events.index("skipped")
     assert [a["class"] for tag, a in page.elements if tag == "tr" and a.get("class")] == ["urgent"]
 
 
