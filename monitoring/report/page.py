@@ -83,6 +83,7 @@ def render(run: Run, language: Language, *, now: float) -> str:
         health=[_say(v, words, language) for v in verdicts.health(run, now=now)],
         alignment=_say(aligned := verdicts.alignment(run), words, language),
         alignment_more=words["aligns_more"].format(**aligned.facts) if aligned.facts else "",
+        usual=_say(usual, words, language)[1] if (usual := verdicts.what_is_usual(run)) else "",
         cover=_cover(run),
         progress=_progress(run, words),
         samples={step: _spoken(run, step, words) for step in wanted if step is not None and step in run.sounds},

@@ -243,6 +243,7 @@ def test_losses_that_are_not_finite_leave_gaps_and_are_pointed_at(log: RunLog, t
 def test_a_run_without_validations_has_curves_but_no_sound(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, texts=()))
     assert "No sound yet." in page.text and "The voice has not spoken on its own yet." in page.text
+    assert page.text.count("This is normal before step 200, the first validation.") == 2
     assert page.count("svg") == 5 and page.count("audio") == 0
 
 
@@ -327,6 +328,29 @@ def test_alignment_is_judged_by_the_newest_free_speech(log: RunLog, tmp_path: Pa
     log.write(eval_record(200, alignment=share))
     log.close()
     assert verdicts.alignment(read_run(tmp_path)).key == key
+
+
+@pytest.mark.parametrize(
+    ("command", "step", "level", "said"),
+    [
+        ("train.py --preset small", 400, "watch", "This is normal before step 800: by then voices"),
+        ("train.py --preset=demo", 400, "bad", "Usually attention is aligned by step 300. What to do"),
+        ("train.py", 400, "watch", "This is normal before step 3000: up to there training still guides"),
+        ("train.py", 3000, "bad", "Usually attention is aligned by step 3000."),
+    ],
+)
+def test_a_voice_that_does_not_align_says_whether_that_is_normal(
+    log: RunLog, tmp_path: Path, command: str, step: int, level: str, said: str
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"command": command.split()}))
+    log.write(eval_record(step, alignment=0.2))
+    log.close()
+    assert verdicts.alignment(read_run(tmp_path)).level == level
+    assert said in page_of(tmp_path).text
+
+
+def test_a_voice_that_aligns_needs_no_comfort(whole: Path) -> None:
+    assert verdicts.what_is_usual(read_run(whole)) is None
 
 
 # ---- sounds and pictures
