@@ -42,8 +42,8 @@ def sample(text: str, *, seconds: float = 2.5) -> Sample:
     return Sample(text, list("abcdefghijkl"), alignment, gate, mel, mel, "gate", wav, RATE, 0.012)
 
 
-def info_of(directory: Path) -> RunInfo:
-    return RunInfo(directory, directory / "logs", {}, None, 0, "train.py")
+def info_of(directory: Path, *, total_steps: int | None = None) -> RunInfo:
+    return RunInfo(directory, directory / "logs", {}, total_steps, 0, "train.py")
 
 
 def write_run(
