@@ -105,7 +105,7 @@ def what_is_usual(run: Run) -> HealthSign | None:
 def expected_alignment(run: Run) -> tuple[str, int]:
     """(message, step by which a voice usually aligns): as measured with its preset, or while attention is guided."""
     command = run.info.get("command")
-    presets = re.findall(r"--preset[= ](\w+)", " ".join(map(str, command))) if isinstance(command, list) else []
+    presets = re.findall(r"--preset[=\s](\w+)", " ".join(map(str, command))) if isinstance(command, list) else []
     if presets and presets[-1] in ALIGNED_BY:
         return "aligns_early", ALIGNED_BY[presets[-1]]
     return "aligns_guided", saved_hparams(run).guide_loss_decay_start
