@@ -121,7 +121,7 @@ def test_broken_index_costs_only_hashing(tmp_path: Path, own_cache: Path, caplog
     first = build(path)
     (own_cache / "features/index.json").write_text('{"a": 1', encoding="utf-8")
     assert build(path).features == first.features
-    assert "what it held is found out again" in caplog.text
+    assert "what it held is computed again" in caplog.text
 
 
 def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwards(tmp_path: Path) -> None:
