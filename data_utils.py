@@ -137,7 +137,7 @@ def _log_warnings(examination: Examination) -> None:
     shown = "\n  ".join(finding.message for finding in first)
     lists = " ".join(str(checked.path) for checked in examination.lists)
     LOG.warning(
-        "%s; the first of each kind:\n  %s\nsee and hear them all: python prepare_data.py check %s",
+        "worth a look (%s), the first of each kind:\n  %s\nsee and hear them all: python prepare_data.py check %s",
         counts_by_kind(found), shown, lists,
     )  # fmt: skip
 

@@ -117,7 +117,8 @@ def _log_what_was_done(made: FeatureSet, audio: AudioParams, folder: Path) -> No
     if made.n_resampled:
         LOG.warning("%d recordings were resampled to %d Hz", made.n_resampled, audio.sampling_rate)
     total = len(made.features)
-    LOG.info("mel spectrograms: %d, %d of them made now, %d from %s", total, made.n_built, total - made.n_built, folder)
+    LOG.info("%d mel spectrograms: %d made now, %d kept from before in %s",
+             total, made.n_built, total - made.n_built, folder)  # fmt: skip
 
 
 def _outcome(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "HashIndex") -> _Outcome:

@@ -146,7 +146,8 @@ def _progress(run: Run, words: dict[str, str]) -> list[tuple[str, str]]:
         return []
     newest = run.steps[-1]
     epoch, epochs = number(newest.get("epoch")), number(run.hparams.get("epochs"))
-    of = words["of"].format(n=f"{epochs:.0f}") if isfinite(epochs) else ""
+    is_plan = isfinite(epochs) and epochs != field_info("epochs").default  # which is a bound for ever
+    of = words["of"].format(n=f"{epochs:.0f}") if is_plan else ""
     found = [(words["step"], str(newest["step"])), (words["epoch"], f"{epoch:.1f} {of}".strip())]
     if (spent := _trained_s(run)) > 0:
         found.append((words["trained"], duration(spent)))
