@@ -137,7 +137,7 @@ def _log_warnings(examination: Examination) -> None:
     shown = "\n  ".join(finding.message for finding in first)
     lists = " ".join(str(checked.path) for checked in examination.lists)
     LOG.warning(
-        "%s; the first of each kind:\n  %s\nsee and hear them all: python prepare_data.py check %s",
+        "worth a look (%s), the first of each kind:\n  %s\nsee and hear them all: python prepare_data.py check %s",
         counts_by_kind(found), shown, lists,
     )  # fmt: skip
 
@@ -155,7 +155,11 @@ def _warn_about_leaks(train: Sequence[Feature], validation: Sequence[Feature]) -
     """Validating on what was trained on says nothing; it is legal, as in a smoke test."""
     shared = {feature.sha256 for feature in train} & {feature.sha256 for feature in validation}
     if shared:
-        LOG.warning("validation_recordings_also_in_training=%d of=%d", len(shared), len(validation))
+        LOG.warning(
+            "%d of the validation recordings are in the training list, too: they can't tell how good the voice is on "
+            "new texts; leave them out of one list",
+            len(shared),
+        )
 
 
 def _dataset(features: Sequence[Feature], hp: HParams, stats: MelStats, speakers: Sequence[str]) -> MelDataset:

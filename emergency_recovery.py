@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
 
 EXAMPLES = """examples:
   python emergency_recovery.py                      the newest run under output/: what happened, what is whole
-  python emergency_recovery.py output --restart     go on from its last whole checkpoint, with safer settings
+  python emergency_recovery.py output --restart     go on from its last whole checkpoint, after a fault more safely
   python emergency_recovery.py output --export-weights --checkpoint output/checkpoints/step_00012000.pt
 
 exit codes: 0 done; 2 wrong usage; 5 nothing to recover; with --restart, the training's own"""
@@ -33,7 +33,7 @@ def parser() -> Parser:
     add = p.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="the run directory (default: the newest under output/)")
     add("--checkpoint", type=Path, metavar="PT", help="use this checkpoint instead of the newest whole one")
-    add("--restart", action="store_true", help="go on training now, with safer settings")
+    add("--restart", action="store_true", help="go on training now; after a fault with safer settings")
     add("--strip-optimizer", action="store_true", help="write a copy without the optimizer to RUN/recovered/")
     add("--export-weights", action="store_true", help="write bare weights with NVIDIA's names to RUN/recovered/")
     add("--notify", action="store_true", help="send the diagnosis by Telegram (TELEGRAM_BOT_TOKEN, TELEGRAM_CHAT_ID)")
@@ -49,16 +49,17 @@ def run(args: argparse.Namespace) -> int:
     directory = args.run or newest_run(Path("output"))
     diagnosis = diagnose(directory)
     findings = repair.examine(directory)
+    own = own_command(args, diagnosis)
     if not args.json:
         print(f"{format_diagnosis(diagnosis)}\n{table(findings)}")
     if args.notify and not args.dry_run:
         notify(format_diagnosis(diagnosis))
     with explain_write_errors(f"to {directory}", next_step="free space there (df -h); --dry-run writes nothing"):
-        done, command = act(args, diagnosis, findings)
+        done, command = act(args, diagnosis, findings, own=own)
     if args.json:
         print(repair.as_json(diagnosis, findings, [*done, shlex.join(command)]))
     else:
-        print(epilogue(diagnosis, done, command))
+        print(epilogue(diagnosis, done, command, own=own))
     if not args.restart or args.dry_run:
         return 0
     if diagnosis.state == "running":
@@ -66,20 +67,26 @@ def run(args: argparse.Namespace) -> int:
     start(command, diagnosis)
 
 
-def act(args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings") -> tuple[list[str], list[str]]:
-    """Repairs and writes what was asked for. -> what was done, in words; the command that goes on"""
+def act(
+    args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings", *, own: list[str]
+) -> tuple[list[str], list[str]]:
+    """Repairs and writes what was asked for. -> what was done, in words; the command that goes on
+
+    own: the command with the run's own settings; [] where it is no way on.
+    """
     from recovery import repair
 
     directory, is_running = diagnosis.directory, diagnosis.state == "running"
     proposed = directory / repair.PROPOSAL
-    command = repair.restart_command(diagnosis, proposed, checkpoint=args.checkpoint)
+    is_plain = diagnosis.state == "interrupted" and bool(own)  # nothing was wrong with it: nothing is to be changed
+    command = own if is_plain else repair.restart_command(diagnosis, proposed, checkpoint=args.checkpoint)
     done = [] if args.dry_run or is_running else [f"renewed {renewed_report(directory)}"]
     best = repair.chosen(findings, args.checkpoint, directory)
     if args.dry_run:
         return [], command
     if not is_running:
         done += repair.repair_pointers(directory, findings)
-    if diagnosis.state not in ("running", "finished"):
+    if diagnosis.state not in ("running", "finished") and not is_plain:
         repair.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
         done.append(f"wrote {proposed}")
     if args.strip_optimizer:
@@ -89,6 +96,15 @@ def act(args: argparse.Namespace, diagnosis: "Diagnosis", findings: "Findings") 
     if args.restart and not is_running:
         done += [f"set aside {path}" for path in repair.quarantine(findings)]
     return done, command
+
+
+def own_command(args: argparse.Namespace, diagnosis: "Diagnosis") -> list[str]:
+    """What goes on with the run's own settings; [] where something else was asked for, or they are at fault."""
+    from recovery import repair
+
+    if args.restart or args.checkpoint is not None or diagnosis.safer or diagnosis.state == "gave_up":
+        return []
+    return repair.own_command(diagnosis)
 
 
 def renewed_report(directory: Path) -> Path:
@@ -107,15 +123,24 @@ def table(findings: "Findings") -> str:
     return "\n".join(["checkpoints:", *(rows or ["  none"])])
 
 
-def epilogue(diagnosis: "Diagnosis", done: Sequence[str], command: Sequence[str]) -> str:
+def epilogue(diagnosis: "Diagnosis", done: Sequence[str], command: Sequence[str], *, own: Sequence[str]) -> str:
+    """own: the command with the run's own settings, which comes first; [] where it is no way on."""
     lines = [f"done:        {line}" for line in done]
     lines += [f"safer:       {reason}" for reason in diagnosis.reasons]
-    if diagnosis.state not in ("running", "finished"):
-        lines.append(f"to go on:    python emergency_recovery.py {diagnosis.directory} --restart")
+    if diagnosis.state in ("running", "finished"):
+        return "\n".join(lines)
+    if own:
+        lines.append(f"to go on:    {shlex.join(own)}{in_folder(diagnosis.working_directory)}")
+    if command != own:
+        restart = f"python emergency_recovery.py {diagnosis.directory} --restart"
+        lines.append(f"{'or:      ' if own else 'to go on:'}    {restart}")
         lines.append(f"which runs:  {shlex.join(command)}")
-        if diagnosis.command and diagnosis.processes == 1 and not diagnosis.safer:
-            lines.append(f"or as it was, by its own command: python {shlex.join(diagnosis.command)}")
     return "\n".join(lines)
+
+
+def in_folder(folder: str | None) -> str:
+    """Where a command must be typed, if not here."""
+    return "" if folder is None or Path(folder) == Path.cwd() else f"   (in {folder})"
 
 
 def notify(text: str) -> None:

@@ -178,7 +178,7 @@ def speak(args: argparse.Namespace) -> int:
 
     check_speed(args.speed)
     if args.stdin and sys.stdin.isatty():
-        print("say what? (end the text with Ctrl-D)", file=sys.stderr)
+        print("type the text to say, and end it with Ctrl-D", file=sys.stderr)
     sources = read_sources(args.text, args.file, stdin=sys.stdin if args.stdin else None)
     delivery = delivery_of(args, sources)
     voice = voice_of(args)

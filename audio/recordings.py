@@ -99,7 +99,8 @@ def pcm16(wav: np.ndarray, *, name: str) -> np.ndarray:
         raise DataError(f"{name} not written: the signal holds NaN or infinity; the model that made it has diverged")
     n_clipped = int(np.count_nonzero(np.abs(wav) > 1.0))
     if n_clipped:
-        LOG.warning("path=%s clipped_samples=%d peak=%.3f", name, n_clipped, np.abs(wav).max())
+        said = "%s: %d samples were too loud and are clipped (peak %.3f times full scale)"
+        LOG.warning(said, name, n_clipped, np.abs(wav).max())
     # 32768 here as in reading, so that a recording read and written again keeps every bit
     return np.clip(np.rint(wav * INT16_FULL_SCALE), -INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)
 

@@ -117,7 +117,7 @@ class BusyProcessors:
             return
         self._pool = IdlePool(self._n_threads)
         say = LOG.debug if self._was_told else LOG.info
-        text = "other programs use %.1f of %d processors: threads wait asleep meanwhile; results stay the same"
+        text = "other programs use %.1f of %d processors: training leaves them room meanwhile; results stay the same"
         say(text, others, len(processors()))
         self._was_told = True
 

@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as caught:
-        LOG.warning("index=%s unreadable=%s: what it held is found out again", path, caught)
+        LOG.warning("%s can't be read (%s): what it held is computed again", path, caught)
         return {}
     return (
         {key: value for key, value in entries.items() if isinstance(value, dict)} if isinstance(entries, dict) else {}

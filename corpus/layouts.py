@@ -24,6 +24,7 @@ Separator = Literal["|", "\t", ",", ";", " ", "json"]
 SAMPLED_LINES = 1000  # evenly spread; enough to see what a column is
 SAMPLED_LENGTH = 4000  # characters of a line; a whole book in one of them says no more
 MOST = 0.8  # of the lines
+HALF = 0.5  # of the lines with a bar: it is our list, and the others lack theirs
 AGREEING = 0.3  # of the words of a text and its normalised form; of a text and a name none
 MAX_SPEAKER_LENGTH = 64
 SEPARATOR_NAMES: dict[Separator, str] = {"\t": "tabs", ",": "commas", ";": "semicolons"}
@@ -113,7 +114,8 @@ def recognise(lines: Sequence[str], *, exists: Callable[[str], bool] | None = No
     if header is not None:
         named = ", ".join(cell for cell in rows[0] if cell)
         return _named(Layout(header, separator, 1, f"its first line names the columns: {shown(named)}"))
-    width = Counter(len(row) for row in rows).most_common(1)[0][0]
+    widths = Counter(len(row) for row in rows if len(row) > 1) or Counter(map(len, rows))
+    width = widths.most_common(1)[0][0]
     cells = list(zip(*(row for row in rows if len(row) == width), strict=True))
     roles, why = _roles([_column(column, exists) for column in cells], cells)
     return None if roles is None else _named(Layout(roles, separator, 0, why))
@@ -190,10 +192,14 @@ def _separator(lines: Sequence[str]) -> Separator | None:
     for separator in of_tables:
         if _share(separator in line and _is_name(line.partition(separator)[0]) for line in lines) >= MOST:
             return separator
-    starts = [line.split(maxsplit=1) for line in lines]
-    if _share(len(start) == 2 and bool(re.search(r"\d|[_/-]", start[0])) for start in starts) >= MOST:
+    if _share("|" not in line and _is_kaldi(line.split(maxsplit=1)) for line in lines) >= MOST:
         return " "
-    return None
+    return "|" if _share("|" in line for line in lines) >= HALF else None
+
+
+def _is_kaldi(words: Sequence[str]) -> bool:
+    """Whether a line, cut at its first space, begins with an id as in Kaldi's `text`."""
+    return len(words) == 2 and re.search(r"\d|[_/-]", words[0]) is not None
 
 
 def _is_name(cell: str) -> bool:

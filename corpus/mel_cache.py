@@ -113,10 +113,12 @@ def build_features(
 
 def _log_what_was_done(made: FeatureSet, audio: AudioParams, folder: Path) -> None:
     if made.n_rebuilt:
-        LOG.warning("features rebuilt_damaged=%d folder=%s", made.n_rebuilt, folder)
+        LOG.warning("%d mel spectrograms in the cache were damaged and are made anew (%s)", made.n_rebuilt, folder)
     if made.n_resampled:
-        LOG.warning("features resampled=%d to_hz=%d", made.n_resampled, audio.sampling_rate)
-    LOG.info("features total=%d built=%d folder=%s", len(made.features), made.n_built, folder)
+        LOG.warning("%d recordings were resampled to %d Hz", made.n_resampled, audio.sampling_rate)
+    total = len(made.features)
+    LOG.info("%d mel spectrograms: %d made now, %d kept from before in %s",
+             total, made.n_built, total - made.n_built, folder)  # fmt: skip
 
 
 def _outcome(utterance: Utterance, *, audio: AudioParams, folder: Path, index: "HashIndex") -> _Outcome:

@@ -18,7 +18,7 @@ from hparams import TextParams
 from text.front_end import FrontEnd, Reading, excerpt
 from text.language_settings import own_or_named
 from text.ledger import Ledger
-from text.notes import NoteKind, TextProblem
+from text.notes import MEANINGS, NoteKind, TextProblem
 
 # What a person should look at before training; numbers written out and the like are as they should be.
 WARNED_KINDS: tuple[NoteKind, ...] = ("transliterated", "look-alike", "dropped", "language switch", "no stress")
@@ -101,7 +101,10 @@ def log_what_was_guessed(ledger: Ledger, filelist: Path, front_end: FrontEnd) ->
             continue
         shown = "; ".join(_shown(entry.what, entry.reading, entry.count) for entry in entries[:SHOWN_READINGS])
         more = f"; {len(entries) - SHOWN_READINGS} more" if len(entries) > SHOWN_READINGS else ""
-        LOG.warning("texts: %d x %s: %s%s (first: %s)", ledger.counts()[kind], kind, shown, more, entries[0].places[0])
+        LOG.warning(
+            "texts: %d x %s (%s): %s%s (first: %s)",
+            ledger.counts()[kind], kind, MEANINGS[kind], shown, more, entries[0].places[0],
+        )  # fmt: skip
 
 
 def _shown(what: str, reading: str, count: int) -> str:

@@ -111,7 +111,7 @@ def _without_speech(m: RecordingMeasures) -> Iterator[Finding]:
         yield error(
             "channels cancel",
             f"the channels cancel each other: {m.mixed_db:.0f} dB mixed, {loudest_db:.0f} dB alone",
-            "keep one channel, or turn the polarity of one over",
+            "keep one channel, or invert the polarity of one",
             value=loudest_db - m.mixed_db,
             limit=CANCELLED_DB,
         )
@@ -169,7 +169,7 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
     if m.wrapped >= WRAPPED_JUMPS and m.clipped <= CLIPPED_SHARE and not over:
         yield warning(
             "overflow",
-            f"{m.wrapped} jumps from one end of the scale to the other: too loud once, its peaks were turned over",
+            f"{m.wrapped} jumps from one end of the scale to the other: it was too loud once, and its peaks overflowed",
             "export it again from the original with less gain, or drop the line",
             value=m.wrapped,
             limit=WRAPPED_JUMPS,
@@ -193,8 +193,8 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
     if abs(m.mean) > OFFSET:
         yield warning(
             "offset",
-            f"the signal is off centre by {m.mean:.3f} of full scale",
-            "take its mean off",
+            f"it has a DC offset of {m.mean:.3f} of full scale",
+            "subtract its mean",
             value=m.mean,
             limit=OFFSET,
         )

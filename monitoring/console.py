@@ -6,25 +6,46 @@ from math import nan
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from common.durations import Pace
+from common.durations import Pace, duration
 from common.log import LOG
 from monitoring.logging_setup import CONSOLE
 from monitoring.observer import RunInfo
 from monitoring.progress_bar import PLAIN_EVERY_S
 from run_directory.records import URGENT_KINDS, EvalRecord, Event, Record, StepRecord
 
+LONGEST_SILENCE_S = 60.0  # where there is no terminal
+SHOWN_AT_ONCE = 2  # steps: that training began, and how long it takes
+
+
+class EarlyPace:
+    """How long steps take before the first record. The first one warms up, and tells nothing of the others."""
+
+    def __init__(self, first_step: int) -> None:
+        self.first_step, self.n_steps = first_step, 0
+        self.began = self.warm_at = time.monotonic()
+
+    def said(self, step: int, total: int | None) -> str:
+        """In words, of the step that is just done."""
+        now, self.n_steps = time.monotonic(), step - self.first_step
+        if self.n_steps <= 1:
+            self.warm_at = now
+            return f"the first step took {now - self.began:.1f} s"
+        seconds = (now - self.warm_at) / (self.n_steps - 1)
+        return f"{seconds:.2f} s/step" + (f" eta={duration((total - step) * seconds)}" if total else "")
+
 
 class ConsoleObserver:
-    """Shows records as they come. Runs in the training thread; it only writes to a terminal."""
+    """Shows records as they come, and the steps before the first of them. Runs in the training thread."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._spoke_at = 0.0
+        self._spoke_at = self._counted_at = 0.0
         self._alignment = "-"
 
     def on_start(self, run: RunInfo) -> None:
         self._total, self._pace = run.total_steps, Pace(run.first_step)
+        self._early: EarlyPace | None = EarlyPace(run.first_step)
         self._of = f"/{run.total_steps}" if run.total_steps else ""  # a run may have no end that is known
         if CONSOLE.is_terminal:
             self._bar = Progress(
@@ -48,8 +69,25 @@ class ConsoleObserver:
         else:
             self._on_event(record)
 
+    def on_step(self, step: int) -> None:
+        """A sign of life where no record comes yet, or for long."""
+        if self._early is None:
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=step)
+            elif time.monotonic() - max(self._spoke_at, self._counted_at) >= LONGEST_SILENCE_S:
+                self._counted_at = time.monotonic()
+                LOG.info("step=%d%s", step, self._of)
+            return
+        said = self._early.said(step, self._total)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, status=said)
+        elif self._early.n_steps <= SHOWN_AT_ONCE or time.monotonic() - self._counted_at >= PLAIN_EVERY_S:
+            self._counted_at = time.monotonic()
+            LOG.info("step=%d%s %s", step, self._of, said)
+
     def _on_step(self, record: StepRecord) -> None:
         self._pace.update(record.step)
+        self._early = None
         status = (
             f"loss={record.losses.get('total', nan):.3f} mel={record.losses.get('mel_post', nan):.3f} "
             f"grad={record.grad_norm:.2f} lr={record.learning_rate:.1e} alignment={self._alignment} "

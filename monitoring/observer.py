@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from common.cli import expect_foreign_threads
 from common.errors import NO_ROOM
@@ -30,6 +30,13 @@ class Observer(Protocol):
     def on_start(self, run: "RunInfo") -> None: ...
     def on_record(self, record: Record) -> None: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class StepCounter(Protocol):
+    """An observer that counts single steps, too, whose losses come later in a record."""
+
+    def on_step(self, step: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -146,10 +153,17 @@ class Recorder:
 
     def __init__(self, log: RunLog | None = None, observers: Sequence[Observer] = ()) -> None:
         self.log, self.observers = log, observers
+        self._counters: list[StepCounter] = []
 
     def start(self, run: RunInfo) -> None:
         for observer in self.observers:
             observer.on_start(run)
+        self._counters = [observer for observer in self.observers if isinstance(observer, StepCounter)]
+
+    def step_done(self, step: int) -> None:
+        """A step was taken; no record is made of it, and nothing waits for the device."""
+        for counter in self._counters:
+            counter.on_step(step)
 
     def emit(self, record: Record) -> None:
         if self.log is not None:

@@ -10,6 +10,12 @@ from monitoring import plots
 from monitoring.observer import RunInfo
 from run_directory.records import EvalRecord, Record, Sample
 
+ENDED = {  # of speech by its `stop_reason`, in the title of a picture
+    "gate": "stopped by itself",
+    "dwell": "ended on the last symbol",
+    "budget": "cut: too long for its text",
+    "limit": "cut at max_decoder_steps",
+}
 DRAWN_SAMPLES = 3  # per validation; the first texts, so that pictures of different steps compare
 
 
@@ -47,7 +53,7 @@ def figure_of(sample: Sample) -> plots.Figure:
         target_mel=sample.target_mel,
         gate=sample.gate,
         text=sample.symbols,
-        title=f"{sample.text} (stopped by {sample.stop_reason})",
+        title=f"{sample.text} ({ENDED[sample.stop_reason]})",
     )
 
 
@@ -84,7 +90,7 @@ class SampleFiles:
 
     def _plot(self, record: EvalRecord) -> None:
         for i, sample in enumerate(record.samples[:DRAWN_SAMPLES]):
-            title = f"{sample.text} (stopped by {sample.stop_reason})"
+            title = f"{sample.text} ({ENDED[sample.stop_reason]})"
             figure = plots.alignment_figure(sample.alignment, text=sample.symbols, title=title)
             plots.save_png(figure, self._path("alignments", f"{_name(record, i)}.png"))
             plots.save_png(figure_of(sample), self._path("samples", f"{_name(record, i)}.png"))

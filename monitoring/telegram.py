@@ -22,6 +22,7 @@ from common.log import LOG
 from common.translations import language_of
 from common.yaml_file import read_own_yaml
 from monitoring import plots
+from monitoring.event_words import event_kind, event_message
 from monitoring.observer import ObserverOff, RunInfo
 from run_directory.records import EvalRecord, Event, Record, StepRecord
 from run_directory.run_info import read_run_info
@@ -185,8 +186,8 @@ class TelegramObserver:
         self._quiet_until = self._next_alert = 0.0
 
     def on_start(self, run: RunInfo) -> None:
-        language = language_of(os.environ) if self._language == "auto" else self._language
-        self._texts = read_own_yaml(TEXTS)[language]
+        self._spoken_language = language_of(os.environ) if self._language == "auto" else self._language
+        self._texts = read_own_yaml(TEXTS)[self._spoken_language]
         self._run, self._name = run, run.directory.resolve().name
         self._pace, self._began = Pace(run.first_step), time.monotonic()
         self._reported = run.first_step
@@ -252,7 +253,8 @@ class TelegramObserver:
         elif event.kind == "ended":
             self._send(self._ended(event), picture=_picture(self._latest))
         elif event.kind in ("crashed", "gave_up"):
-            self._send(self._say("failed", step=event.step, reason=event.message))
+            reason = event_message(event.message, self._spoken_language)
+            self._send(self._say("failed", step=event.step, reason=reason))
         elif event.kind not in NO_ALERTS:
             known = self._alerts.get(event.kind)
             first, n = (known.first, known.n + 1) if known else (event.step, 1)
@@ -285,8 +287,9 @@ class TelegramObserver:
     def _send_alerts(self, step: int) -> None:
         lines = [self._say("alerts", step=step)]
         for kind, alert in self._alerts.items():
-            label = self._texts["labels"].get(kind, kind)
-            lines.append(self._say("once" if alert.n == 1 else "often", label=label, **vars(alert)))
+            words = {**vars(alert), "message": event_message(alert.message, self._spoken_language)}
+            label = event_kind(kind, self._spoken_language)
+            lines.append(self._say("once" if alert.n == 1 else "often", label=label, **words))
         if self._send("\n".join(lines)):
             self._alerts = {}
         self._next_alert = time.monotonic() + ALERT_EVERY_S

@@ -333,7 +333,7 @@ def _end_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(LOOKS_FOR_PARENT_EVERY_S)
-        LOG.warning("the launcher is gone")
+        LOG.warning("the launcher (multiproc.py) is gone: this process saves and ends")
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()

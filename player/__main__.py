@@ -35,7 +35,7 @@ def speak(args: argparse.Namespace) -> int:
         raise UserError(f"-o {args.output}: what is written is a wav; name a file that ends in .wav")
     voice = OnnxVoice.load(args.voice, n_threads=args.threads)
     if args.text is None and sys.stdin.isatty():
-        print("say what? (end the text with Ctrl-D)", file=sys.stderr)
+        print("type the text to say, and end it with Ctrl-D", file=sys.stderr)
     text = sys.stdin.read() if args.text is None else args.text
     began, n_samples = time.perf_counter(), 0
     pieces = voice.stream(text, speaker=args.speaker, seed=args.seed, n_iter=args.griffin_lim_iterations)

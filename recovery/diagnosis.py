@@ -172,7 +172,7 @@ def state_of(run: Run, *, now: float) -> tuple[State, str]:
     if "started" not in kinds and not run.steps:
         return "not_started", "it ended before its first step"
     hint = "killed from outside (kill -9, the system's out-of-memory killer), a power cut or a crash of the machine"
-    return "killed", f"it stopped without a word: {hint}"
+    return "killed", f"it left no record of its end: {hint}"
 
 
 # ---- what the records speak for

@@ -126,7 +126,8 @@ def write_proposal(run: Path, checkpoint: Path, safer: Mapping[str, Any], reason
     comments = "".join(f"# {reason}\n" for reason in reasons)
     path = run / PROPOSAL
     body = yaml.safe_dump(proposal(checkpoint, safer), sort_keys=False, allow_unicode=True)
-    write_atomic(path, f"# For train.py --hparams-file: this run's settings, made safer.\n{comments}{body}")
+    how = ", made safer" if safer else ""
+    write_atomic(path, f"# For train.py --hparams-file: this run's settings{how}.\n{comments}{body}")
     return path
 
 
@@ -148,6 +149,13 @@ def restart_command(diagnosis: Diagnosis, proposed: Path, *, checkpoint: Path | 
         words = [str(HERE / "train.py"), *words]
         return [sys.executable, str(HERE / "multiproc.py"), "--n_gpus", str(diagnosis.processes), *words]
     return [sys.executable, str(HERE / "train.py"), *words]
+
+
+def own_command(diagnosis: Diagnosis) -> list[str]:
+    """What to type to go on with the run's own settings; [] where its command is unknown. --fresh would begin anew."""
+    words = [word for word in diagnosis.command if word != "--fresh"]
+    launcher = ["multiproc.py", "--n_gpus", str(diagnosis.processes)] if diagnosis.processes > 1 else []
+    return ["python", *launcher, *words] if words else []
 
 
 def _kept(arguments: Sequence[str]) -> list[str]:

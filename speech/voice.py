@@ -348,7 +348,7 @@ def usable(wanted: PrecisionChoice, decoder: Decoder) -> InferencePrecision:
         lacking = why_unsupported(decoder, precision)
         if lacking is None:
             return precision
-    LOG.warning("precision=%s spoken_in=fp32: %s", wanted, lacking)
+    LOG.warning("the voice is spoken in fp32, not in %s: %s", wanted, lacking)
     return "fp32"
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
 SPEAKS_TO = {
     "audio.recordings": "train.py",  # "train with"
     "common.cli": "train.py",  # where there is --hparams
+    "corpus.amount": "train.py",  # what to train with
     "corpus.filelists": "train.py, evaluate.py, -m exporting",  # the others read no lists
     "corpus.list_checks": "train.py",  # "to train with"
     "data_utils": "train.py",  # the others name their lists before
@@ -56,8 +57,7 @@ SWITCH = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 # Snake case that is no setting of ours
 OTHER_NAMES = frozenset(
     # figures in metrics and logs
-    "grad_norm mel_distance clipped_samples rebuilt_damaged to_hz spoken_in validation_recordings_also_in_training "
-    "smel_post "
+    "grad_norm mel_distance smel_post "
     # what files, folders and formats hold
     "state_dict evaluation_results hifigan_data smart_tuner artifact_location artifact_uri journal_mode hp_field "
     "upsample_rates upsample_kernel_sizes resblock_kernel_sizes resblock_dilation_sizes upsample_initial_channel "

@@ -16,7 +16,7 @@ from common.files import read_given_text
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
 from text.ledger import Ledger
-from text.notes import NoteKind
+from text.notes import MEANINGS, NoteKind
 
 SHOWN_ENTRIES = 20
 SETTINGS = ("language", "text_input", "text_cleaners", "symbol_set", "pronunciations")
@@ -129,7 +129,7 @@ def ledger_text(ledger: Ledger, *, shown: int | None, n_texts: int) -> str:
 
 def _kind_lines(ledger: Ledger, kind: NoteKind, shown: int | None) -> list[str]:
     entries = ledger.entries(kind)
-    lines = [f"{kind}: {len(entries)}"]
+    lines = [f"{kind} ({MEANINGS[kind]}): {len(entries)}"]
     for entry in entries[:shown]:
         lines.append(f"  {entry.count:5} x  {entry.what} -> {entry.reading or 'nothing'}   {', '.join(entry.places)}")
     if len(entries) > len(entries[:shown]):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from text.notes import NOTE_KINDS, Note, NoteKind
+from text.notes import MEANINGS, NOTE_KINDS, Note, NoteKind
 from text.pronunciations import WORD, key_of
 
 SHOWN_PLACES = 3
@@ -55,14 +55,14 @@ class Ledger:
         return {kind: totals[kind] for kind in NOTE_KINDS if kind in totals}
 
     def summary(self) -> str:
-        """Such as `12 unknown word, 3 homograph`; "" where nothing was guessed."""
-        return ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
+        """Such as `12 unknown word (in no dictionary, so read by a guess)`; "" where nothing was guessed."""
+        return ", ".join(f"{count} {kind} ({MEANINGS[kind]})" for kind, count in self.counts().items())
 
     def pronunciation_lines(self) -> list[str]:
         """A file of pronunciations to begin with: each guess as it was read, to be corrected."""
         lines = [
             "# word<TAB>reading, as they were guessed. Correct what is wrong; lines that are right may go.",
-            "# A homograph has several readings: without its # a line would fix one for all places.",
+            "# A homograph (one spelling, several readings) keeps its #: without it one reading would hold everywhere.",
         ]
         written: set[str] = set()
         for entry in self.entries():

@@ -18,6 +18,21 @@ NoteKind = Literal[
     "dropped",  # has no sound or no symbol
 ]
 
+# For who meets the word for the first time.
+MEANINGS: Mapping[NoteKind, str] = {
+    "unknown word": "in no dictionary, so read by a guess",
+    "homograph": "one spelling, several readings; chosen by the sentence",
+    "doubtful stress": "the stress may be on another syllable",
+    "no stress": "nothing tells which syllable is stressed",
+    "restored yo": "the letter yo, written without its dots",
+    "foreign word": "in another alphabet",
+    "language switch": "read by the rules of another language",
+    "look-alike": "a letter of another alphabet that looks the same",
+    "transliterated": "a letter written as others",
+    "dropped": "has no sound, so it is left out",
+    "written out": "numbers, dates and abbreviations in words",
+}
+
 # What a person may want to correct comes first.
 NOTE_KINDS: tuple[NoteKind, ...] = (
     "unknown word", "homograph", "doubtful stress", "no stress", "restored yo", "foreign word", "language switch",

@@ -63,12 +63,12 @@ def check_resumable(
     if found["arch"]:
         raise UserError(
             f"{where} holds a model of another shape:\n  {listed}\n"
-            "Ways on: --fresh (the old run is moved aside), another -o, or -c with --warm-start to keep what fits."
+            "You can: --fresh (the old run is moved aside), another -o, or -c with --warm-start to keep what fits."
         )
     if not with_changes:
         raise UserError(
             f"{where} was trained with other settings:\n  {listed}\n"
-            "Ways on: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
+            "You can: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
         )
     LOG.warning("going on with changed settings:\n  %s", "\n  ".join(lines))
 
@@ -128,7 +128,7 @@ def _with_pronunciations(kept: FrontEnd, hp: HParams, options: Options, *, where
     if not options.resume_with_changes:
         raise UserError(
             f"{hp.pronunciations} differs from the pronunciations that {where} keeps\n"
-            "Ways on: --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside), "
+            "You can: --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside), "
             "another -o."
         )
     return replace(kept, pronunciations=named)
@@ -194,7 +194,7 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
         raise UserError(
             f"{where} holds a voice of other speakers ({', '.join(saved.voice.speakers) or 'none named'} there, "
             f"{', '.join(corpus.speakers) or 'none named'} in the filelists)\n"
-            "Ways on: --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
+            "You can: --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
         )
     check_resumable(
         hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,

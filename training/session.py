@@ -27,7 +27,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
 from training.base_voice import base_voice
-from training.corpus_setup import check_same_data, read_corpus
+from training.corpus_setup import check_same_data, demo_notice, read_corpus
 from training.listening import Listening, listening_of
 from training.options import Options
 from training.resume import RunStart, inspect_run, kept_front_end, prepare_run, set_aside_damaged
@@ -58,7 +58,7 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         check_same_data(group.all_gather(corpus.fingerprint))
         hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
-        return fit(trainer, paths)
+        return fit(trainer, paths, notice=demo_notice(settings) if start.is_demo else "")
 
 
 def with_base_voice(hp: HParams, start: RunStart, options: Options) -> Options:
@@ -125,8 +125,11 @@ def add_listener(trainer: Trainer, paths: RunPaths) -> Listening | None:
     return listening
 
 
-def fit(trainer: Trainer, paths: RunPaths) -> int:
-    """Trains, tells the observers, and turns the outcome into the exit code. UserError where steps are not saved."""
+def fit(trainer: Trainer, paths: RunPaths, *, notice: str = "") -> int:
+    """Trains, tells the observers, and turns the outcome into the exit code. UserError where steps are not saved.
+
+    notice: to be read again at the end.
+    """
     recorder, first_step, listening = trainer.recorder, trainer.progress.step, add_listener(trainer, paths)
     command = without_secrets(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
     recorder.start(
@@ -159,6 +162,8 @@ def fit(trainer: Trainer, paths: RunPaths) -> int:
         recorder.close()
     if trainer.group.is_first:
         LOG.info("%s", closing_summary(outcome, paths, trainer, first_step=first_step))
+        if notice:
+            LOG.warning("%s", notice)
     if trainer.lost_steps:
         first, last = trainer.lost_steps
         raise UserError(

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import sys
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -73,5 +74,6 @@ def how_it_ended(outcome: Outcome, *, is_saved: bool) -> str:
     if outcome.signal is None:
         return f"ended at step {outcome.step} ({outcome.reason})"
     name = signal.Signals(outcome.signal).name
-    saved = " and saved it; the same command goes on" if is_saved else ""  # what is lost is an error of its own
+    again = "the same command without --fresh" if "--fresh" in sys.argv else "the same command"
+    saved = f" and saved it; {again} goes on" if is_saved else ""  # what is lost is an error of its own
     return f"ended at step {outcome.step} by {name}{saved}"

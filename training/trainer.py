@@ -251,6 +251,7 @@ class Trainer:
 
     def _after_step(self) -> None:
         step, hp = self.progress.step, self.hp
+        self.recorder.step_done(step)
         self.collect_saved_checkpoint()
         if step % LOG_EVERY == 0:
             self._record_statistics()

@@ -11,6 +11,7 @@ from typing import Any
 from common.cache_dir import cache_directory
 from common.errors import DataError, UserError
 from common.files import write_atomic
+from corpus.amount import little_speech
 from corpus.doctor import Examination, UnknownCharacters, examine, with_findings
 from corpus.doctor_page import page
 from corpus.filelists import usable_filelists
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace, shell: Shell) -> int:
     examination = _with_heard(examination, heard)
     shell.findings(examination.findings)
     shell.say(summary(examination))
+    say_little_speech(examination, shell)
     say_foreign_script((e.line.text for e in examination.lines), args.language, shell)
     say_where_recordings_are(examination, shell)
     if args.json is not None:
@@ -158,6 +160,14 @@ def summary(examination: Examination) -> str:
     hours = sum(e.measures.duration_s for e in examination.usable if e.measures is not None) / 3600
     n = sum(len(checked.lines) for checked in examination.lists)
     return f"{len(examination.usable)} of {n} lines that could be read are usable, {hours:.2f} h"
+
+
+def say_little_speech(examination: Examination, shell: Shell) -> None:
+    """Of the first list, which is for training, where anything of it is usable."""
+    listed = examination.lists[0].path
+    seconds = sum(e.measures.duration_s for e in examination.usable if e.measures and e.source == listed)
+    if seconds and (warning := little_speech(seconds, listed)):
+        shell.say(warning)
 
 
 def as_json(examination: Examination, heard: Mapping[Path, Heard]) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from common.files import read_given_text, write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.near_files import SOUND_EXTENSIONS
-from corpus.preparation.check import dataset_path, examination_of, say_where_recordings_are, write_json
+from corpus.preparation.check import (
+    dataset_path,
+    examination_of,
+    say_little_speech,
+    say_where_recordings_are,
+    write_json,
+)
 from corpus.preparation.shell import Shell
 from corpus.record_sheet import gaps, sentences_of, sheet_html, sheet_text
 from corpus.recording_checks import Wanted
@@ -74,6 +80,7 @@ def stats(args: argparse.Namespace, shell: Shell) -> int:
     numbers = statistics(examination)
     for name, value in numbers.items():
         shell.say(f"{name}: {value}")
+    say_little_speech(examination, shell)
     for line in gaps(coverage_of(examined.line.text for examined in examination.usable)):
         shell.say(line)
     if args.json is not None:

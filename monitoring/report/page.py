@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.files import write_atomic
 from common.translations import Language, messages
 from hparams import field_info, field_names
+from monitoring.event_words import event_kind, event_message
 from monitoring.report import verdicts
 from monitoring.report.charts import Chart, Series, chart, compact, series
 from monitoring.report.media import picture_uri, sound_uri
@@ -48,7 +49,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Row:
-    """Events of one kind and wording that followed each other."""
+    """Events of one kind and wording that followed each other, in the page's language."""
 
     when: str
     steps: str
@@ -79,10 +80,11 @@ def render(run: Run, language: Language, *, now: float) -> str:
         language=language,
         name=run.directory.resolve().name,
         now=time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(now)),
-        state=_say(verdicts.state(run, now=now), words),
-        health=[_say(v, words) for v in verdicts.health(run, now=now)],
-        alignment=_say(aligned := verdicts.alignment(run), words),
+        state=_say(verdicts.state(run, now=now), words, language),
+        health=[_say(v, words, language) for v in verdicts.health(run, now=now)],
+        alignment=_say(aligned := verdicts.alignment(run), words, language),
         alignment_more=words["aligns_more"].format(**aligned.facts) if aligned.facts else "",
+        usual=_say(usual, words, language)[1] if (usual := verdicts.what_is_usual(run)) else "",
         cover=_cover(run),
         progress=_progress(run, words),
         samples={step: _spoken(run, step, words) for step in wanted if step is not None and step in run.sounds},
@@ -92,10 +94,10 @@ def render(run: Run, language: Language, *, now: float) -> str:
         distance=_newest_free(run, "mel_distance"),
         charts=_charts(run, words),
         strips=_strips(run, words),
-        rows=_rows(run.events)[:SHOWN_EVENTS],
+        rows=_rows(run.events, words, language)[:SHOWN_EVENTS],
         n_saved=Counter(e["kind"] for e in run.events)["saved"],
         parameters=_parameters(run.hparams, language),
-        facts=_facts(run, words),
+        facts=_facts(run, words, language),
         problems=run.problems,
     )
 
@@ -110,15 +112,18 @@ def _template() -> Any:
 # ---- first glance
 
 
-def _say(sign: verdicts.HealthSign, words: dict[str, str]) -> tuple[str, str]:
+def _say(sign: verdicts.HealthSign, words: dict[str, str], language: Language) -> tuple[str, str]:
     """(level, sentence)"""
-    facts = {key: _fact(key, value, words) for key, value in sign.facts.items()}
+    facts = {key: _fact(key, value, words, language) for key, value in sign.facts.items()}
     return sign.level, words[sign.key].format(**facts)
 
 
-def _fact(key: str, value: object, words: dict[str, str]) -> str:
+def _fact(key: str, value: object, words: dict[str, str], language: Language) -> str:
     if key == "reason":
         return words.get(f"ended_{value}", str(value))
+    if key == "kind":
+        name = event_kind(str(value), language)
+        return name[:1].upper() + name[1:]
     if key == "silent_s":
         return duration(number(value))
     return f"{value:.2f}" if isinstance(value, float) else str(value)
@@ -142,7 +147,8 @@ def _progress(run: Run, words: dict[str, str]) -> list[tuple[str, str]]:
         return []
     newest = run.steps[-1]
     epoch, epochs = number(newest.get("epoch")), number(run.hparams.get("epochs"))
-    of = words["of"].format(n=f"{epochs:.0f}") if isfinite(epochs) else ""
+    is_plan = isfinite(epochs) and epochs != field_info("epochs").default  # which is a bound for ever
+    of = words["of"].format(n=f"{epochs:.0f}") if is_plan else ""
     found = [(words["step"], str(newest["step"])), (words["epoch"], f"{epoch:.1f} {of}".strip())]
     if (spent := _trained_s(run)) > 0:
         found.append((words["trained"], duration(spent)))
@@ -239,21 +245,22 @@ def _spread_over(steps: Sequence[int]) -> list[int]:
 # ---- tables
 
 
-def _rows(events: Sequence[Record]) -> list[Row]:
+def _rows(events: Sequence[Record], words: dict[str, str], language: Language) -> list[Row]:
     """Newest first; repetitions are one row with their count."""
     listed = [e for e in reversed(events) if e["kind"] not in QUIET_KINDS]
-    return [_row(list(group)) for _, group in groupby(listed, key=lambda e: (e["kind"], str(e.get("message", ""))))]
+    alike = groupby(listed, key=lambda e: (e["kind"], str(e.get("message", ""))))
+    return [_row(list(group), words, language) for _, group in alike]
 
 
-def _row(events: Sequence[Record]) -> Row:
+def _row(events: Sequence[Record], words: dict[str, str], language: Language) -> Row:
     newest, oldest = events[0], events[-1]
     steps = str(newest["step"]) if newest["step"] == oldest["step"] else f"{oldest['step']}-{newest['step']}"
-    data = newest.get("data") or ""
+    data, message = newest.get("data") or "", str(newest.get("message", ""))
     return Row(
         _clock(number(newest.get("time"))),
         steps,
-        newest["kind"],
-        str(newest.get("message", "")),
+        event_kind(newest["kind"], language),
+        words.get(f"ended_{message}") or event_message(message, language),
         json.dumps(data, ensure_ascii=False)[:300] if data else "",
         len(events),
         newest["kind"] in URGENT_KINDS,
@@ -283,7 +290,7 @@ def _shown(value: object) -> str:
     return format_value(list(value) if isinstance(value, tuple) else value) if is_plain else str(value)
 
 
-def _facts(run: Run, words: dict[str, str]) -> list[tuple[str, str]]:
+def _facts(run: Run, words: dict[str, str], language: Language) -> list[tuple[str, str]]:
     info, started = run.info, [e for e in run.events if e["kind"] == "started"]
     command = info.get("command")
     versions = info.get("versions")
@@ -293,7 +300,7 @@ def _facts(run: Run, words: dict[str, str]) -> list[tuple[str, str]]:
         "fact_started": _clock(min((t for t in times if isfinite(t)), default=float("nan"))),
         "fact_last": _clock(run.last_time if run.last_time is not None else float("nan")),
         "fact_attempts": str(info.get("attempt", "")),
-        "fact_model": str(started[-1].get("message", "")) if started else "",
+        "fact_model": event_message(str(started[-1].get("message", "")), language) if started else "",
         "fact_data": str(info.get("data", "")),
         "fact_skipped": str(int(sum(s for s in (number(r.get("skipped")) for r in run.steps) if isfinite(s)))),
         "fact_versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else "",

@@ -1,5 +1,6 @@
 """What a person wants to know first: does it run, is it healthy, does it align. Words are in messages.yaml."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
@@ -16,6 +17,8 @@ RECENT_RECORDS = 50
 RECENT_SHARE = 0.1  # of the steps done: an alert in there is news
 WORSE_RATIO, WORSE_BY = 1.3, 0.05  # a score so far above the best is a loss, not noise between validations
 STALE_VALIDATIONS = 10  # without a better score, worth a word
+# By this step voices of a preset were aligned, with and without a base voice: docs/performance.md.
+ALIGNED_BY = {"demo": 300, "small": 800}
 
 
 @dataclass(frozen=True)
@@ -82,5 +85,27 @@ def alignment(run: Run) -> HealthSign:
     facts = {"alignment": share, "coverage": number(free.get("coverage")), "stops": stops, "step": newest["step"]}
     if share >= ALIGNED:
         return HealthSign("good", "aligns_yes", facts)
-    is_partly = share >= saved_hparams(run).alignment_diagonal_threshold
-    return HealthSign("watch", "aligns_partly", facts) if is_partly else HealthSign("bad", "aligns_no", facts)
+    if share >= saved_hparams(run).alignment_diagonal_threshold:
+        return HealthSign("watch", "aligns_partly", facts)
+    is_early = newest["step"] < expected_alignment(run)[1]
+    return HealthSign("watch" if is_early else "bad", "aligns_no", facts)
+
+
+def what_is_usual(run: Run) -> HealthSign | None:
+    """Whether it is normal that the voice does not align, or has not spoken; None where there is nothing to explain."""
+    found = alignment(run)
+    if found.level == "good" or (found.key == "aligns_unknown" and run.evals):
+        return None
+    if found.key == "aligns_unknown":
+        return HealthSign("plain", "before_validation", {"step": saved_hparams(run).validate_interval})
+    key, step = expected_alignment(run)
+    return HealthSign("plain", key if number(found.facts["step"]) < step else "aligns_late", {"step": step})
+
+
+def expected_alignment(run: Run) -> tuple[str, int]:
+    """(message, step by which a voice usually aligns): as measured with its preset, or while attention is guided."""
+    command = run.info.get("command")
+    presets = re.findall(r"--preset[=\s](\w+)", " ".join(map(str, command))) if isinstance(command, list) else []
+    if presets and presets[-1] in ALIGNED_BY:
+        return "aligns_early", ALIGNED_BY[presets[-1]]
+    return "aligns_guided", saved_hparams(run).guide_loss_decay_start

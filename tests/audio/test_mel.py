@@ -285,7 +285,7 @@ def test_a_16_bit_recording_read_and_written_keeps_every_bit(tmp_path: Path) -> 
 def test_clipping_is_logged_with_its_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         write_wav(tmp_path / "a.wav", np.array([0.0, 1.0, 1.5, -2.0], dtype=np.float32), RATE)
-    assert "clipped_samples=2 peak=2.000" in caplog.text
+    assert "2 samples were too loud and are clipped (peak 2.000" in caplog.text
     assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [0, 32767, 32767, -32768]
 
 

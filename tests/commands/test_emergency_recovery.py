@@ -405,6 +405,25 @@ def test_a_chosen_checkpoint_goes_on_in_a_directory_of_its_own(tmp_path: Path) -
     assert words[words.index("-c") + 1] == str(run / "a.pt")
 
 
+def test_a_run_that_was_only_interrupted_goes_on_by_its_own_command(
+    mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train.py", "-o", "a b", "--fresh", "--preset", "demo"]
+    write_run(mixed, [event("started"), event("ended", "signal")], command=command, working_directory="/elsewhere")
+    assert emergency_recovery.main([str(mixed)]) == 0
+    out = capsys.readouterr().out
+    assert "to go on:    python train.py -o 'a b' --preset demo   (in /elsewhere)" in out  # --fresh would begin anew
+    assert "safer" not in out and "--restart" not in out and not (mixed / repair.PROPOSAL).exists()
+
+
+def test_safer_settings_come_first_only_after_a_fault(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for metrics, first in (([], "python train.py"), (steps(skipped=3), "python emergency_recovery.py")):
+        write_run(mixed, [event("started")], metrics)
+        assert emergency_recovery.main([str(mixed)]) == 0
+        out = capsys.readouterr().out
+        assert f"to go on:    {first}" in out and ("safer:" in out) == bool(metrics)
+
+
 def test_several_processes_go_on_as_several(tmp_path: Path) -> None:
     words = repair.restart_command(dead(tmp_path, processes=2), tmp_path / "p.yaml", checkpoint=None)
     assert words[1:5] == [str(REPOSITORY / "multiproc.py"), "--n_gpus", "2", str(REPOSITORY / "train.py")]

@@ -47,6 +47,7 @@ def basic_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator
 def test_the_basic_command_trains_on_the_demo_corpus_and_says_so(basic_run: tuple[Path, str]) -> None:
     cwd, said = basic_run
     assert "no dataset is configured: training on the embedded demo corpus" in said
+    assert said.count("THESE ARE NOT YOUR RECORDINGS") == 2  # at the start, and again at the end
     assert json.loads((cwd / "output" / "run.json").read_text())["data"] == "demo corpus"
 
 

@@ -51,3 +51,16 @@ def test_a_list_of_vits_is_refused_with_the_order_to_write(n: int) -> None:
 def test_which_column_names_recordings_is_looked_up() -> None:
     layout = recognise(["hello there|u1", "good day|u2"], exists=lambda column: column in ("u1", "u2"))
     assert layout is not None and layout.roles == ("text", "id") and "name recordings that are there" in layout.why
+
+
+@pytest.mark.parametrize("bad", ["wavs/2.wav Good day, all of you.", "wavs/2.wav", "# 2 of the best"])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_one_bad_line_of_two_does_not_make_a_list_another_programs(bad: str, is_first: bool) -> None:
+    lines = ["wavs/1.wav|Hello to you all.", bad]
+    layout = recognise(lines[::-1] if is_first else lines)
+    assert layout is not None and layout.columns == "wav|text" and refusal(layout) is None
+
+
+def test_a_bar_in_a_text_does_not_hide_kaldis_list() -> None:
+    layout = recognise([*rows("utt_{i} {text}"), "utt_99 one | two"])
+    assert layout is not None and layout.name == "Kaldi's text file"

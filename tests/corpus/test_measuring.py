@@ -22,4 +22,4 @@ def test_measures_are_kept_by_content_and_made_once(tmp_path: Path) -> None:
 def test_a_damaged_index_is_said_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "recordings.json").write_text("{broken")
     assert MeasureIndex(tmp_path / "recordings.json").get("key") is None
-    assert "what it held is found out again" in caplog.text
+    assert "what it held is computed again" in caplog.text

@@ -110,7 +110,7 @@ def test_damaged_cache_entry_is_rebuilt_and_said_once(
         feature.mel_path.write_bytes(feature.mel_path.read_bytes()[:n_bytes])
     again = build(*paths)
     assert again.n_rebuilt == 2
-    assert [record.message for record in caplog.records if "rebuilt_damaged=2" in record.message] != []
+    assert "2 mel spectrograms in the cache were damaged" in caplog.text
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     for feature, mel in zip(again.features, wanted, strict=True):
         np.testing.assert_array_equal(read_mel(feature.mel_path), mel)
@@ -121,7 +121,7 @@ def test_broken_index_costs_only_hashing(tmp_path: Path, own_cache: Path, caplog
     first = build(path)
     (own_cache / "features/index.json").write_text('{"a": 1', encoding="utf-8")
     assert build(path).features == first.features
-    assert "what it held is found out again" in caplog.text
+    assert "what it held is computed again" in caplog.text
 
 
 def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwards(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_validation_on_training_recordings_is_warned_about(tmp_path: Path, caplo
     hp = corpus_hparams(tmp_path)
     (tmp_path / "val.txt").write_text("wavs/0.wav|text a\n", encoding="utf-8")
     load_corpus(hp)
-    assert "validation_recordings_also_in_training=1" in caplog.text
+    assert "of the validation recordings are in the training list, too" in caplog.text
 
 
 def test_one_list_for_both_sets_works(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_precision_that_this_machine_lacks_is_said_and_not_used(
     for wanted, why in (("int8", "no int8 here"), ("auto", "no bf16 here")):
         spoken = Speaker.load(voice, precision=wanted).speak(["hi"])[0].sample.mel
         assert np.array_equal(spoken, exact)
-        assert caplog.messages[-1] == f"precision={wanted} spoken_in=fp32: {why}"
+        assert caplog.messages[-1] == f"the voice is spoken in fp32, not in {wanted}: {why}"
 
 
 def test_auto_takes_the_fastest_precision_there_is(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

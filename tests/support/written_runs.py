@@ -42,8 +42,8 @@ def sample(text: str, *, seconds: float = 2.5) -> Sample:
     return Sample(text, list("abcdefghijkl"), alignment, gate, mel, mel, "gate", wav, RATE, 0.012)
 
 
-def info_of(directory: Path) -> RunInfo:
-    return RunInfo(directory, directory / "logs", {}, None, 0, "train.py")
+def info_of(directory: Path, *, total_steps: int | None = None) -> RunInfo:
+    return RunInfo(directory, directory / "logs", {}, total_steps, 0, "train.py")
 
 
 def write_run(
@@ -65,7 +65,8 @@ def write_run(
         validated = eval_record(10 * n_steps, texts=texts)
         log.write(validated)
         files.on_record(validated)
-    log.write(Event(10 * n_steps, "skipped", "the gradient was not finite", {"utterances": ["0"]}))
+    skipped = "the gradient was not finite (nan); the step was not taken"
+    log.write(Event(10 * n_steps, "skipped", skipped, {"utterances": ["0"]}))
     log.write(Event(10 * n_steps, "saved", "step_1.pt"))
     if is_ended:
         log.write(Event(10 * n_steps, "ended", "max_steps"))

@@ -133,6 +133,8 @@ def test_a_ledger_puts_what_is_worth_correcting_first() -> None:
     for place, note in enumerate([Note("dropped", '"', "", 5), Note("homograph", "read", "R IY1 D")] * 4):
         ledger.add([note], place=f"f:{place}")
     ledger.add([Note("unknown word", "zorb", "Z")], place="f:9")
-    assert ledger.summary() == "1 unknown word, 4 homograph, 20 dropped"
+    counted = [part.partition(" (")[0] for part in ledger.summary().split("), ")]
+    assert counted == ["1 unknown word", "4 homograph", "20 dropped"]
+    assert "4 homograph (one spelling, several readings; chosen by the sentence)" in ledger.summary()
     assert [entry.kind for entry in ledger.entries()] == ["unknown word", "homograph", "dropped"]
     assert ledger.entries("homograph")[0].places == ("f:1", "f:3", "f:5")

@@ -1,8 +1,11 @@
 """What is told at the end of a run leads on."""
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from hparams import HParams
 from run_directory.paths import RunPaths
@@ -13,11 +16,15 @@ from training.trainer import Limits, Outcome
 Tiny = Callable[..., HParams]
 
 
-def test_a_run_that_was_interrupted_says_what_comes_next(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_that_was_interrupted_says_what_comes_next(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = trainer_of(tiny("validate_interval=50,mlflow_logging=False"), tmp_path)
     paths = RunPaths(tmp_path / "my voice", tmp_path / "logs", True)
     said = closing_summary(Outcome("signal", 41, int(signal.SIGINT)), paths, trainer, first_step=0)
     assert "ended at step 41 by SIGINT and saved it; the same command goes on" in said
+    monkeypatch.setattr(sys, "argv", ["train.py", "--fresh"])  # which would begin anew once more
+    assert "; the same command without --fresh goes on" in how_it_ended(Outcome("signal", 41, 2), is_saved=True)
     lost = how_it_ended(Outcome("signal", 41, int(signal.SIGINT)), is_saved=False)
     assert lost == "ended at step 41 by SIGINT"
     assert "no pictures or sounds yet: the first validation is at step 50" in said

@@ -89,7 +89,7 @@ def test_the_page_shows_curves_sounds_pictures_events_settings_and_facts(whole: 
     assert page.count("svg") == 9 and page.count("audio") == 3  # one of them at the first glance
     assert page.count("img") == 1 + 2 + 2  # first glance, strips, samples
     for said in (
-        "my run", "ended: all steps done", "step 400", "a low tone", "stopped by itself", "skipped",
+        "my run", "ended: all steps done", "step 400", "a low tone", "stopped by itself", "step skipped",
         "train.py -o 'a b'", "batch_size 7 48 Utterances per process and step.", "own.csv", "torch 2.13.0",
         "Alignment 0.97",
     ):  # fmt: skip
@@ -101,6 +101,7 @@ def test_both_languages_say_it_all(whole: Path) -> None:
     assert [tag for tag, _ in english.elements] == [tag for tag, _ in russian.elements]
     words = "\u0437\u0430\u0432\u0435\u0440\u0448\u0451\u043d: \u0432\u0441\u0435 \u0448\u0430\u0433\u0438"
     assert words in russian.text and "Is it healthy" not in russian.text
+    assert "step skipped the gradient was not finite" in english.text and "the gradient was" not in russian.text
 
 
 def test_everything_is_in_the_one_file(whole: Path) -> None:
@@ -139,9 +140,9 @@ def test_repeated_events_are_one_row_with_their_count(log: RunLog, tmp_path: Pat
     log.write(Event(160, "reduction", "2 frames"))
     log.close()
     page = page_of(tmp_path)
-    assert "100-156 skipped \u00d757 not finite" in page.text
+    assert "100-156 step skipped \u00d757 not finite" in page.text
     events = page.text.partition("Events, newest first")[2]
-    assert events.index("reduction") < events.index("skipped")
+    assert events.index("frames per step") < events.index("skipped")
     assert [a["class"] for tag, a in page.elements if tag == "tr" and a.get("class")] == ["urgent"]
 
 
@@ -216,7 +217,7 @@ def empty_files(run: Path) -> None:
         (cut_in_the_middle_of_a_line, "running"),
         (cut_within_a_character, "running"),
         (garbage_between_lines, "metrics.jsonl: 4 unreadable lines"),
-        (odd_values, "The loss is not finite (step 500)."),
+        (odd_values, "The loss is not finite: NaN or infinity (step 500)."),
         (halves_of_pictures_and_sounds, "Text 1"),
         (no_settings, "hparams.yaml: while parsing"),
         (only_settings, "nothing recorded yet"),
@@ -234,14 +235,15 @@ def test_losses_that_are_not_finite_leave_gaps_and_are_pointed_at(log: RunLog, t
         log.write(step_record(10 * i, total=total))
     log.close()
     page = page_of(tmp_path)
-    assert "The loss is not finite (step 50)." in page.text and "total NaN" in page.text
-    assert page.text.count("Red: values that are not finite.") == 1
+    assert "The loss is not finite: NaN or infinity (step 50)." in page.text and "total NaN" in page.text
+    assert page.text.count("Red: values that are not finite (NaN or infinity).") == 1
     assert not [a for _, a in page.elements if "nan" in (a.get("d") or "") or "inf" in (a.get("d") or "")]
 
 
 def test_a_run_without_validations_has_curves_but_no_sound(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, texts=()))
-    assert "No sound yet." in page.text and "No free-running speech yet." in page.text
+    assert "No sound yet." in page.text and "The voice has not spoken on its own yet." in page.text
+    assert page.text.count("This is normal before step 200, the first validation.") == 2
     assert page.count("svg") == 5 and page.count("audio") == 0
 
 
@@ -326,6 +328,29 @@ def test_alignment_is_judged_by_the_newest_free_speech(log: RunLog, tmp_path: Pa
     log.write(eval_record(200, alignment=share))
     log.close()
     assert verdicts.alignment(read_run(tmp_path)).key == key
+
+
+@pytest.mark.parametrize(
+    ("command", "step", "level", "said"),
+    [
+        ("train.py --preset small", 400, "watch", "This is normal before step 800: by then voices"),
+        ("train.py --preset=demo", 400, "bad", "Usually attention is aligned by step 300. What to do"),
+        ("train.py", 400, "watch", "This is normal before step 3000: up to there training still guides"),
+        ("train.py", 3000, "bad", "Usually attention is aligned by step 3000."),
+    ],
+)
+def test_a_voice_that_does_not_align_says_whether_that_is_normal(
+    log: RunLog, tmp_path: Path, command: str, step: int, level: str, said: str
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"command": command.split()}))
+    log.write(eval_record(step, alignment=0.2))
+    log.close()
+    assert verdicts.alignment(read_run(tmp_path)).level == level
+    assert said in page_of(tmp_path).text
+
+
+def test_a_voice_that_aligns_needs_no_comfort(whole: Path) -> None:
+    assert verdicts.what_is_usual(read_run(whole)) is None
 
 
 # ---- sounds and pictures
