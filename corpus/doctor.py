@@ -12,6 +12,7 @@ from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.findings import SEVERITIES, Finding, error, shown
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
 from corpus.measuring import Measured, MeasureIndex, measure_files
+from corpus.rate_labels import Pitched, check_rate_labels, check_whole
 from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_measures import RecordingMeasures
 from corpus.speech_rate import Rate, Spoken, check_speech_rate, speech_rates
@@ -90,6 +91,8 @@ def examine(
         found += _unknown(lines, unknown_characters)
     found += [finding for examined in lines for finding in examined.findings]
     found += _across(lines, [checked.path for checked in lists])
+    if (whole := check_whole([_pitched(e) for e in lines])) is not None:
+        found.append(whole.at(paths[0]))
     return _assigned(Examination(lists, tuple(lines), tuple(_in_order(found, paths))))
 
 
@@ -106,18 +109,27 @@ def _examined(line: ListedLine, source: Path, measured: Measured | None, wanted:
 def _compared(lines: Sequence[Examined]) -> list[Examined]:
     """The lines with their speech rates, judged together."""
     spoken = [Spoken(e.line.text, e.measures.sound_s if e.measures else 0.0, e.line.speaker or "") for e in lines]
-    judged = zip(lines, speech_rates(spoken), check_speech_rate(spoken), strict=True)
+    rated = [replace(e, rate=rate) for e, rate in zip(lines, speech_rates(spoken), strict=True)]
+    labels = check_rate_labels([_pitched(e) for e in rated])
     return [
-        replace(
-            examined,
-            rate=rate,
-            # what is silence or noise has no rate to speak of
-            findings=(*examined.findings, odd.at(examined.source, examined.line.number))
-            if odd is not None and examined.is_usable
-            else examined.findings,
-        )
-        for examined, rate, odd in judged
+        # what is silence or noise has no rate to speak of
+        replace(examined, findings=(*examined.findings, finding.at(examined.source, examined.line.number)))
+        if (finding := _why_odd(label, odd)) is not None and examined.is_usable
+        else examined
+        for examined, odd, label in zip(rated, check_speech_rate(spoken), labels, strict=True)
     ]
+
+
+def _pitched(e: Examined) -> Pitched:
+    speaker, ratio = e.line.speaker or "", e.rate.ratio if e.rate is not None and e.is_usable else 0.0
+    if e.measures is None:
+        return Pitched(e.line.text, 0.0, ratio, 0.0, 0, speaker)
+    return Pitched(e.line.text, e.measures.sound_s, ratio, e.measures.pitch_hz, e.measures.sampling_rate, speaker)
+
+
+def _why_odd(label: Finding | None, odd: Finding | None) -> Finding | None:
+    """A wrong label explains a wrong duration, unless that is beyond any."""
+    return odd if label is None or (odd is not None and odd.severity == "error") else label
 
 
 def _unknown(lines: Sequence[Examined], unknown_characters: UnknownCharacters) -> list[Finding]:

@@ -100,7 +100,7 @@ def _whole_lists(good: str) -> list[BadList]:
         BadList("a web page", b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", ((0, "layout"),)),
         BadList("a line of two million letters", with_line("wavs/u3.wav|" + "word " * 400_000), ((4, "long text"),)),
         BadList("a line without end", b"|" * 300_000, ((0, "layout"),)),
-        _listed("half in capitals", [t.upper() if i % 2 else t for i, t in enumerate(SENTENCES)], (2, 4, 6, 8), "capitals"),
+        _listed("half in capitals", [(t, t.upper())[i % 2] for i, t in enumerate(SENTENCES)], (2, 4, 6, 8), "capitals"),
         _listed("abbreviations", [f"{t[:-1]} of NASA, OK." for t in SENTENCES], (), ""),
         _listed("phonemes in every line", [f"{{HH AH{i} L OW}} {{W ER L D}}" for i in range(3)], (), ""),
         _listed(
