@@ -73,8 +73,8 @@ def check_whole(lines: Sequence[Pitched]) -> Finding | None:
         return None
     return warning(
         "sampling rate",
-        f"{'fast and high' if is_fast else 'slow and low'} for a person: {speed:.0f} letters a second at {pitch:.0f} Hz, "
-        f"as medians of {len(usable)} lines; headers may state {'twice' if is_fast else 'half'} the true rate",
+        f"{'fast and high' if is_fast else 'slow and low'} for a person: {speed:.0f} letters a second at {pitch:.0f} "
+        f"Hz, as medians of {len(usable)} lines; headers may state {'twice' if is_fast else 'half'} the true rate",
         ADVICE,
         value=speed,
         limit=TOO_FAST if is_fast else TOO_SLOW,
@@ -89,7 +89,7 @@ def _odd_clips(lines: Sequence[Pitched], group: Sequence[int]) -> list[tuple[int
 
 
 def _odd_rates(lines: Sequence[Pitched], group: Sequence[int]) -> list[tuple[int, float]]:
-    """Lines of one rate against those of another: where half of a corpus has a wrong label, no line is odd by itself."""
+    """One rate's lines against another's: where half of a corpus has a wrong label, no line is odd by itself."""
     by_rate: defaultdict[int, list[int]] = defaultdict(list)
     for i in group:
         by_rate[lines[i].sampling_rate].append(i)
