@@ -67,8 +67,6 @@ def _read(path: Path) -> str:
         if path.stat().st_size > LARGEST_TEXT_BYTES:
             raise ValueError(f"is larger than {LARGEST_TEXT_BYTES // 1_000_000} MB; cut it into several files")
         return read_given_text(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror}); correct the path") from error
 
