@@ -204,7 +204,7 @@ def test_all_that_cannot_be_read_is_named_with_file_and_line(say, tmp_path: Path
         (("...", "-o", "a.wav"), 3, "nothing to say in '...'"),
         (("--file", "absent.txt"), 2, "--file absent.txt: can't be read (No such file or directory)"),
         (("--file", "."), 2, "--file .: can't be read (Is a directory)"),
-        (("--file", "latin.txt"), 2, "is not UTF-8 text (byte 1); save it as UTF-8"),
+        (("--file", "latin.txt"), 2, "is not UTF-8 text (byte 2); save it as UTF-8"),
         (("a {QQ8}",), 3, "error: the text can't be spoken:"),
         (("hi", "--speed", "9"), 2, "--speed 9: must be from 0.25"),
         (("hi", "--attempts", "3"), 2, "--attempts needs --check"),
