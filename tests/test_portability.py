@@ -50,7 +50,8 @@ import train, synthesize, prepare_data, text.__main__
 from run_directory.paths import exclusive_lock, is_in_use
 
 run(train.main, "-o", "run", "-l", "logs", "--max-steps", "2", "--hparams", {settings!r})
-run(synthesize.main, "-c", "run", "a low tone", "-o", "a.wav", "--max-seconds", "1", "--no-pictures", "--no-enhancement")
+quick = ("--max-seconds", "1", "--no-pictures", "--no-enhancement")
+run(synthesize.main, "-c", "run", "a low tone", "-o", "a.wav", *quick)
 run(prepare_data.main, "check", "corpus/train.txt")
 run(text.__main__.main, "Hello")
 with exclusive_lock(Path("run"), what_next="wait"):

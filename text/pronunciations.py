@@ -122,7 +122,7 @@ def read_pronunciations(path: Path, check: Callable[[Pronunciation], str | None]
     except NotText as error:
         raise UserError(f"{path} {error}") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot read the pronunciations; {error.strerror or error}; correct the path") from error
+        raise UserError(f"{path}: cannot read the pronunciations; {error.strerror}; correct the path") from error
     entries: dict[str, Pronunciation] = {}
     problems = []
     for number, line in enumerate(lines, start=1):
