@@ -1,6 +1,7 @@
 """What all commands share: how switches are spelled and given, what their numbers must be, and how a command ends."""
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from common.errors import UserError
 from common.redaction import without_secrets
 
+NEVER_A_PATH = (errno.ELOOP, errno.ENAMETOOLONG)  # links that lead to themselves
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
 
@@ -49,6 +51,8 @@ class Parser(argparse.ArgumentParser):
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         if action.type is Path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
             raise argparse.ArgumentError(action, "is empty; name a path (. is the folder here)")
+        if (action.type is Path or action.dest == "output") and (never := _never_a_path(arg_string)):
+            raise argparse.ArgumentError(action, f"{shortened(arg_string)}: {never}; name another path")
         return super()._get_value(action, arg_string)
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:
@@ -61,6 +65,23 @@ class Parser(argparse.ArgumentParser):
         if settings and "--hparams" in known:
             advice += f'; hyperparameters are given as --hparams "{",".join(settings)}"'
         self.error(f"unrecognized arguments: {' '.join(rest)}{advice}")
+
+
+def _never_a_path(text: str) -> str:
+    """Why nothing can lie there, whoever asks; "" where something may."""
+    try:
+        os.stat(text)
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno in NEVER_A_PATH else ""
+    except ValueError:  # a NUL, or half a character
+        return "holds a character that no path has"
+    return ""
+
+
+def shortened(text: str, *, length: int = 60) -> str:
+    """The beginning, in printable characters."""
+    beginning = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:length])
+    return beginning + ("..." if len(text) > length else "")
 
 
 class Verb(Parser):

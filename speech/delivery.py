@@ -11,7 +11,7 @@ from typing import Self, TextIO
 from audio.recordings import write_wav
 from audio.wav_output import SoundOutput, WavPipe, wav_file
 from common.errors import UserError, format_problems
-from common.files import explain_write_errors, read_given_text, write_atomic
+from common.files import check_place, explain_write_errors, read_given_text, write_atomic
 from monitoring.plots import save_png
 from monitoring.progress_bar import counted_progress
 from monitoring.sample_files import figure_of
@@ -177,6 +177,9 @@ def deliver(
     """
     parts_of = [_parts(voice, source, pauses) for source in sources]
     references = _read_all(voice, sources, parts_of, manner)
+    for path in delivery.paths[:1]:  # before minutes of speaking
+        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
+            check_place(path)
     pipe = None if delivery.paths else WavPipe(sys.stdout.buffer, voice.sampling_rate, is_raw=delivery.is_raw)
     for i, (source, parts, own) in enumerate(zip(sources, parts_of, references, strict=True)):
         path = None if pipe else delivery.paths[i]
