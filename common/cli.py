@@ -49,9 +49,10 @@ class Parser(argparse.ArgumentParser):
         super().error(without_secrets(message))
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        if action.type is Path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
+        is_path = action.type is Path or action.dest in ("output", "vocoder")
+        if is_path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
             raise argparse.ArgumentError(action, "is empty; name a path (. is the folder here)")
-        if (action.type is Path or action.dest == "output") and (never := _never_a_path(arg_string)):
+        if is_path and (never := _never_a_path(arg_string)):
             raise argparse.ArgumentError(action, f"{shortened(arg_string)}: {never}; name another path")
         return super()._get_value(action, arg_string)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from common.errors import DataError
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.findings import SEVERITIES, Finding, error, shown
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
@@ -75,6 +76,7 @@ def examine(
     between runs. names_mels: the lists name `.npy` mels, of which nothing is measured. progress(done, total) counts
     recordings. Raises DataError where a list can't be read at all.
     """
+    _require_folders(dataset_path, data_roots)
     paths = list(dict.fromkeys(paths))
     places = [
         Places.of(path, dataset_path=dataset_path, data_roots=data_roots, names_mels=names_mels) for path in paths
@@ -94,6 +96,15 @@ def examine(
     if (whole := check_whole([_pitched(e) for e in lines])) is not None:
         found.append(whole.at(paths[0]))
     return _assigned(Examination(lists, tuple(lines), tuple(_in_order(found, paths))))
+
+
+def _require_folders(dataset_path: Path, data_roots: Sequence[Path]) -> None:
+    """DataError where a folder was named that is none. The dataset's may be missing: lists look beside themselves."""
+    wrong = [f"data_roots (--data-root): {root} is no folder" for root in data_roots if not root.is_dir()]
+    if dataset_path.exists() and not dataset_path.is_dir():
+        wrong.append(f"dataset_path (--dataset-path): {dataset_path} is a file, and no folder")
+    if wrong:
+        raise DataError(f"{'; '.join(wrong)}; correct the path")
 
 
 def _examined(line: ListedLine, source: Path, measured: Measured | None, wanted: Wanted | None) -> Examined:
