@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.errors import UserError
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets, without_secrets
 
 NEVER_A_PATH = (errno.ELOOP, errno.ENAMETOOLONG)  # links that lead to themselves
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         settings = [word for word in rest if re.fullmatch(r"[a-z]\w*=.*", word)]
         if settings and "--hparams" in known:
             advice += f'; hyperparameters are given as --hparams "{",".join(settings)}"'
-        self.error(f"unrecognized arguments: {' '.join(rest)}{advice}")
+        self.error(f"unrecognized arguments: {' '.join(map(argument_without_secrets, rest))}{advice}")
 
 
 def _never_a_path(text: str) -> str:

@@ -22,6 +22,9 @@ NAMED = re.compile(
 )
 WRITTEN = re.compile(rf"(?i)(\b(?:password|passwd|pwd|secret|api_?key): +|\bbearer +){_VALUE}")
 BOT = re.compile(r"\b(bot)?\d{6,}(?::|%3[Aa])[A-Za-z][\w-]{9,}")
+# settings that may hold no secret: of one that does nothing is shown, to where the next setting or its origin begins
+SETTING = re.compile(r"(\b(?:mlflow_tracking_uri|dist_url)=)(?=[^\n,]*[@?#])[^\n]*?(?=,\w+=| \(|['\"]?$|\n)")
+REST_OF_QUERY = re.compile(r"(?s)(://[^?#]*[?#]).*?(?=,\w+=|$)")
 HIDDEN = "***"
 
 
@@ -31,10 +34,20 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("at http://me:secret@host/x?key=secret: no answer")
     'at http://***@host/x?*** no answer'
     """
+    text = SETTING.sub(rf"\1{HIDDEN}", text)
     text = SPACED_LOGIN.sub(rf"\1{HIDDEN}@", text)
     text = ADDRESS.sub(lambda match: match["scheme"] + _shown(match["rest"]), text)
     text = WRITTEN.sub(rf"\1{HIDDEN}", NAMED.sub(rf"\1{HIDDEN}", BOT.sub(HIDDEN, text)))
     return LOGIN.sub(f"{HIDDEN}@", text)
+
+
+def argument_without_secrets(argument: str) -> str:
+    """One argument of a command: an address in it ends where it ends, whatever spaces are in its query.
+
+    >>> argument_without_secrets("--storage=mysql://host/db?password=my secret")
+    '--storage=mysql://host/db?***'
+    """
+    return REST_OF_QUERY.sub(rf"\1{HIDDEN}", without_secrets(argument))
 
 
 def _shown(rest: str) -> str:
