@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.redaction import argument_without_secrets, without_secrets
 
 NEVER_A_PATH = (errno.ELOOP, errno.ENAMETOOLONG)  # links that lead to themselves
+PATHS_AS_TEXT = ("output", "vocoder")  # which may be something else, too: "-", or the name of a vocoder
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
 
@@ -49,9 +50,10 @@ class Parser(argparse.ArgumentParser):
         super().error(without_secrets(message))
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        is_path = action.type is Path or action.dest in ("output", "vocoder")
-        if is_path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
+        may_be_empty = action.type is not Path and action.dest != "vocoder"  # Path("") is the folder here
+        if not arg_string and not may_be_empty:  # of an empty variable of the shell
             raise argparse.ArgumentError(action, "is empty; name a path (. is the folder here)")
+        is_path = action.type is Path or action.dest in PATHS_AS_TEXT
         if is_path and (never := _never_a_path(arg_string)):
             raise argparse.ArgumentError(action, f"{shortened(arg_string)}: {never}; name another path")
         return super()._get_value(action, arg_string)
