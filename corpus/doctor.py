@@ -11,6 +11,7 @@ from pathlib import Path
 from common.errors import DataError
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.findings import SEVERITIES, Finding, error, shown
+from corpus.levels import check_evenness, check_levels
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
 from corpus.measuring import Measured, MeasureIndex, measure_files
 from corpus.rate_labels import Pitched, check_rate_labels, check_whole
@@ -93,8 +94,8 @@ def examine(
         found += _unknown(lines, unknown_characters)
     found += [finding for examined in lines for finding in examined.findings]
     found += _across(lines, [checked.path for checked in lists])
-    if (whole := check_whole([_pitched(e) for e in lines])) is not None:
-        found.append(whole.at(paths[0]))
+    wholes = (check_whole([_pitched(e) for e in lines]), check_evenness(*_levels(lines)))
+    found += [whole.at(paths[0]) for whole in wholes if whole is not None]
     return _assigned(Examination(lists, tuple(lines), tuple(_in_order(found, paths))))
 
 
@@ -122,13 +123,21 @@ def _compared(lines: Sequence[Examined]) -> list[Examined]:
     spoken = [Spoken(e.line.text, e.measures.sound_s if e.measures else 0.0, e.line.speaker or "") for e in lines]
     rated = [replace(e, rate=rate) for e, rate in zip(lines, speech_rates(spoken), strict=True)]
     labels = check_rate_labels([_pitched(e) for e in rated])
-    return [
-        # what is silence or noise has no rate to speak of
-        replace(examined, findings=(*examined.findings, finding.at(examined.source, examined.line.number)))
-        if (finding := _why_odd(label, odd)) is not None and examined.is_usable
-        else examined
-        for examined, odd, label in zip(rated, check_speech_rate(spoken), labels, strict=True)
-    ]
+    whys = map(_why_odd, labels, check_speech_rate(spoken))
+    return [_with(*each) for each in zip(rated, whys, check_levels(*_levels(rated)), strict=True)]
+
+
+def _with(examined: Examined, *found: Finding | None) -> Examined:
+    """The line with what comparing has found; what is silence or noise is not compared."""
+    if not examined.is_usable:
+        return examined
+    placed = [finding.at(examined.source, examined.line.number) for finding in found if finding is not None]
+    return replace(examined, findings=(*examined.findings, *placed))
+
+
+def _levels(lines: Sequence[Examined]) -> tuple[list[float | None], list[str]]:
+    levels = [e.measures.loud_db if e.measures is not None and e.is_usable else None for e in lines]
+    return levels, [e.line.speaker or "" for e in lines]
 
 
 def _pitched(e: Examined) -> Pitched:

@@ -36,6 +36,7 @@ LEAST_VOICED = 5  # frames; fewer say nothing
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
 LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
+DROPOUT_S, DROPOUT_LEVEL = 0.002, 0.01  # zeros for so long, beside a sample of so much of full scale
 WRAPPED = 1.6  # of full scale, from one sample to the next: from one end of the scale to the other
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ
 
@@ -49,8 +50,9 @@ class RecordingMeasures:
     percentile of 10 ms frames, digital silence left out. leading_s, trailing_s: before the first and after the last
     sound. longest_pause_s: between them. sound_s: frames that hold sound. channel_db: level of each channel; mixed_db:
     of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of
-    the scale to the other, as where sums overflow. bandwidth_hz: nothing but rounding lies above it. peakiness: how
-    far harmonics rise over the spectrum around them; noise of any colour, steady or not, measures 2.7 to 3.6, voices
+    the scale to the other, as where sums overflow. dropouts: how often sound breaks off into zeros. bandwidth_hz:
+    nothing but rounding lies above it. peakiness: how far harmonics rise over the spectrum around them; noise of any
+    colour, steady or not, measures 2.7 to 3.6, voices
     4.2 to 13, tones 13 to 21. pitch_hz: median of frames with a pitch, 0 where there are few. content: names the
     samples, whatever the file format. encoding, cut_off: as in Recording.
     """
@@ -71,6 +73,7 @@ class RecordingMeasures:
     longest_pause_s: float
     clipped: float
     wrapped: int
+    dropouts: int
     bandwidth_hz: float
     peakiness: float
     pitch_hz: float
@@ -147,6 +150,7 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
         longest_pause_s=_longest_run(~has_sound[first:end]) * FRAME_S,
         clipped=_clipped_share(samples),
         wrapped=_n_wrapped(samples),
+        dropouts=_n_dropouts(mixed, sampling_rate),
         bandwidth_hz=bandwidth_hz,
         peakiness=peakiness,
         pitch_hz=pitch_hz,
@@ -215,6 +219,15 @@ def _n_wrapped(samples: np.ndarray) -> int:
     if samples.shape[1] < 2:
         return 0
     return int((np.abs(np.diff(samples, axis=1)) > WRAPPED).sum(axis=1).max(initial=0))
+
+
+def _n_dropouts(wav: np.ndarray, sampling_rate: int) -> int:
+    """Runs of zeros in [L] that begin or end in the middle of sound; a gate closes at quiet samples."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (wav == 0).astype(np.int8), [0]))))
+    first, end = edges[::2], edges[1::2]
+    is_inside = (end - first >= DROPOUT_S * sampling_rate) & (first > 0) & (end < len(wav))
+    before, after = np.abs(wav[first[is_inside] - 1]), np.abs(wav[end[is_inside]])
+    return int(np.count_nonzero(np.maximum(before, after) > DROPOUT_LEVEL))
 
 
 def _flat_tops(wav: np.ndarray) -> int:

@@ -492,6 +492,8 @@ def _levels() -> list[BadRecording]:
         _sound("clipped and made quieter", lambda: 0.3 * np.clip(v() * 12, -1, 1), "clipped"),
         _sound("too loud, so it wrapped round", lambda: (v() * 8 + 1) % 2 - 1, "overflow"),
         _sound("too loud by a little", lambda: (v() / np.abs(v()).max() * 1.3 + 1) % 2 - 1, "overflow"),
+        _sound("packets lost", lambda: v() * (np.arange(len(v())) // 400 % 4 > 0), "dropouts"),
+        _sound("zeros between syllables", lambda: np.where(np.abs(v()) < 0.004, 0, v())),
         _sound("very quiet", lambda: v() * 0.008, "quiet", subtype="FLOAT"),
         _sound("off centre", lambda: v() + 0.1, "offset"),
         _sound("in noise", lambda: v() + _noise(0.03), "noisy"),
