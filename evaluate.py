@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.cli import Parser, device, int_at_least, run_command
+from common.errors import UserError
 from common.files import write_atomic
 from config.hparam_switch import like_hparam
 
@@ -113,6 +114,8 @@ def write(judgement: "Judgement", output: Path, *, is_blind: bool) -> list[Path]
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.words is not None and not judges_of(args).words:
+        raise UserError("--words needs --asr or --full: only a recognizer is compared with them")
     from evaluation.judge import judge
     from evaluation.table import as_text
 

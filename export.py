@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.cli import Parser, run_command
 from common.errors import UserError
-from common.files import explain_write_errors
+from common.files import check_place, explain_write_errors
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help doesn't need it
     from exporting.files import Exported
@@ -53,6 +53,7 @@ def export(args: argparse.Namespace) -> "Exported":
     suffix = check_suffix(args.output)
     card = card_of(args.output.stem, licence=args.licence, origin=args.origin, evaluation=args.evaluation)
     with explain_write_errors(f"-o {args.output}", next_step="free space there, or name another place"):
+        check_place(args.output)
         if suffix == ".zip":
             check_packages()
             voice = Voice.load(args.checkpoint_path, vocoder=args.vocoder, device="cpu")

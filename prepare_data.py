@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.cli import Parser, Verb, int_at_least, positive, run_command
 from common.errors import UserError
+from common.files import check_place, why_refused
 from config.hparam_switch import like_hparam
 
 if TYPE_CHECKING:
@@ -161,9 +162,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
+        check_outputs(args)
         return int(args.run(args, _shell()))
     except OSError as caught:
-        raise UserError(f"{caught.filename or 'a file'} can't be written or read ({caught.strerror})") from caught
+        raise UserError(f"{caught.filename or 'a file'} can't be written or read ({why_refused(caught)})") from caught
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Before work that takes minutes: UserError for a file that is read and would be written over; OSError."""
+    given = vars(args)
+    inputs = {path.resolve() for path in (*given.get("lists", ()), given.get("pool")) if path is not None}
+    names = ("report", "json", *(("output",) if args.verb == "record-next" else ()))
+    for name, path in ((name, given[name]) for name in names if given.get(name) is not None):
+        if str(path) == "-":
+            continue
+        if path.resolve() in inputs:
+            raise UserError(f"{'-o' if name == 'output' else f'--{name}'} {path}: that is what is read; name another")
+        check_place(path)
 
 
 def _shell() -> "Shell":

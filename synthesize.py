@@ -66,7 +66,7 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         "HiFi-GAN or BigVGAN generator with its config.json beside it",
     )
     iterations = "more are slower and sound a little cleaner (default 60)"
-    add("--griffin-lim-iterations", type=int_at_least(1), default=60, metavar="N", help=iterations)
+    add("--griffin-lim-iterations", type=int_at_least(1), metavar="N", help=iterations)
     speed = "2 is twice as fast, 0.8 slower; the pitch stays (default 1)"
     add("--speed", type=positive("times"), default=1.0, metavar="X", help=speed)
     add(
@@ -133,7 +133,7 @@ def manner_of(args: argparse.Namespace, voice: "Voice") -> "Manner":
         style=style,
         speed=args.speed,
         enhanced=voice.hp.use_audio_quality_enhancement and not args.no_enhancement,
-        n_iter=args.griffin_lim_iterations,
+        n_iter=args.griffin_lim_iterations or 60,
     )
 
 
@@ -163,6 +163,8 @@ def refuse_useless(args: argparse.Namespace) -> None:
     """UserError for switches that nothing would heed."""
     if args.attempts and not args.check:
         raise UserError("--attempts needs --check: only what looks doubtful is said again")
+    if args.griffin_lim_iterations and args.vocoder != "griffin-lim":
+        raise UserError(f"--griffin-lim-iterations and --vocoder {args.vocoder}: only griffin-lim has any; drop one")
     pauses = {"--sentence-pause": args.sentence_pause, "--paragraph-pause": args.paragraph_pause}
     named = [switch for switch, value in pauses.items() if value is not None]
     if args.no_split and named:

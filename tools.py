@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from common.errors import UserError, format_problems
+from common.files import NotText
 from common.typed_values import bounds_of, convert, limits_of, type_text
 from common.yaml_file import read_yaml
 
@@ -232,6 +233,8 @@ def read_yaml_layer(path: Path, *, label: str) -> Layer:
         file = read_yaml(path)
     except OSError as error:
         return Layer.unusable(label, f"cannot read {path}: {error.strerror}")
+    except NotText as error:
+        return Layer.unusable(label, str(error))
     except ValueError as error:
         return Layer.unusable(label, f"not YAML: {error}")
     if file.is_empty:  # not even a remark: as a write leaves it that failed

@@ -67,7 +67,10 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
 
 
 def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and keeps the order of renames by itself
+        return
     try:
         os.fsync(descriptor)
     finally:

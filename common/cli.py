@@ -1,6 +1,7 @@
 """What all commands share: how switches are spelled and given, what their numbers must be, and how a command ends."""
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from common.errors import UserError
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets, without_secrets
 
+NEVER_A_PATH = (errno.ELOOP, errno.ENAMETOOLONG)  # links that lead to themselves
+PATHS_AS_TEXT = ("output", "vocoder")  # which may be something else, too: "-", or the name of a vocoder
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
 
@@ -47,8 +50,12 @@ class Parser(argparse.ArgumentParser):
         super().error(without_secrets(message))
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        if action.type is Path and not arg_string:  # of an empty variable of the shell; Path makes it the folder here
+        may_be_empty = action.type is not Path and action.dest != "vocoder"  # Path("") is the folder here
+        if not arg_string and not may_be_empty:  # of an empty variable of the shell
             raise argparse.ArgumentError(action, "is empty; name a path (. is the folder here)")
+        is_path = action.type is Path or action.dest in PATHS_AS_TEXT
+        if is_path and (never := _never_a_path(arg_string)):
+            raise argparse.ArgumentError(action, f"{shortened(arg_string)}: {never}; name another path")
         return super()._get_value(action, arg_string)
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:
@@ -60,7 +67,24 @@ class Parser(argparse.ArgumentParser):
         settings = [word for word in rest if re.fullmatch(r"[a-z]\w*=.*", word)]
         if settings and "--hparams" in known:
             advice += f'; hyperparameters are given as --hparams "{",".join(settings)}"'
-        self.error(f"unrecognized arguments: {' '.join(rest)}{advice}")
+        self.error(f"unrecognized arguments: {' '.join(map(argument_without_secrets, rest))}{advice}")
+
+
+def _never_a_path(text: str) -> str:
+    """Why nothing can lie there, whoever asks; "" where something may."""
+    try:
+        os.stat(text)
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno in NEVER_A_PATH else ""
+    except ValueError:  # a NUL, or half a character
+        return "holds a character that no path has"
+    return ""
+
+
+def shortened(text: str, *, length: int = 60) -> str:
+    """The beginning, in printable characters."""
+    beginning = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:length])
+    return beginning + ("..." if len(text) > length else "")
 
 
 class Verb(Parser):

@@ -11,7 +11,12 @@ from typing import IO
 
 from common.errors import UserError
 
-PASSED_ON = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives for <(command) and for standard input
+WIDE_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+LOOKED_AT = 1 << 16  # bytes
+ALPHABETS_END = "\u0590"  # Latin, Greek, Cyrillic: of UTF-8 with stray NULs UTF-16 makes Chinese
+# what a shell gives for <(command) and for the standard streams
+PASSED_ON = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
+LONGEST_STEM = 50  # characters of a temporary file's name: of four bytes each they leave room for the rest
 
 
 def has_no_end(path: Path) -> bool:
@@ -21,7 +26,11 @@ def has_no_end(path: Path) -> bool:
     except (OSError, ValueError):  # which opening will say
         return False
     is_regular = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    return not is_regular and not path.as_posix().startswith(PASSED_ON)
+    return not is_regular and not _is_passed_on(path)
+
+
+def _is_passed_on(path: Path) -> bool:
+    return path.as_posix().startswith(PASSED_ON)
 
 
 def read_given(path: Path) -> bytes:
@@ -31,28 +40,101 @@ def read_given(path: Path) -> bytes:
     return path.read_bytes()
 
 
+class NotText(ValueError):
+    """Why a file can't be read as text, and what to do: "is UTF-16, ..." to be put behind its name."""
+
+
 def read_given_text(path: Path) -> str:
-    """As `read_given`, of UTF-8 with or without a byte-order mark, lines ending in LF. UnicodeDecodeError."""
-    return read_given(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    """As `read_given`, of UTF-8 with or without a byte-order mark, lines ending in LF. NotText for anything else."""
+    return as_text(read_given(path))
+
+
+def as_text(content: bytes) -> str:
+    """What `read_given_text` makes of a file's bytes."""
+    if (wide := wide_encoding(content)) is not None:
+        name = wide.upper().replace("-LE", "LE").replace("-BE", "BE")
+        raise NotText(f"is {name}, and not UTF-8; save it as UTF-8, as with: iconv -f {name} -t UTF-8")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise NotText(f"is not UTF-8 text (byte {error.start + 1}); save it as UTF-8") from error
+
+
+def wide_encoding(content: bytes) -> str | None:
+    """The encoding of text with two or four bytes a character, by its mark or, of UTF-16, by what it holds; else None.
+
+    Without a mark it passes for UTF-8 that is full of NULs.
+    """
+    for mark, name in WIDE_MARKS.items():
+        if content.startswith(mark):
+            return name
+    if b"\0" not in content:
+        return None
+    for name in ("utf-16-le", "utf-16-be"):
+        text = content[:LOOKED_AT].decode(name, errors="ignore")
+        if sum("\0" < char < ALPHABETS_END for char in text) > 0.8 * len(text) or ("|" in text and "\n" in text):
+            return name
+    return None
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` at the end: the old content or the new one, never a half.
 
-    Makes missing folders. If anything is raised inside, or the disk refuses (OSError), the old file stays.
+    Makes missing folders. If anything is raised inside, or the disk refuses (OSError), the old file stays. A device and
+    what a shell passes on (/dev/null, /dev/stdout) are written to as they are, and a pipe with a name is refused.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not tempfile: its files are private to the user, and os.replace would keep that
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    if _is_passed_on(path) or has_no_end(path):
+        with _opened_device(path) as file:
+            yield file
+        return
+    temporary = _temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
+        with _named(path, temporary), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _named(path, temporary):
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """OSError where `atomic_file` could write nothing: asked before work that takes minutes. Makes missing folders."""
+    if _is_passed_on(path) or has_no_end(path):
+        _opened_device(path).close()
+        return
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = _temporary_beside(path)
+    with _named(path, temporary):
+        temporary.touch(exist_ok=False)
+    temporary.unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
+    """In the same folder, which is made. Not of tempfile: its files are private to the user, and would stay so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name[:LONGEST_STEM]}.{uuid.uuid4().hex}.tmp")
+
+
+def _opened_device(path: Path) -> IO[bytes]:
+    """A file in its place would be a disaster: nobody could write to /dev/null any more."""
+    if stat.S_ISFIFO(path.stat().st_mode) and not _is_passed_on(path):
+        raise OSError(errno.EINVAL, "it is a pipe, and no file", str(path))
+    return path.open("wb", buffering=0)
+
+
+@contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors name the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -67,4 +149,11 @@ def explain_write_errors(what: str, *, next_step: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {what} ({error.strerror or error}); {next_step}") from error
+        raise UserError(f"cannot write {what} ({why_refused(error)}); {next_step}") from error
+
+
+def why_refused(error: OSError) -> str:
+    """In words; the system's own "File exists" misleads where folders are made."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename or 'it'} is a file where a folder should be"
+    return error.strerror or str(error)

@@ -12,6 +12,7 @@ from typing import Any
 from common.log import LOG
 
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # what a terminal that closes sends; Windows has none
+KILL: int = getattr(signal, "SIGKILL", 9)
 STREAMS = (1, 2)
 
 
@@ -29,6 +30,15 @@ def _let_go_of_terminal() -> None:
             if not stat.S_ISREG(os.fstat(stream).st_mode):
                 os.dup2(nowhere, stream)
     os.close(nowhere)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """To a process and all of its group. Windows has neither: there any signal ends this one process at once."""
+    with suppress(ProcessLookupError):  # gone already
+        if hasattr(os, "killpg"):
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, signal.SIGTERM)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """A YAML file as plain values, with the keys that it gives twice."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from common.files import read_given
+from common.files import as_text, read_given
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class YamlFile:
 class _Loader(yaml.SafeLoader):
     """SafeLoader keeps the last of two equal keys in silence; this one notes them."""
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, stream: bytes | str) -> None:
         super().__init__(stream)
         self.duplicates: list[tuple[str, int]] = []
 
@@ -43,6 +44,9 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # by these YAML is to be read, too
+
+
 def read_own_yaml(path: Path) -> Any:
     """A file of the project itself. libyaml takes a tenth of the time, where PyYAML was built with it."""
     return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -51,7 +55,10 @@ def read_own_yaml(path: Path) -> Any:
 def read_yaml(path: Path) -> YamlFile:
     """OSError where it can't be read, ValueError where it is no YAML of plain values."""
     content = read_given(path)
-    loader = _Loader(content)
+    try:
+        loader = _Loader(content if content.startswith(UTF16_MARKS) else as_text(content))
+    except yaml.YAMLError as error:  # of characters that YAML has not
+        raise ValueError(" ".join(str(error).split())) from error
     try:
         return YamlFile(loader.get_single_data(), tuple(loader.duplicates), not content.strip())
     except yaml.YAMLError as error:

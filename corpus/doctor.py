@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from common.errors import DataError
 from corpus.duplicates import Heard, check_duplicate_sound, check_overlap
 from corpus.findings import SEVERITIES, Finding, error, shown
+from corpus.levels import check_evenness, check_levels
 from corpus.list_checks import CheckedList, ListedLine, Places, check_list
 from corpus.measuring import Measured, MeasureIndex, measure_files
+from corpus.rate_labels import Pitched, check_rate_labels, check_whole
 from corpus.recording_checks import Wanted, check_recording
 from corpus.recording_measures import RecordingMeasures
 from corpus.speech_rate import Rate, Spoken, check_speech_rate, speech_rates
@@ -74,6 +77,7 @@ def examine(
     between runs. names_mels: the lists name `.npy` mels, of which nothing is measured. progress(done, total) counts
     recordings. Raises DataError where a list can't be read at all.
     """
+    _require_folders(dataset_path, data_roots)
     paths = list(dict.fromkeys(paths))
     places = [
         Places.of(path, dataset_path=dataset_path, data_roots=data_roots, names_mels=names_mels) for path in paths
@@ -90,7 +94,18 @@ def examine(
         found += _unknown(lines, unknown_characters)
     found += [finding for examined in lines for finding in examined.findings]
     found += _across(lines, [checked.path for checked in lists])
+    wholes = (check_whole([_pitched(e) for e in lines]), check_evenness(*_levels(lines)))
+    found += [whole.at(paths[0]) for whole in wholes if whole is not None]
     return _assigned(Examination(lists, tuple(lines), tuple(_in_order(found, paths))))
+
+
+def _require_folders(dataset_path: Path, data_roots: Sequence[Path]) -> None:
+    """DataError where a folder was named that is none. The dataset's may be missing: lists look beside themselves."""
+    wrong = [f"data_roots (--data-root): {root} is no folder" for root in data_roots if not root.is_dir()]
+    if dataset_path.exists() and not dataset_path.is_dir():
+        wrong.append(f"dataset_path (--dataset-path): {dataset_path} is a file, and no folder")
+    if wrong:
+        raise DataError(f"{'; '.join(wrong)}; correct the path")
 
 
 def _examined(line: ListedLine, source: Path, measured: Measured | None, wanted: Wanted | None) -> Examined:
@@ -106,18 +121,35 @@ def _examined(line: ListedLine, source: Path, measured: Measured | None, wanted:
 def _compared(lines: Sequence[Examined]) -> list[Examined]:
     """The lines with their speech rates, judged together."""
     spoken = [Spoken(e.line.text, e.measures.sound_s if e.measures else 0.0, e.line.speaker or "") for e in lines]
-    judged = zip(lines, speech_rates(spoken), check_speech_rate(spoken), strict=True)
-    return [
-        replace(
-            examined,
-            rate=rate,
-            # what is silence or noise has no rate to speak of
-            findings=(*examined.findings, odd.at(examined.source, examined.line.number))
-            if odd is not None and examined.is_usable
-            else examined.findings,
-        )
-        for examined, rate, odd in judged
-    ]
+    rated = [replace(e, rate=rate) for e, rate in zip(lines, speech_rates(spoken), strict=True)]
+    labels = check_rate_labels([_pitched(e) for e in rated])
+    whys = map(_why_odd, labels, check_speech_rate(spoken))
+    return [_with(*each) for each in zip(rated, whys, check_levels(*_levels(rated)), strict=True)]
+
+
+def _with(examined: Examined, *found: Finding | None) -> Examined:
+    """The line with what comparing has found; what is silence or noise is not compared."""
+    if not examined.is_usable:
+        return examined
+    placed = [finding.at(examined.source, examined.line.number) for finding in found if finding is not None]
+    return replace(examined, findings=(*examined.findings, *placed))
+
+
+def _levels(lines: Sequence[Examined]) -> tuple[list[float | None], list[str]]:
+    levels = [e.measures.loud_db if e.measures is not None and e.is_usable else None for e in lines]
+    return levels, [e.line.speaker or "" for e in lines]
+
+
+def _pitched(e: Examined) -> Pitched:
+    speaker, ratio = e.line.speaker or "", e.rate.ratio if e.rate is not None and e.is_usable else 0.0
+    if e.measures is None:
+        return Pitched(e.line.text, 0.0, ratio, 0.0, 0, speaker)
+    return Pitched(e.line.text, e.measures.sound_s, ratio, e.measures.pitch_hz, e.measures.sampling_rate, speaker)
+
+
+def _why_odd(label: Finding | None, odd: Finding | None) -> Finding | None:
+    """A wrong label explains a wrong duration, unless that is beyond any."""
+    return odd if label is None or (odd is not None and odd.severity == "error") else label
 
 
 def _unknown(lines: Sequence[Examined], unknown_characters: UnknownCharacters) -> list[Finding]:

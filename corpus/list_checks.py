@@ -18,6 +18,8 @@ from corpus.layouts import MAX_SPEAKER_LENGTH, Layout, recognise, refusal
 from corpus.list_text import ListText, list_text, read_list_text
 from corpus.near_files import FileFinder, list_that_is_there, missing_file
 from corpus.text_checks import check_text
+from corpus.text_shares import check_shares
+from corpus.unspoken_text import names_itself
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MEL_EXTENSIONS = (".npy",)
@@ -165,7 +167,8 @@ def _read_line(
     if not text:
         found.append(error("empty text", f"nothing to read: {cells[0]}", "write the text or delete the line"))
     else:
-        found += check_text(text)
+        own_name = names_itself(text, Path(cells[0]).stem)
+        found += [own_name] if own_name else check_text(text)
     if path is None or not text or not places.is_inside(path.resolve()):
         return None, found
     resolved = path.resolve()
@@ -221,7 +224,7 @@ def _outside(path: Path, resolved: Path, places: Places) -> Finding:
 
 
 def _compared_within(lines: Sequence[ListedLine]) -> list[tuple[int, Finding]]:
-    return [*_same_ids(lines), *_repeated_texts(lines), *_odd_speakers(lines)]
+    return [*_same_ids(lines), *_repeated_texts(lines), *_odd_speakers(lines), *check_shares(lines, key=text_key)]
 
 
 def _same_ids(lines: Sequence[ListedLine]) -> Iterator[tuple[int, Finding]]:

@@ -8,16 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import read_given
+from common.files import read_given, wide_encoding
 from corpus.findings import Finding, error, note, shown
 
 UTF8_MARK = b"\xef\xbb\xbf"
-_WIDE_MARKS = {
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
 # asked in this order; of two that read equally well the first is named
 LIKELY_ENCODINGS = (
     "cp1251",
@@ -104,8 +98,7 @@ def decoded_lines(content: bytes) -> tuple[list[tuple[int, str]], list[str]]:
 
     Only for a person who asked for a corrected copy; what is no text in any encoding keeps replacement characters.
     """
-    wide = next((name for mark, name in _WIDE_MARKS.items() if content.startswith(mark)), None)
-    wide = wide or (_unmarked_utf16(content) if b"\0" in content else None)
+    wide = wide_encoding(content)
     if wide is not None:
         content = content.decode(wide, errors="replace").encode("utf-8")
     lines = split_lines(content.removeprefix(UTF8_MARK))
@@ -135,19 +128,8 @@ def _line_ends(content: bytes) -> str:
 def _not_utf8_at_all(content: bytes) -> Finding | None:
     if content.startswith(_SOUND_HEADS):
         return error("not a list", f"is no text: it begins with {content[:4]!r}", "name a list of wav|text")
-    for mark, name in _WIDE_MARKS.items():
-        if content.startswith(mark):
-            return _encoded_in(name, content)
-    unmarked = _unmarked_utf16(content) if b"\0" in content else None
-    return _encoded_in(unmarked, content) if unmarked else None
-
-
-def _unmarked_utf16(content: bytes) -> str | None:
-    for encoding in ("utf-16-le", "utf-16-be"):
-        decoded = content.decode(encoding, errors="ignore")
-        if "|" in decoded and "\n" in decoded:  # of UTF-8 with stray NULs it makes Chinese
-            return encoding
-    return None
+    wide = wide_encoding(content)
+    return _encoded_in(wide, content) if wide else None
 
 
 def _wrong_encoding(content: bytes) -> Finding:

@@ -23,6 +23,7 @@ STEADY_DB = 6.0  # loud over quiet frames; speech in noise of its own level: 6
 NOISE_DYNAMICS_DB = 12.0
 NOISY_DB = 17.0  # a signal-to-noise ratio of about 11 dB; real: 19.8 and more
 WRAPPED_JUMPS = 3  # real: 0
+DROPOUTS = 3  # real: 0
 CLIPPED_SHARE = 5e-4  # of samples; real: 0
 DEAD_DB = 40.0  # a channel this much under the loudest
 CANCELLED_DB = 20.0  # the mix this much under the loudest channel
@@ -173,6 +174,14 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
             "export it again from the original with less gain, or drop the line",
             value=m.wrapped,
             limit=WRAPPED_JUMPS,
+        )
+    if m.dropouts >= DROPOUTS:
+        yield warning(
+            "dropouts",
+            f"breaks off into zeros {m.dropouts} times in the middle of sound, as where packets are lost",
+            "copy or record it again, or drop the line",
+            value=m.dropouts,
+            limit=DROPOUTS,
         )
     if m.clipped > CLIPPED_SHARE:
         yield warning(

@@ -15,7 +15,7 @@ import scipy.fft
 
 from corpus.recording_files import Recording
 
-MEASURES_VERSION = 2  # raise when a number of the same samples changes
+MEASURES_VERSION = 3  # raise when a number of the same samples changes
 
 FRAME_S = 0.010  # of levels
 LEVEL_FLOOR_DB = -120.0  # what digital silence is called
@@ -29,9 +29,14 @@ MAX_SPECTRA = 400  # of one recording, evenly spread: enough to know a minute by
 HIDDEN_SHARE = 10**-5.5  # of the energy; what lies above such a frequency is rounding, not sound
 VOICE_BAND_HZ = (60.0, 3500.0)
 WHITENING_HZ = 700.0  # wider than the distance of two harmonics
+PITCH_HZ = (40.0, 600.0)  # wider than voices: one played at half or double speed is to be seen
+VOICED = 0.6  # autocorrelation of a frame with a pitch
+FIRST_PEAK = 0.9  # of the highest: its multiples correlate as well as the period itself
+LEAST_VOICED = 5  # frames; fewer say nothing
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
 LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
+DROPOUT_S, DROPOUT_LEVEL = 0.002, 0.01  # zeros for so long, beside a sample of so much of full scale
 WRAPPED = 1.6  # of full scale, from one sample to the next: from one end of the scale to the other
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ
 
@@ -45,9 +50,11 @@ class RecordingMeasures:
     percentile of 10 ms frames, digital silence left out. leading_s, trailing_s: before the first and after the last
     sound. longest_pause_s: between them. sound_s: frames that hold sound. channel_db: level of each channel; mixed_db:
     of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of
-    the scale to the other, as where sums overflow. bandwidth_hz: nothing but rounding lies above it. peakiness: how
-    far harmonics rise over the spectrum around them; noise of any colour, steady or not, measures 2.7 to 3.6, voices
-    4.2 to 13, tones 13 to 21. content: names the samples, whatever the file format. encoding, cut_off: as in Recording.
+    the scale to the other, as where sums overflow. dropouts: how often sound breaks off into zeros. bandwidth_hz:
+    nothing but rounding lies above it. peakiness: how far harmonics rise over the spectrum around them; noise of any
+    colour, steady or not, measures 2.7 to 3.6, voices
+    4.2 to 13, tones 13 to 21. pitch_hz: median of frames with a pitch, 0 where there are few. content: names the
+    samples, whatever the file format. encoding, cut_off: as in Recording.
     """
 
     sampling_rate: int
@@ -66,8 +73,10 @@ class RecordingMeasures:
     longest_pause_s: float
     clipped: float
     wrapped: int
+    dropouts: int
     bandwidth_hz: float
     peakiness: float
+    pitch_hz: float
     content: str
     encoding: str = ""
     cut_off: str | None = None
@@ -121,7 +130,7 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
     first, end = sound_span(levels)
     has_sound = _is_sound(levels, loud_db, quiet_db)
     duration_s = samples.shape[1] / sampling_rate
-    bandwidth_hz, peakiness = _spectral(mixed, sampling_rate)
+    bandwidth_hz, peakiness, pitch_hz = _spectral(mixed, sampling_rate)
     return RecordingMeasures(
         sampling_rate=sampling_rate,
         duration_s=duration_s,
@@ -141,8 +150,10 @@ def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
         longest_pause_s=_longest_run(~has_sound[first:end]) * FRAME_S,
         clipped=_clipped_share(samples),
         wrapped=_n_wrapped(samples),
+        dropouts=_n_dropouts(mixed, sampling_rate),
         bandwidth_hz=bandwidth_hz,
         peakiness=peakiness,
+        pitch_hz=pitch_hz,
         content=_content(mixed, sampling_rate),
     )
 
@@ -210,6 +221,15 @@ def _n_wrapped(samples: np.ndarray) -> int:
     return int((np.abs(np.diff(samples, axis=1)) > WRAPPED).sum(axis=1).max(initial=0))
 
 
+def _n_dropouts(wav: np.ndarray, sampling_rate: int) -> int:
+    """Runs of zeros in [L] that begin or end in the middle of sound; a gate closes at quiet samples."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (wav == 0).astype(np.int8), [0]))))
+    first, end = edges[::2], edges[1::2]
+    is_inside = (end - first >= DROPOUT_S * sampling_rate) & (first > 0) & (end < len(wav))
+    before, after = np.abs(wav[first[is_inside] - 1]), np.abs(wav[end[is_inside]])
+    return int(np.count_nonzero(np.maximum(before, after) > DROPOUT_LEVEL))
+
+
 def _flat_tops(wav: np.ndarray) -> int:
     top = wav.max()
     if top < LEAST_CLIPPED:
@@ -225,8 +245,8 @@ def _flat_tops(wav: np.ndarray) -> int:
 # ---- spectra
 
 
-def _spectral(wav: np.ndarray, sampling_rate: int) -> tuple[float, float]:
-    """Bandwidth in Hz, and peakiness of the louder frames."""
+def _spectral(wav: np.ndarray, sampling_rate: int) -> tuple[float, float, float]:
+    """Bandwidth in Hz; peakiness and pitch in Hz of the louder frames."""
     size = 1 << math.ceil(math.log2(max(16.0, sampling_rate * SPECTRUM_S)))
     n_frames = len(wav) // size
     if not n_frames:
@@ -238,10 +258,33 @@ def _spectral(wav: np.ndarray, sampling_rate: int) -> tuple[float, float]:
     spectra = np.abs(scipy.fft.rfft(frames, n=2 * size, axis=1))  # [T, size + 1]
     powers = np.square(spectra, dtype=np.float64)
     if not powers.sum() > 0:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     energies = powers.sum(axis=1)
-    loud = spectra[energies >= np.median(energies)]
-    return _bandwidth_hz(powers.sum(axis=0), sampling_rate), _peakiness(loud, sampling_rate)
+    is_loud = energies >= np.median(energies)
+    return (
+        _bandwidth_hz(powers.sum(axis=0), sampling_rate),
+        _peakiness(spectra[is_loud], sampling_rate),
+        _pitch_hz(powers[is_loud], sampling_rate),
+    )
+
+
+def _pitch_hz(powers: np.ndarray, sampling_rate: int) -> float:
+    """Median over frames with a pitch, by the autocorrelation of powers [T, size + 1]; 0 where there are too few."""
+    size = powers.shape[1] - 1
+    shortest, longest = (round(sampling_rate / hz) for hz in PITCH_HZ[::-1])
+    longest = min(longest, size // 2)
+    if shortest < 2 or longest <= shortest + 2:
+        return 0.0
+    window = np.correlate(np.hanning(size), np.hanning(size), mode="full")[size - 1 :][: longest + 1]
+    correlation = scipy.fft.irfft(powers, axis=1)[:, : longest + 1] / np.maximum(window, TINY)
+    correlation = correlation / np.maximum(correlation[:, :1], TINY)  # [T, lags], 1 at lag 0
+    inside = correlation[:, shortest:longest]
+    is_peak = (inside >= correlation[:, shortest - 1 : longest - 1]) & (inside >= correlation[:, shortest + 1 :])
+    heights = np.where(is_peak, inside, 0.0)
+    highest = heights.max(axis=1)
+    lags = shortest + np.argmax(heights >= FIRST_PEAK * highest[:, None], axis=1)  # the first that is high enough
+    voiced = lags[highest > VOICED]
+    return float(sampling_rate / np.median(voiced)) if len(voiced) >= LEAST_VOICED else 0.0
 
 
 def _bandwidth_hz(power: np.ndarray, sampling_rate: int) -> float:

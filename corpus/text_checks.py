@@ -11,19 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from corpus.findings import Finding, error, shown, warning
+from corpus.unspoken_text import unspoken
 
 LONG_TEXT = 500  # characters; half a minute of speech
 IMPOSSIBLE_TEXT = 2000  # two minutes of speech
 _WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f][^\W\d_]*)*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,40}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|\\[nrt\"]")
-# What a table or a program leaves where there is no text, written as they write it
-_LEFT_EMPTY = re.compile(
-    r"nan|NaN|NULL|null|None|undefined|\[?(?:TODO|TBD|FIXME)\]?|#?N/A|#(?:VALUE|REF|NAME|NULL)[!?]"
-)
-_TIME = re.compile(r"\d{1,2}:\d{2}:\d{2}[.,]\d+|-->")
-_FILE = re.compile(r"(?i)\S+\.(?:wav|flac|ogg|opus|mp3|npy)")
-_ADDRESS = re.compile(r"(?i)\b(?:https?://|www\.)\S+")
-_TEMPLATE = re.compile(r"\{\{.*?\}\}|\$\{?[A-Za-z_]\w*\}?|%\([a-z_]+\)[sd]")
+_LOST = re.compile(r"(?<=[A-Za-z])\?(?=[a-z])|(?:^|(?<=\s))\?{2,}(?=\s|$)")  # "Caf?s" and "???? ??", not "Why?No."
 _KNOWN_INVISIBLE = {"\u00ad": "soft hyphen", "\u200b": "zero-width space", "\ufeff": "byte-order mark"}
 SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")
 # Letters that look alike in print, in the same order: Latin and Cyrillic, Latin and Greek
@@ -62,7 +56,7 @@ def check_text(text: str) -> list[Finding]:
     damage = list(_damage(text))
     if damage:
         return damage
-    found = [*_no_speech(text), *_invisible(text), *_form(text), *_look_alike_words(text), *_markup(text)]
+    found = [*unspoken(text), *_invisible(text), *_form(text), *_look_alike_words(text), *_markup(text)]
     if len(text) > LONG_TEXT:
         found.append(warning("long text", *_length(text), value=len(text), limit=LONG_TEXT))
     return found
@@ -88,6 +82,12 @@ def _damage(text: str) -> Iterator[Finding]:
             f'"{shown(text)}" is UTF-8 read as another encoding: "{shown(meant)}"',
             "decode the original as UTF-8",
         )
+    elif _LOST.search(text):
+        yield warning(
+            "damaged text",
+            f'question marks stand where letters were: "{shown(text)}"',
+            "restore it from the original in its true encoding",
+        )
 
 
 def undone_mojibake(text: str) -> str | None:
@@ -102,24 +102,6 @@ def undone_mojibake(text: str) -> str | None:
         if len(text) - len(meant) >= 2:  # one odd pair may be meant
             return meant
     return None
-
-
-# ---- what nobody says
-
-
-def _no_speech(text: str) -> Iterator[Finding]:
-    """What a list holds by mistake where the words of a recording belong."""
-    if _FILE.fullmatch(text):
-        yield error("no speech", f'the name of a file: "{shown(text)}"', "write what is said in the recording")
-    elif _TIME.search(text):
-        yield error("no speech", f'times of subtitles: "{shown(text)}"', "write what is said in the recording")
-    elif _LEFT_EMPTY.fullmatch(text):
-        why = f'"{text}" is what programs write where a text is missing'
-        yield warning("no speech", why, "write what is said, or drop the line")
-    else:
-        for pattern, what in ((_ADDRESS, "an address"), (_TEMPLATE, "a place left open")):
-            if found := pattern.search(text):
-                yield warning("no speech", f'{what}, "{shown(found[0])}", in "{shown(text)}"', "write what is said")
 
 
 # ---- characters nobody sees

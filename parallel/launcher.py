@@ -27,6 +27,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
 from common.errors import UserError
 from common.log import LOG
+from common.signals import KILL, signal_group
 from parallel.heartbeat import FOLDER_VARIABLE, STACK_TRACE_SIGNAL, HeartbeatMonitor
 from parallel.rendezvous import Meeting
 
@@ -133,7 +134,7 @@ class Agent(LocalElasticAgent):
                 with suppress(ProcessLookupError):
                     os.kill(pid, STACK_TRACE_SIGNAL)
         time.sleep(STACK_TRACE_WITHIN_S)
-        return Failure(rank, 128 + signal.SIGKILL, self._pcontext.stderrs[rank], self.watch.timeout_s)
+        return Failure(rank, 128 + KILL, self._pcontext.stderrs[rank], self.watch.timeout_s)
 
     def _wait_for_others(self) -> None:
         deadline = time.monotonic() + FOLLOW_WITHIN_S
@@ -144,8 +145,7 @@ class Agent(LocalElasticAgent):
         """Loader processes, whose parents are gone; each process leads a process group of its own."""
         assert self._pcontext is not None
         for pid in self._pcontext.pids().values():
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            signal_group(pid, KILL)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 0) -> None:
         """Passes the launcher's signal on. A lost terminal (SIGHUP) is no reason to lose the run: it saves as well."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.files import atomic_file
+from common.files import atomic_file, has_no_end
 
 FORMAT = "tacotron2 onnx voice"
 VERSION = 1
@@ -81,6 +81,8 @@ def write_archive(path: Path, archive: Archive) -> int:
 
 def read_archive(path: Path) -> Archive:
     """UserError if it is none, is damaged or of another version. Nothing is written, and no other file is read."""
+    if has_no_end(path):
+        raise UserError(f"{path} is a pipe or a device, and no file; name a .zip that export.py wrote")
     try:
         with zipfile.ZipFile(path) as file:
             _check_sizes(file, path)

@@ -100,7 +100,8 @@ def _last_write(run: Path) -> float:
 def diagnose(directory: Path) -> Diagnosis:
     """Reads what the run has recorded. UserError if this is no run."""
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory; name the one that was given to train.py as -o")
+        what = " is a file, and no run directory" if directory.exists() else ": no such directory"
+        raise UserError(f"{directory}{what}; name the one that was given to train.py as -o")
     run = read_run(directory)
     if not run.info and not run.events and not (directory / "checkpoints").is_dir():
         raise UserError(f"{directory} holds no run: neither run.json nor checkpoints/ is in it")

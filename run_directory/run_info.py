@@ -13,7 +13,7 @@ import yaml
 
 from common.errors import UserError
 from common.files import write_atomic
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets
 from hparams import HParams
 
 
@@ -47,7 +47,7 @@ def write_run_info(directory: Path, hp: HParams, *, data: str) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     write_atomic(directory / "hparams.yaml", yaml.safe_dump(hp.canonical(), sort_keys=False, allow_unicode=True))
     info = {
-        "command": [Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])],
+        "command": [Path(sys.argv[0]).name, *map(argument_without_secrets, sys.argv[1:])],
         "attempt": attempt,
         "working_directory": os.getcwd(),
         "host": platform.node(),

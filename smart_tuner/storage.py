@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from common.errors import GaveUp, UserError
 from common.log import LOG
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets, without_secrets
 
 DATABASE = "optuna.db"
 # by the module that SQLAlchemy imports: the package that brings it
@@ -55,7 +55,7 @@ def open_storage(url: str | None, directory: Path) -> RDBStorage:
     try:
         return _open(url)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        shown = without_secrets(url)
+        shown = argument_without_secrets(url)
         raise UserError(f"--storage {shown}: cannot open it: {type(error).__name__}: {_reason(error)}") from None
 
 
@@ -67,7 +67,7 @@ def check_address(url: str) -> None:
         raise UserError(
             "--storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME (USER:PASSWORD@ before HOST)"
         ) from None
-    shown = without_secrets(url)
+    shown = argument_without_secrets(url)
     if (problem := _unusable(url)) is not None:
         raise UserError(f"--storage {shown}: cannot open it: {problem}")
     try:

@@ -15,6 +15,7 @@ import psutil
 
 from common.files import write_atomic
 from common.log import LOG
+from common.signals import KILL, signal_group
 from run_directory.metrics_log import MetricsFollower, read_metrics
 from smart_tuner.objective import Ending, Records
 
@@ -93,7 +94,7 @@ class TrainerWrapper:
         return TrialOutcome("died", process.returncode, records, self._last_words(process.returncode))
 
     def _last_words(self, exit_code: int) -> str:
-        if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        if exit_code in (-KILL, 128 + KILL):
             return (
                 "killed by the system (SIGKILL), twice; most often memory has run out: "
                 "fewer --n-jobs, or a smaller batch_size"
@@ -141,7 +142,7 @@ class TrainerWrapper:
 
 def is_kill(exit_code: int) -> bool:
     """Ended by a signal: itself, or one of several processes, of which the launcher tells by 128 + n."""
-    return exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+    return exit_code < 0 or exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + KILL)
 
 
 def stop_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
@@ -152,38 +153,33 @@ def stop_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     if process.poll() is None:
         with suppress(psutil.Error):
             family = psutil.Process(process.pid).children(recursive=True)
-        _signal_group(process.pid, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         try:
             process.wait(grace_s)
         except subprocess.TimeoutExpired:
             LOG.warning("process %d did not end within %.0f s of SIGTERM; it is killed", process.pid, grace_s)
-    _signal_group(process.pid, signal.SIGKILL)
+    signal_group(process.pid, KILL)
     for one in family:
         with suppress(psutil.Error):  # gone, as a rule; a number that is another's by now is left alone
             one.kill()
     process.wait()
 
 
-def _signal_group(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # gone already
-        os.killpg(pid, number)
-
-
 def end_leftover(directory: Path, *, grace_s: float) -> None:
     """Ends the trial that a killed search left running in this directory: two must never write into one run."""
     try:
         pid = int((directory / PID_FILE).read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except (OSError, ValueError):  # no trial, or none any more
+        command = psutil.Process(pid).cmdline()
+    except (OSError, ValueError, psutil.Error):  # no trial, or none any more
         return
-    if str(directory) not in command.split("\0"):
+    if str(directory) not in command:
         return  # the number belongs to another process by now
     LOG.warning("%s: an earlier search left process %d running; it is ended first", directory, pid)
-    _signal_group(pid, signal.SIGTERM)
+    signal_group(pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    _signal_group(pid, signal.SIGKILL)
+    signal_group(pid, KILL)
 
 
 def last_lines(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Self, TextIO
 from audio.recordings import write_wav
 from audio.wav_output import SoundOutput, WavPipe, wav_file
 from common.errors import UserError, format_problems
-from common.files import explain_write_errors, read_given_text, write_atomic
+from common.files import check_place, explain_write_errors, read_given_text, write_atomic
 from monitoring.plots import save_png
 from monitoring.progress_bar import counted_progress
 from monitoring.sample_files import figure_of
@@ -67,8 +67,6 @@ def _read(path: Path) -> str:
         if path.stat().st_size > LARGEST_TEXT_BYTES:
             raise ValueError(f"is larger than {LARGEST_TEXT_BYTES // 1_000_000} MB; cut it into several files")
         return read_given_text(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror}); correct the path") from error
 
@@ -179,6 +177,9 @@ def deliver(
     """
     parts_of = [_parts(voice, source, pauses) for source in sources]
     references = _read_all(voice, sources, parts_of, manner)
+    for path in delivery.paths[:1]:  # before minutes of speaking
+        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
+            check_place(path)
     pipe = None if delivery.paths else WavPipe(sys.stdout.buffer, voice.sampling_rate, is_raw=delivery.is_raw)
     for i, (source, parts, own) in enumerate(zip(sources, parts_of, references, strict=True)):
         path = None if pipe else delivery.paths[i]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.cli import Parser
 from common.errors import DataError, UserError
-from common.files import read_given_text
+from common.files import NotText, read_given_text
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
 from text.ledger import Ledger
@@ -145,8 +145,10 @@ def _texts_of(filelist: Path) -> list[tuple[int, str]]:
     """Line number and text to read: the second column, or the third where the first is no file name (LJSpeech)."""
     try:
         content = read_given_text(filelist)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{filelist}: cannot read the filelist; {error}; correct the path") from error
+    except NotText as error:
+        raise DataError(f"{filelist} {error}") from error
+    except OSError as error:
+        raise DataError(f"{filelist}: cannot read the filelist; {error.strerror or error}; correct the path") from error
     texts = []
     for number, line in enumerate(content.split("\n"), start=1):
         columns = [column.strip() for column in line.split("|")]

@@ -14,7 +14,7 @@ from text.symbol_sets import DATA
 STRESS_ACCENTS = "\u0301\u0341"  # combining acute, and its deprecated twin: stress after the vowel
 _WORD = re.compile(r"[^\W\d_](?:[^\W_]|[\u0300-\u036f])*")
 _SPACES = frozenset("\t\n\r\x0b\x0c")
-_PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\ufe0e\ufe0f\u20e3]")
+PICTURES = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0e\ufe0f\u20e3]")
 # No language writes such a word; models take time that grows with its square, or cut it off.
 LONGEST_WORD = 100
 _LONG_WORD = re.compile(rf"[^\W_]{{{LONGEST_WORD + 1},}}")
@@ -138,7 +138,7 @@ def _problems(text: str, language: Language) -> list[TextProblem]:
         script = script_of(character)
         if script not in allowed:
             strangers.setdefault(script, Counter())[character] += 1
-        elif _PICTURES.match(character):
+        elif PICTURES.match(character):
             pictures[character] += 1
     problems += [_wrong_script(script, counts, language) for script, counts in strangers.items()]
     if pictures:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from common.errors import UserError, format_problems
-from common.files import read_given_text
+from common.files import NotText, read_given_text
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 
@@ -119,8 +119,10 @@ def read_pronunciations(path: Path, check: Callable[[Pronunciation], str | None]
     """The entries of a file. `check` says what is wrong with an entry, if anything. UserError with every bad line."""
     try:
         lines = read_given_text(path).split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the pronunciations; {error}; correct the path") from error
+    except NotText as error:
+        raise UserError(f"{path} {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the pronunciations; {error.strerror}; correct the path") from error
     entries: dict[str, Pronunciation] = {}
     problems = []
     for number, line in enumerate(lines, start=1):

@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from common.errors import UserError, format_problems
-from common.files import read_given_text
+from common.files import NotText, read_given_text
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, needs_sound
 from text.symbols import symbols as nvidia_symbols
 
@@ -141,8 +141,10 @@ def read_symbols(path: Path) -> tuple[str, ...]:
     """The symbols of a file, padding first. UserError with every bad line."""
     try:
         lines = read_given_text(path).split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the symbols; {error}; correct symbol_set") from error
+    except NotText as error:
+        raise UserError(f"{path} {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the symbols; {error.strerror or error}; correct symbol_set") from error
     symbols: dict[str, int] = {PAD: 1}
     problems = []
     for number, line in enumerate(lines, start=1):

@@ -102,8 +102,24 @@ def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunSta
     goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
     if options.checkpoint is not None and not goes_on:
         checkpoint_file.read(checkpoint_dir.resolve(options.checkpoint))  # a wrong -c is refused here
+    if goes_on:
+        _tell_unused_beginning(directory, options)
     is_demo = is_demo_wanted(settings, directory, is_fresh=is_fresh)
     return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
+
+
+def _tell_unused_beginning(directory: Path, options: Options) -> None:
+    """A run that goes on begins nowhere else. The command that began it, given again, is no mistake."""
+    checkpoint = options.checkpoint
+    asked = "--from-base" if options.base_steps is not None else "" if checkpoint is None else f"-c {checkpoint}"
+    if checkpoint is not None and checkpoint.resolve().is_relative_to(directory.resolve()):
+        return
+    if asked and asked.removeprefix("-c ") not in read_run_info(directory).get("command", ()):
+        LOG.warning(
+            "%s is not used: the run in %s goes on from its own checkpoints; to begin from it, add --fresh (the old "
+            "run is moved aside) or name another -o",
+            asked, directory,
+        )  # fmt: skip
 
 
 def kept_front_end(start: RunStart, hp: HParams, options: Options) -> FrontEnd | None:

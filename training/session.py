@@ -13,7 +13,7 @@ from checkpointing import directory as checkpoint_dir
 from common.busy_processors import yielding_to_other_programs
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets
 from common.threads import one_thread_for_others
 from config.unused_settings import unused_settings
 from data_utils import Corpus
@@ -131,7 +131,7 @@ def fit(trainer: Trainer, paths: RunPaths, *, notice: str = "") -> int:
     notice: to be read again at the end.
     """
     recorder, first_step, listening = trainer.recorder, trainer.progress.step, add_listener(trainer, paths)
-    command = without_secrets(shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]))
+    command = shlex.join(["python", Path(sys.argv[0]).name, *map(argument_without_secrets, sys.argv[1:])])
     recorder.start(
         RunInfo(
             directory=paths.directory,

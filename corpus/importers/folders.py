@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corpus.findings import Finding, error, shown
 from corpus.importers.items import Imported, Item, one_line
+from corpus.list_text import list_text
 from corpus.near_files import SOUND_EXTENSIONS
 
 TEXT_EXTENSIONS = (".normalized.txt", ".txt", ".lab")
@@ -28,7 +29,9 @@ def read_vctk(folder: Path) -> Imported | None:
                 error("missing file", f"no recording in {sounds.name}/{speaker}", "leave it out").at(text_path)
             )
         else:
-            items.append(Item(found, _read_text(text_path), speaker, text_path))
+            text, unread = _read_text(text_path)
+            findings += unread
+            items += [] if unread else [Item(found, text, speaker, text_path)]
     why = f"txt/ and {sounds.name}/ hold the same speakers' folders"
     return Imported("VCTK", why, tuple(items), tuple(findings)) if items else None
 
@@ -86,15 +89,17 @@ def read_pairs(folder: Path) -> Imported | None:
         return None
     tops = {path.relative_to(folder).parts[0] for path in texts if len(path.relative_to(folder).parts) > 1}
     has_speakers = len(tops) > 1 and all(len(path.relative_to(folder).parts) > 1 for path in texts)
-    items = [
-        Item(path, _read_text(text), path.relative_to(folder).parts[0] if has_speakers else None, text)
-        for path, text in texts.items()
-    ]
     findings = [
         error("missing text", "no text lies beside it", "write one, or leave it out").at(path)
         for path in recordings
         if path not in texts
     ]
+    items: list[Item] = []
+    for path, text_path in texts.items():
+        text, unread = _read_text(text_path)
+        findings += unread
+        speaker = path.relative_to(folder).parts[0] if has_speakers else None
+        items += [] if unread else [Item(path, text, speaker, text_path)]
     extension = next(iter(texts.values())).name[len(next(iter(texts)).stem) :]
     why = f"{len(texts)} of {len(recordings)} recordings have a {extension} of their name beside them"
     why += f"; {len(tops)} folders taken for speakers" if has_speakers else ""
@@ -106,10 +111,8 @@ def _text_beside(path: Path) -> Path | None:
     return next((name for name in names if name.is_file()), None)
 
 
-def _read_text(path: Path) -> str:
-    """ "" for what is no UTF-8 text, which the import then names as an empty one."""
-    content = path.read_bytes()[:MAX_TEXT_BYTES]
-    try:
-        return one_line(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
-    except UnicodeDecodeError:
-        return ""
+def _read_text(path: Path) -> tuple[str, list[Finding]]:
+    """The text, and why it can't be read, such as its encoding; an empty one is left to who checks items."""
+    read = list_text(path, path.read_bytes()[:MAX_TEXT_BYTES])
+    unread = [finding for finding in read.findings if finding.severity == "error" and finding.kind != "empty list"]
+    return one_line(" ".join(line.text or "" for line in read.lines)), unread

@@ -3,7 +3,7 @@
 import argparse
 
 from common.errors import DataError, UserError
-from common.files import read_given_text, write_atomic
+from common.files import NotText, read_given_text, write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.near_files import SOUND_EXTENSIONS
@@ -62,10 +62,9 @@ def _texts(args: argparse.Namespace, shell: Shell) -> list[str]:
 def _pool(args: argparse.Namespace) -> list[str]:
     try:
         return sentences_of(read_given_text(args.pool))
-    except UnicodeDecodeError as caught:
+    except NotText as caught:
         is_sound = args.pool.suffix.lower() in SOUND_EXTENSIONS
-        advice = "it is a recording: name a text" if is_sound else "save it as UTF-8"
-        raise DataError(f"{args.pool} is not UTF-8 at byte {caught.start + 1}; {advice}") from caught
+        raise DataError(f"{args.pool} {'is a recording; name a text' if is_sound else caught}") from caught
     except OSError as caught:
         raise DataError(f"{args.pool} can't be read ({caught.strerror}); correct the path") from caught
 

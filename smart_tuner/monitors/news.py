@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from common.redaction import without_secrets
+from common.redaction import argument_without_secrets, without_secrets
 from monitoring.observer import Observer, RunInfo, close_all
 from run_directory.records import Event
 from smart_tuner.objective import TrialResult
@@ -48,7 +48,7 @@ class StudyNews:
 
     def start(self) -> None:
         done, hp = len(finished(self.study)), self.plan.settings.hparams
-        command = shlex.join([Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])])
+        command = shlex.join([Path(sys.argv[0]).name, *map(argument_without_secrets, sys.argv[1:])])
         run = RunInfo(self.plan.directory, self.plan.logs, hp.canonical(), self.n_trials, done, command)
         for observer in self.observers:
             observer.on_start(run)

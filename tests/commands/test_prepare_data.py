@@ -110,6 +110,10 @@ def test_unknown_characters_are_counted_by_line(data: Path, capsys: pytest.Captu
         (("record-next",), 2, "needs a FILELIST"),
         (("record-next", "--pool", "nowhere.txt"), 3, "can't be read"),
         (("stats", "nowhere.csv"), 3, "cannot read the filelist"),
+        (("check", "data/train.csv", "--report", "data/train.csv"), 2, "--report data/train.csv: that is what is read"),
+        (("check", "data/train.csv", "--json", "data/train.csv/x"), 2, "is a file where a folder should be"),
+        (("stats", "data/train.csv", "--json", "./data/train.csv"), 2, "that is what is read; name another"),
+        (("record-next", "data/train.csv", "-o", "data/train.csv"), 2, "-o data/train.csv: that is what is read"),
     ],
 )
 def test_mistakes_end_with_one_message_and_their_code(
@@ -220,7 +224,7 @@ def test_hostile_lists_end_in_a_verdict_never_in_a_traceback(
 ) -> None:
     folder = hostile_corpus.write_folder(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    for case in hostile_corpus.bad_lists()[::3]:  # each is checked by itself in test_corpus_hostile.py
+    for case in hostile_corpus.bad_lists()[::4]:  # each is checked by itself in test_corpus_hostile.py
         (folder / "list.csv").write_bytes(case.content)
         began = time.monotonic()
         code = run("check", folder / "list.csv", "--text-cleaners", "", "--report", "page.html")

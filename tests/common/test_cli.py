@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import export
+import train
 from common.cli import Parser, device, int_at_least, positive, run_command, with_dashes, within
-from common.errors import DataError
+from common.errors import DataError, UserError
 from config.hparam_switch import like_hparam
+from hparams import resolve_hparams
 from prepare_data import share
 from serve import port
 from support.paths import REPOSITORY
@@ -158,3 +162,37 @@ def test_a_pipe_that_breaks_elsewhere_is_a_defect_that_is_shown() -> None:
 
     with pytest.raises(BrokenPipeError):
         run_command(fail)
+
+
+@pytest.mark.parametrize("command", ["train", "export", "synthesize"])
+@pytest.mark.parametrize(
+    ("path", "why"), [("a" * 300, "File name too long"), ("a\0b", "holds a character"), ("loop", "symbolic links")]
+)
+def test_a_path_that_can_never_be_is_refused_at_once(
+    command: str,
+    path: str,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(command).parser().parse_args(["-c", "run", "-o", path])
+    assert why in capsys.readouterr().err
+
+
+def test_an_export_without_a_place_loads_no_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert export.main(["-c", "no voice", "-o", str(tmp_path / "file" / "a.zip")]) == 2
+    assert "is a file where a folder should be" in capsys.readouterr().err
+
+
+def test_hparams_given_several_times_are_taken_together_and_twice_the_same_is_refused() -> None:
+    given = train.parser().parse_args(["--hparams", "batch_size=4", "--hparams", " learning_rate=1e-4 "])
+    settings = resolve_hparams(**vars(train.layers_of(given)))
+    assert (settings.hparams.batch_size, settings.hparams.learning_rate) == (4, 1e-4)
+    twice = train.parser().parse_args(["--hparams", "batch_size=4", "--hparams", "batch_size=5"])
+    with pytest.raises(UserError, match="batch_size"):
+        resolve_hparams(**vars(train.layers_of(twice)))

@@ -17,7 +17,7 @@ from checkpointing import checkpoint_file, exported_voice
 from checkpointing import directory as checkpoint_dir
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import UserError
-from common.files import atomic_file, explain_write_errors, read_given_text, write_atomic
+from common.files import atomic_file, check_place, explain_write_errors, read_given_text, write_atomic
 from corpus.list_checks import Places, check_list
 from data_utils import load_corpus
 from hparams import HParams, resolve_hparams
@@ -51,6 +51,47 @@ def test_a_disk_that_is_full_keeps_the_old_content_and_leaves_nothing(tmp_path: 
     with pytest.raises(OSError, match="too large"), disk_that_takes(1000):
         write_atomic(tmp_path / "a.json", "new" * 1000)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+def test_a_device_is_written_to_and_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(*_: object) -> None:
+        raise AssertionError("no program could write to /dev/null any more")
+
+    monkeypatch.setattr(os, "replace", replaced)
+    for path in map(Path, ("/dev/null", "/dev/stdout")):
+        check_place(path)
+    write_atomic(Path("/dev/null"), "content")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_named_pipe_is_refused_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_place, lambda path: write_atomic(path, "content")):
+        with pytest.raises(OSError, match="it is a pipe, and no file"):
+            write(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_errors_name_what_was_asked_for_and_not_a_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "folder", Path("/proc/x.json")):
+        for write in (check_place, lambda path: write_atomic(path, "content")):
+            with pytest.raises(OSError) as caught:
+                write(path)
+            assert caught.value.filename in (str(path), str(path.parent))
+    with (
+        pytest.raises(UserError, match="file is a file where a folder should be"),
+        explain_write_errors("x", next_step="look"),
+    ):
+        check_place(tmp_path / "file" / "a")
+
+
+def test_a_name_as_long_as_the_disk_allows_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("\u0436" * 125 + ".json")  # 255 bytes
+    check_place(path)
+    write_atomic(path, "content")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "os.replace"])

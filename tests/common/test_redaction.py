@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import GaveUp, UserError
-from common.redaction import hide_address, without_secrets
+from common.redaction import argument_without_secrets, hide_address, without_secrets
 
 ADDRESSES = [
     ("postgresql://anna:secret@host/db", "postgresql://***@host/db"),
@@ -22,6 +22,21 @@ ADDRESSES = [
     ("jdbc:postgresql://host/db;password=secret", "jdbc:postgresql://host/db;password=***"),
     ("https://api.telegram.org/bot123456789:AAHsecret_secret-secret_secret-sec/x", "https://api.telegram.org/***/x"),
     ("batch_size=2 a@b.c ?x=1", "batch_size=2 a@b.c ?x=1"),  # no address
+    ("postgresql://anna:my secret x@host/db", "postgresql://***@host/db"),
+    ("postgresql://anna:my <secret>@host/db", "postgresql://***@host/db"),
+    ('postgresql://anna:my"secret@host/db', "postgresql://***@host/db"),
+    ("x=1,mlflow_tracking_uri=http://host?key=a secret,y=2", "x=1,mlflow_tracking_uri=***,y=2"),
+    ("postgresql://anna:p%40secret@host/db", "postgresql://***@host/db"),
+    ('http://host/x?a=1&key="my secret"', "http://host/x?***"),
+    ('password="my secret",x=1', "password=***,x=1"),
+    ("PGPASSWORD=my\\ secret", "PGPASSWORD=***"),
+    ("user=anna pwd = secret", "user=anna pwd = ***"),
+    ("password: secret", "password: ***"),
+    ("Authorization: Bearer secret", "Authorization: Bearer ***"),
+    ("the token 123456789:AAsecretAAsecret, cut", "the token ***, cut"),
+    ("https://api.telegram.org/bot123456789%3AAAsecretAAsecret/x", "https://api.telegram.org/***/x"),
+    ("http://host:5000 refused", "http://host:5000 refused"),
+    ("sqlite:////data/my runs/a@b.db", "sqlite:////data/my runs/a@b.db"),
     ("PGPASSWORD=secret", "PGPASSWORD=***"),
     ("token_num=3,token_embedding_size=8", "token_num=3,token_embedding_size=8"),
     ("C:\\data\\a@b\\train.csv", "C:\\data\\a@b\\train.csv"),
@@ -34,6 +49,13 @@ def test_user_query_and_fragment_of_an_address_are_hidden(text: str, shown: str)
     assert without_secrets(text) == shown
     assert without_secrets(f"at '{text}' failed") == f"at '{shown}' failed"
     assert without_secrets(without_secrets(text)) == shown
+
+
+def test_an_address_in_an_argument_is_hidden_to_its_end() -> None:
+    shown = argument_without_secrets("--hparams=a=1,mlflow_tracking_uri=http://host?key=my secret,b=2")
+    assert shown == "--hparams=a=1,mlflow_tracking_uri=***,b=2"
+    assert without_secrets("mlflow_tracking_uri=my secret? (--hparams)") == "mlflow_tracking_uri=*** (--hparams)"
+    assert argument_without_secrets("mysql://me:a?secret@host/db?pw=my secret") == "mysql://***@host/db?***"
 
 
 def test_an_error_never_shows_them() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.errors import DataError
 from corpus.doctor import examine
 from corpus.list_checks import Places, check_list
 from corpus.measuring import MeasureIndex, measure_files
@@ -50,3 +51,10 @@ def test_a_list_for_both_sets_is_examined_once(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     found = examine([path, path], dataset_path=tmp_path, hash_of=str, index=MeasureIndex(tmp_path / "index.json"))
     assert (len(found.lists), len(found.lines), found.findings) == (1, 1, ())
+
+
+def test_a_folder_that_is_none_is_named_before_any_line(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("a.wav|One thing is here.\n")
+    where = {"dataset_path": tmp_path / "train.csv", "data_roots": [tmp_path / "nowhere"]}
+    with pytest.raises(DataError, match=r"nowhere is no folder; dataset_path .* is a file, and no folder; correct"):
+        examine([tmp_path / "train.csv"], **where, hash_of=str, index=MeasureIndex(tmp_path / "index.json"))

@@ -7,6 +7,7 @@ import pytest
 from corpus.list_checks import Places, check_list
 from support import hostile_corpus
 
+LINES = hostile_corpus.good_lines()
 LISTS = hostile_corpus.bad_lists()
 
 
@@ -42,3 +43,12 @@ def test_a_list_is_judged_as_it_deserves(case: hostile_corpus.BadList, folder: P
         assert finding.message.startswith(where)
         assert finding.message.isprintable(), "safe to show on a terminal"
         assert len(finding.message) < 1500
+
+
+def test_one_text_for_many_recordings_is_told_once(folder: Path, tmp_path: Path) -> None:
+    lines = [line.partition("|")[0] + "|The same text." if i < 6 else line for i, line in enumerate(LINES)]
+    path = folder / "filled_down.csv"
+    path.write_text("\n".join(lines))
+    found = [f for f in check_list(path, Places.of(path, dataset_path=folder)).findings if f.severity != "note"]
+    assert [(f.line, f.kind, f.severity) for f in found] == [(1, "one text", "warning")]
+    assert "6 of 8 lines have one text" in found[0].message

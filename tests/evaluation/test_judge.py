@@ -217,3 +217,8 @@ def test_a_language_without_a_recogniser_is_refused_before_anything_is_said(
             seeds=[1], judges=Judges(words=True),
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def test_words_that_nothing_would_compare_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["-c", "run", "--words", "words.csv"]) == 2
+    assert "--words needs --asr or --full" in capsys.readouterr().err

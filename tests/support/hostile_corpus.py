@@ -58,6 +58,11 @@ def _text(name: str, text: str, *kinds: str) -> BadList:
     return _line(name, f"wavs/u3.wav|{text}", *kinds)
 
 
+def _listed(name: str, texts: Sequence[str], lines: Sequence[int], kind: str) -> BadList:
+    content = "".join(f"wavs/u{i}.wav|{text}\n" for i, text in enumerate(texts)).encode()
+    return BadList(name, content, tuple((line, kind) for line in lines))
+
+
 RUSSIAN = (
     "\u041e\u043d\u0430 \u0437\u0430\u0432\u0435\u043b\u0430 \u043f\u0440\u044f\u0434\u044c "
     "\u0432\u043e\u043b\u043e\u0441 \u0437\u0430 \u0443\u0445\u043e \u0438 \u043f\u043e\u0448\u043b\u0430."
@@ -95,6 +100,16 @@ def _whole_lists(good: str) -> list[BadList]:
         BadList("a web page", b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", ((0, "layout"),)),
         BadList("a line of two million letters", with_line("wavs/u3.wav|" + "word " * 400_000), ((4, "long text"),)),
         BadList("a line without end", b"|" * 300_000, ((0, "layout"),)),
+        _listed("half in capitals", [(t, t.upper())[i % 2] for i, t in enumerate(SENTENCES)], (2, 4, 6, 8), "capitals"),
+        _listed("abbreviations", [f"{t[:-1]} of NASA, OK." for t in SENTENCES], (), ""),
+        _listed("phonemes in every line", [f"{{HH AH{i} L OW}} {{W ER L D}}" for i in range(3)], (), ""),
+        _listed(
+            "names before what they say",
+            [f"{('Anna', 'Ben Smith')[i % 2]}: {t}" for i, t in enumerate(SENTENCES)],
+            range(1, 9),
+            "speaker prefix",
+        ),
+        _listed("one word and a colon", [f"Note: {SENTENCES[0]}", *SENTENCES[1:]], (), ""),
         BadList("the same line twice", (good + good_lines()[2] + "\n").encode(), ((9, "duplicate"),)),
     ]
 
@@ -237,6 +252,37 @@ def _texts() -> list[BadList]:
         _text("nothing yet", "[TODO]", "no speech"),
         _text("an address", "See https://example.org/a for more.", "no speech"),
         _text("a place left open", "Hello {{name}}, welcome.", "no speech"),
+        _text("the name of the recording", "u3", "no speech"),
+        _text("an id", "LJ001-0001", "no speech"),
+        _text("an id with a speaker", "p225_003", "no speech"),
+        _text("a number of a file", "0003", "no speech"),
+        _text("the path of a transcript", "texts/u3.txt", "no speech"),
+        _text("a mark for noise", "SIL", "no speech"),
+        _text("an aeroplane", "A380."),
+        _text("a small number", "7."),
+        _text("a picture", "Nobody knows \U0001f600 where.", "emoji"),
+        _text("a heart", "Nobody \u2764\ufe0f knows where.", "emoji"),
+        _text("a star", "Nobody knows \u2b50 where.", "emoji"),
+        _text("a note of music", "\u266a Nobody knows where.", "emoji"),
+        _text("signs that are read", "It was 20 \u00b0C, \u00a9 2020, \u2116 5."),
+        _text("who speaks", "ANNA: I will not go.", "speaker prefix"),
+        _text("who speaks, in subtitles", ">> THE OLD MAN: I will not go.", "speaker prefix"),
+        _text("a word and a colon", "Listen: nobody knows where."),
+        _text("laughter", "(laughs) Nobody knows where.", "stage direction"),
+        _text("music", "Nobody [soft music] knows where.", "stage direction"),
+        _text("noise alone", "[door slams]", "stage direction"),
+        _text("sighs between stars", "*sighs* Nobody knows where.", "stage direction"),
+        _text(
+            "laughter in Russian",
+            "(\u0441\u043c\u0435\u0451\u0442\u0441\u044f) " + RUSSIAN,
+            "stage direction",
+        ),
+        _text("an aside", "Nobody (said the man with the music) knows where."),
+        _text("an addition", "He [said] so."),
+        _text("letters lost to question marks", "A caf? and na?ve people, \u2026", "damaged text"),
+        _text("words lost to question marks", "Nobody ???? knows ?? where", "damaged text"),
+        _text("a question without a space", "Why?No. What??"),
+        _text("capitals once", "STOP RIGHT THERE, I SAID!"),
         _text("a time and a price", "At 10:30 it cost $5, none of it mine."),
         _text("600 letters", "word " * 120, "long text"),
         _text("10,000 letters", "word " * 2000, "long text"),
@@ -446,6 +492,8 @@ def _levels() -> list[BadRecording]:
         _sound("clipped and made quieter", lambda: 0.3 * np.clip(v() * 12, -1, 1), "clipped"),
         _sound("too loud, so it wrapped round", lambda: (v() * 8 + 1) % 2 - 1, "overflow"),
         _sound("too loud by a little", lambda: (v() / np.abs(v()).max() * 1.3 + 1) % 2 - 1, "overflow"),
+        _sound("packets lost", lambda: v() * (np.arange(len(v())) // 400 % 4 > 0), "dropouts"),
+        _sound("zeros between syllables", lambda: np.where(np.abs(v()) < 0.004, 0, v())),
         _sound("very quiet", lambda: v() * 0.008, "quiet", subtype="FLOAT"),
         _sound("off centre", lambda: v() + 0.1, "offset"),
         _sound("in noise", lambda: v() + _noise(0.03), "noisy"),

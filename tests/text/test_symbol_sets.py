@@ -121,5 +121,5 @@ def test_a_set_that_is_neither_known_nor_a_file_is_refused() -> None:
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "symbols.txt"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot read the symbols"):
+    with pytest.raises(UserError, match="is UTF-16, and not UTF-8"):
         read_symbols(path)

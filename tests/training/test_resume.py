@@ -26,7 +26,7 @@ from run_directory.run_info import launch_id, read_run_info, write_run_info
 from speech.voice import Speaker
 from support.limits import disk_that_takes
 from training.options import Options
-from training.resume import RunStart, check_resumable, is_demo_wanted, is_fresh_start
+from training.resume import RunStart, check_resumable, inspect_run, is_demo_wanted, is_fresh_start
 from training.session import build_trainer, fit
 from training.trainer import Trainer
 
@@ -361,6 +361,24 @@ def test_a_voice_of_another_mel_format_does_not_speak(tmp_path: Path, tiny: Call
 def under_another_name(content: dict[str, Any]) -> None:
     content["model"] = {f"tacotron.{key}": value for key, value in content["model"].items()}
     del content["format"]
+
+
+@pytest.mark.parametrize("beginning", [{"checkpoint": Path("nowhere.pt")}, {"base_steps": 9}])
+def test_a_beginning_that_a_run_that_goes_on_does_not_use_is_told(
+    tmp_path: Path, tiny: Callable[..., HParams], beginning: dict[str, Any]
+) -> None:
+    hp = tiny(QUIET)
+    saved_run(hp, tmp_path / "a")
+    paths, settings = RunPaths(tmp_path / "a", tmp_path / "logs", True), resolve_hparams()
+    told = f"{'-c nowhere.pt' if 'checkpoint' in beginning else '--from-base'} is not used: the run in "
+    inspect_run(paths, settings, Options(**beginning))
+    said = (tmp_path / "logs" / "train.log").read_text()
+    assert told in said and "add --fresh" in said
+    command = ["train.py", "-c", "nowhere.pt", "--from-base"]  # it began so
+    (tmp_path / "a" / "run.json").write_text(json.dumps({**read_run_info(tmp_path / "a"), "command": command}))
+    inspect_run(paths, settings, Options(**beginning))
+    inspect_run(paths, settings, Options(checkpoint=tmp_path / "a"))
+    assert (tmp_path / "logs" / "train.log").read_text().count("is not used") == 1
 
 
 def test_a_warm_start_that_loads_nothing_is_refused(tmp_path: Path, tiny: Callable[..., HParams]) -> None:
