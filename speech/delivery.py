@@ -177,9 +177,9 @@ def deliver(
     """
     parts_of = [_parts(voice, source, pauses) for source in sources]
     references = _read_all(voice, sources, parts_of, manner)
-    for path in delivery.paths[:1]:  # before minutes of speaking
-        with explain_write_errors(f"-o {path}", next_step="free space there, or name another place"):
-            check_place(path)
+    for first in delivery.paths[:1]:  # before minutes of speaking
+        with explain_write_errors(f"-o {first}", next_step="free space there, or name another place"):
+            check_place(first)
     pipe = None if delivery.paths else WavPipe(sys.stdout.buffer, voice.sampling_rate, is_raw=delivery.is_raw)
     for i, (source, parts, own) in enumerate(zip(sources, parts_of, references, strict=True)):
         path = None if pipe else delivery.paths[i]

@@ -84,7 +84,7 @@ def read_pairs(folder: Path) -> Imported | None:
     recordings = [
         path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SOUND_EXTENSIONS and path.is_file()
     ]
-    texts = {path: text for path in recordings if (text := _text_beside(path)) is not None}
+    texts = {path: beside for path in recordings if (beside := _text_beside(path)) is not None}
     if not texts:
         return None
     tops = {path.relative_to(folder).parts[0] for path in texts if len(path.relative_to(folder).parts) > 1}

@@ -367,7 +367,7 @@ def under_another_name(content: dict[str, Any]) -> None:
 def test_a_beginning_that_a_run_that_goes_on_does_not_use_is_told(
     tmp_path: Path, tiny: Callable[..., HParams], beginning: dict[str, Any]
 ) -> None:
-    hp = tiny(QUIET)
+    hp = tiny()
     saved_run(hp, tmp_path / "a")
     paths, settings = RunPaths(tmp_path / "a", tmp_path / "logs", True), resolve_hparams()
     told = f"{'-c nowhere.pt' if 'checkpoint' in beginning else '--from-base'} is not used: the run in "
