@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from common.encodings import NotText
 from common.errors import UserError, format_problems
-from common.files import NotText
 from common.typed_values import bounds_of, convert, limits_of, type_text
 from common.yaml_file import read_yaml
 

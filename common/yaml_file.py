@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from common.files import as_text, read_given
+from common.encodings import as_text
+from common.files import read_given
 
 
 @dataclass(frozen=True)

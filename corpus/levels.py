@@ -11,7 +11,7 @@ LEAST_LINES = 8  # of a speaker
 ODD_DB = 12.0  # two real corpora: no clip of 380 is off by more than 6.1
 ODD_DEVIATIONS = 5.0
 UNEVEN_DB = 20.0  # from the quietest to the loudest, without a twentieth at each end; real: 1 and 6
-ADVICE = "bring all to one level, as `python prepare_data.py check --fix OUT` does"
+ADVICE = "bring all to one level, as prepare_data.py check does with --fix"
 
 
 def check_levels(loud_db: Sequence[float | None], speakers: Sequence[str]) -> list[Finding | None]:

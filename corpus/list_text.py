@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import read_given, wide_encoding
+from common.encodings import wide_encoding
+from common.files import read_given
 from corpus.findings import Finding, error, note, shown
 
 UTF8_MARK = b"\xef\xbb\xbf"

@@ -33,6 +33,8 @@ SPEAKS_TO = {
     "common.cli": "train.py",  # where there is --hparams
     "corpus.amount": "train.py",  # what to train with
     "corpus.filelists": "train.py, evaluate.py, -m exporting",  # the others read no lists
+    "corpus.doctor": "prepare_data.py",  # training reads its lists otherwise
+    "corpus.levels": "prepare_data.py",
     "corpus.list_checks": "train.py",  # "to train with"
     "data_utils": "train.py",  # the others name their lists before
     "hparams": "train.py",
@@ -45,6 +47,7 @@ SPEAKS_TO = {
     "speech.voice": "synthesize.py",  # serve.py puts fields in the place of switches, evaluate.py asks for none
     "speech.vocoders.foreign_files": "synthesize.py", "speech.vocoders.generator_file": "synthesize.py",
     "speech.vocoders.packaged_weights": "synthesize.py", "speech.vocoders.vocoder": "synthesize.py",
+    "settings.presets": "train.py",
     "text.__main__": "-m text | -m text ledger", "tools": "train.py",
     "common/messages.yaml": "train.py", "config/hparams_help.yaml": "train.py", "monitoring/telegram.yaml": "train.py",
 }  # fmt: skip

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import Parser
+from common.encodings import NotText
 from common.errors import DataError, UserError
-from common.files import NotText, read_given_text
+from common.files import read_given_text
 from text.front_end import TEXT_INPUTS, FrontEnd, Reading
 from text.languages import languages
 from text.ledger import Ledger

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from common.encodings import NotText
 from common.errors import UserError, format_problems
-from common.files import NotText, read_given_text
+from common.files import read_given_text
 from text.inspection import STRESS_ACCENTS
 from text.symbols import ARPABET
 

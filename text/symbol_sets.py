@@ -15,8 +15,9 @@ from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
+from common.encodings import NotText
 from common.errors import UserError, format_problems
-from common.files import NotText, read_given_text
+from common.files import read_given_text
 from text.symbols import ARPABET, PAD, PHONEME_PREFIX, needs_sound
 from text.symbols import symbols as nvidia_symbols
 

@@ -2,8 +2,9 @@
 
 import argparse
 
+from common.encodings import NotText
 from common.errors import DataError, UserError
-from common.files import NotText, read_given_text, write_atomic
+from common.files import read_given_text, write_atomic
 from corpus.coverage import coverage_of, suggest
 from corpus.list_checks import Places, check_list
 from corpus.near_files import SOUND_EXTENSIONS

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from common.encodings import NotText
 from common.errors import UserError
-from common.files import NotText, read_given_text
+from common.files import read_given_text
 from corpus.importers.recognise import read_folder
 from hparams import resolve_hparams
 from speech.delivery import read_sources
