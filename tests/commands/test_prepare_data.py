@@ -17,9 +17,9 @@ from corpus.recording_checks import check_recording
 from corpus.recording_files import read_recording
 from corpus.recording_measures import measure_recording
 from hparams import resolve_hparams
-from support import hostile_corpus
-from support.hostile_corpus import RATE, SENTENCES, voice_like
+from support import hostile_lists, hostile_recordings
 from support.paths import REPOSITORY
+from support.speech_like import RATE, SENTENCES, voice_like
 
 VERBS = ("check", "import", "cut", "record-next", "stats")
 
@@ -31,7 +31,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "wavs").mkdir(parents=True)
     for i, text in enumerate(SENTENCES):
         soundfile.write(folder / "wavs" / f"u{i}.wav", voice_like(len(text) / 25, seed=i), RATE)
-    lines = hostile_corpus.good_lines()
+    lines = hostile_lists.good_lines()
     (folder / "train.csv").write_text("\n".join(lines[:6]) + "\n")
     (folder / "val.csv").write_text("\n".join(lines[6:]) + "\n")
     monkeypatch.chdir(tmp_path)
@@ -188,7 +188,7 @@ def test_a_corrected_copy_is_sound_and_the_originals_stay(data: Path, capsys: py
 
 @pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "utf-16", "utf-16-le", "utf-8-sig"])
 def test_a_list_in_another_encoding_is_corrected(encoding: str, data: Path) -> None:
-    text = hostile_corpus.RUSSIAN
+    text = hostile_lists.RUSSIAN
     (data / "val.csv").write_bytes(f"wavs/u6.wav|{text}\nwavs/u7.wav|{text[:-9]}.\n".encode(encoding))
     run("check", data / "val.csv", "--fix", "clean", "--language", "ru")
     assert Path("clean/val.csv").read_text(encoding="utf-8").startswith(f"wavs/u6.flac|{text}\n")
@@ -222,9 +222,9 @@ def test_a_speaker_that_training_would_refuse_is_found_before(data: Path, capsys
 def test_hostile_lists_end_in_a_verdict_never_in_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = hostile_corpus.write_folder(tmp_path / "data")
+    folder = hostile_lists.write_folder(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    for case in hostile_corpus.bad_lists()[::4]:  # each is checked by itself in test_corpus_hostile.py
+    for case in hostile_lists.bad_lists()[::4]:  # each is checked by itself in test_corpus_hostile.py
         (folder / "list.csv").write_bytes(case.content)
         began = time.monotonic()
         code = run("check", folder / "list.csv", "--text-cleaners", "", "--report", "page.html")
@@ -240,7 +240,7 @@ def test_hostile_recordings_end_in_a_verdict_and_a_page(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wavs").mkdir()
-    cases = hostile_corpus.bad_recordings()
+    cases = hostile_recordings.bad_recordings()
     lines = []
     for i, case in enumerate(cases):
         suffix = case.suffix if case.suffix != ".raw" else ".wav"
@@ -253,7 +253,7 @@ def test_hostile_recordings_end_in_a_verdict_and_a_page(
     for finding in found["findings"]:
         by_line.setdefault(finding["line"], set()).add(finding["kind"])
     for i, case in enumerate(cases, start=1):
-        for wanted in hostile_corpus.kinds_of(case.kinds):
+        for wanted in hostile_recordings.kinds_of(case.kinds):
             assert by_line.get(i, set()) & wanted, case.name
     assert len(Path("corpus_report.html").read_bytes()) > 10_000
     assert run("check", "train.csv", "--fix", "clean") == 0

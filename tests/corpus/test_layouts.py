@@ -3,7 +3,7 @@
 import pytest
 
 from corpus.layouts import recognise, refusal
-from support.hostile_corpus import SENTENCES
+from support.speech_like import SENTENCES
 
 WORDS = "red green blue old new big small cat dog house river tree apple walks sings near far".split()
 

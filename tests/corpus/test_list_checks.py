@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from corpus.list_checks import Places, check_list
-from support import hostile_corpus
+from support import hostile_lists, hostile_recordings
 
-LINES = hostile_corpus.good_lines()
-LISTS = hostile_corpus.bad_lists()
+LINES = hostile_lists.good_lines()
+LISTS = hostile_lists.bad_lists()
 
 
-RECORDINGS = hostile_corpus.bad_recordings()
+RECORDINGS = hostile_recordings.bad_recordings()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hostile_corpus.write_folder(tmp_path_factory.mktemp("hostile") / "data")
+    return hostile_lists.write_folder(tmp_path_factory.mktemp("hostile") / "data")
 
 
 def test_there_are_at_least_80_lists_and_40_recordings() -> None:
@@ -25,7 +25,7 @@ def test_there_are_at_least_80_lists_and_40_recordings() -> None:
 
 
 @pytest.mark.parametrize("case", LISTS, ids=lambda case: case.name)
-def test_a_list_is_judged_as_it_deserves(case: hostile_corpus.BadList, folder: Path, tmp_path: Path) -> None:
+def test_a_list_is_judged_as_it_deserves(case: hostile_lists.BadList, folder: Path, tmp_path: Path) -> None:
     path = folder / f"{abs(hash(case.name))}.csv"
     path.write_bytes(case.content)
     try:

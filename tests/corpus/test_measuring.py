@@ -6,7 +6,7 @@ import pytest
 
 from corpus.measuring import MeasureIndex, measure_file, measure_files
 from corpus.recording_measures import RecordingMeasures
-from support.hostile_corpus import encoded, voice_like
+from support.speech_like import encoded, voice_like
 
 
 def test_measures_are_kept_by_content_and_made_once(tmp_path: Path) -> None:

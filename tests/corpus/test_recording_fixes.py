@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from corpus.recording_fixes import fixed_recording, levelled, trimmed
-from support.hostile_corpus import RATE, voice_like
+from support.speech_like import RATE, voice_like
 
 
 @pytest.mark.parametrize("gain", [0.05, 1.0, 5.0])

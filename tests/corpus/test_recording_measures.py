@@ -7,7 +7,7 @@ import pytest
 
 from corpus.recording_files import read_recording
 from corpus.recording_measures import measure, measure_recording
-from support.hostile_corpus import RATE, encoded, voice_like
+from support.speech_like import RATE, encoded, voice_like
 
 
 def test_the_same_take_in_another_format_has_the_same_content(tmp_path: Path) -> None:

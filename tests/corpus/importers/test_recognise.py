@@ -12,7 +12,7 @@ from common.errors import DataError, UserError
 from corpus.importers.recognise import READERS, read_folder
 from corpus.list_checks import Places, check_list
 from corpus.list_writing import Entry, split_entries, write_list
-from support.hostile_corpus import RATE, SENTENCES, voice_like
+from support.speech_like import RATE, SENTENCES, voice_like
 
 SOUND = voice_like(0.5)
 
