@@ -52,7 +52,7 @@ def check_recording(measures: RecordingMeasures, wanted: Wanted | None = None) -
     if not errors_of(found):
         found += _without_speech(measures)
     if not errors_of(found):
-        found += [*_channels(measures), *_levels(measures), *_voice(measures), *_timing(measures)]
+        found += [*_channels(measures), *_waveform(measures), *_level(measures), *_voice(measures), *_timing(measures)]
         found += _band(measures, wanted)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -157,7 +157,7 @@ def _channels(m: RecordingMeasures) -> Iterator[Finding]:
         )
 
 
-def _levels(m: RecordingMeasures) -> Iterator[Finding]:
+def _waveform(m: RecordingMeasures) -> Iterator[Finding]:
     over = m.peak > OVER_FULL_SCALE
     if over and (m.encoding in FLOATS or m.encoding in LOSSY or not m.encoding):
         yield warning(
@@ -191,6 +191,9 @@ def _levels(m: RecordingMeasures) -> Iterator[Finding]:
             value=m.clipped,
             limit=CLIPPED_SHARE,
         )
+
+
+def _level(m: RecordingMeasures) -> Iterator[Finding]:
     if m.loud_db < QUIET_DB:
         yield warning(
             "quiet",

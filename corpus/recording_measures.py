@@ -111,16 +111,20 @@ def measure_recording(recording: Recording) -> RecordingMeasures:
     return replace(numbers, encoding=recording.encoding, cut_off=recording.cut_off)
 
 
+def _finite(samples: np.ndarray) -> tuple[np.ndarray, int]:
+    """With 0 in the place of what is no number, and how many there were."""
+    finite = np.isfinite(samples)
+    n = samples.size - int(np.count_nonzero(finite))
+    return (np.where(finite, samples, 0.0) if n else samples), n
+
+
 def measure(samples: np.ndarray, sampling_rate: int) -> RecordingMeasures:
     """Numbers of samples [channels, n], floats with full scale 1, at sampling_rate Hz.
 
     Samples that are not finite are counted and taken as 0. An empty recording measures as silence.
     """
     assert samples.ndim == 2, f"expected [channels, n], got shape {samples.shape}"
-    finite = np.isfinite(samples)
-    not_finite = samples.size - int(np.count_nonzero(finite))
-    if not_finite:
-        samples = np.where(finite, samples, 0.0)
+    samples, not_finite = _finite(samples)
     peak = float(np.abs(samples).max(initial=0.0))
     samples = np.clip(samples, -LARGEST, LARGEST).astype(np.float32)
     mixed = samples.mean(axis=0)  # [n]

@@ -164,10 +164,15 @@ def fit(trainer: Trainer, paths: RunPaths, *, notice: str = "") -> int:
         LOG.info("%s", closing_summary(outcome, paths, trainer, first_step=first_step))
         if notice:
             LOG.warning("%s", notice)
+    refuse_lost_steps(trainer, paths)
+    return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def refuse_lost_steps(trainer: Trainer, paths: RunPaths) -> None:
+    """UserError if the last steps could not be saved."""
     if trainer.lost_steps:
         first, last = trainer.lost_steps
         raise UserError(
             f"not saved: steps {first} to {last} ({trainer.saving.problem}); free space for {paths.directory} (df -h) "
             "and run the same command"
         )
-    return 0 if outcome.signal is None else 128 + outcome.signal
