@@ -19,5 +19,5 @@ def test_letters_that_become_others_are_counted_with_their_first_line(
     with caplog.at_level(logging.WARNING, "tacotron2"):
         load_corpus(create_hparams(tiny_settings(corpus)))
     (told,) = [message for message in caplog.messages if message.startswith("texts: ")]
-    assert told.startswith("texts: 2 x transliterated: ") and f"(first: {path}:2)" in told
+    assert told.startswith("texts: 2 x transliterated (a letter written as others): ") and f"(first: {path}:2)" in told
     assert "'\u00e4' read as 'a' 1 x" in told and "'\u00f1' read as 'n' 1 x" in told

@@ -353,7 +353,7 @@ def test_a_budget_nobody_set_is_planned_from_the_first_trials_speed_and_said(tun
     assert tune(n_trials=2, max_steps=None, timeout_s=60) == 0
     said = capsys.readouterr().err
     assert re.search(r"a validation; 0m\d+s left for 2 trials; each gets [\d.]+ of 300 epochs", said), said
-    assert said.index("measured") < said.index("trial_00000 finished")
+    assert said.index("measured: ") < said.index("trial_00000 finished")
     planned = loaded(tmp_path / "output").user_attrs["budget"]
     assert 1 < planned["epochs"] < 300
     commands = [json.loads(path.read_text()) for path in sorted((tmp_path / "output").glob("study/*/command.json"))]
@@ -361,12 +361,12 @@ def test_a_budget_nobody_set_is_planned_from_the_first_trials_speed_and_said(tun
     assert len(steps) == 2 and max(steps) < 100
     tune(n_trials=3, max_steps=None, timeout_s=600)
     assert loaded(tmp_path / "output").user_attrs["budget"] == planned, "values compare only at equal budgets"
-    assert "measured" not in capsys.readouterr().err
+    assert "measured: " not in capsys.readouterr().err
 
 
 def test_a_budget_of_ones_own_is_left_alone(tune, tmp_path, capsys) -> None:
     assert tune(n_trials=1, max_steps=6, timeout_s=60) == 0
-    assert "measured" not in capsys.readouterr().err
+    assert "measured: " not in capsys.readouterr().err
     assert loaded(tmp_path / "output").user_attrs["budget"]["epochs"] == 6.0
 
 
