@@ -69,8 +69,10 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
 def _fsync_directory(directory: Path) -> None:
     try:
         descriptor = os.open(directory, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders, and keeps the order of renames by itself
-        return
+    except PermissionError:
+        if hasattr(os, "O_DIRECTORY"):
+            raise
+        return  # Windows opens no folders, and keeps the order of renames by itself
     try:
         os.fsync(descriptor)
     finally:

@@ -1,3 +1,3 @@
-"""Settings shown, documented and compared; presets and the help texts of the parameters. They are declared in
-hparams.py and merged in tools.py.
+"""Settings shown, documented and compared; the files of presets and help texts. Settings are declared in hparams.py
+and merged in tools.py.
 """

@@ -18,6 +18,6 @@ def little_speech(seconds: float, listed: Path, *, begins_with_voice: bool = Fal
     base = "" if begins_with_voice else "train with --from-base and phonemes (docs/your_own_voice.md), and "
     return (
         f"little speech: {amount} to train on, and {LEAST_MEASURED_MIN} minutes is the least that was measured; expect "
-        f"words that nobody understands. What helps: {base}record more, "
+        f"more words misheard than there. What helps: {base}record more, "
         f"`python prepare_data.py record-next {shlex.quote(str(listed))} --pool TEXT` chooses the sentences"
     )

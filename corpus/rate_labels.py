@@ -1,8 +1,7 @@
 """Recordings whose header states another rate than they were made at: too fast and too high, or too slow and too low.
 
 Neither tells by itself: people read fast, and voices differ. What is off by one and the same factor in both is a label.
-In two real corpora the pitch of no clip (130 of them) was off its median by more than a factor of 1.3. With the rate of
-5 to 50 % of 300 clips stated twice, half or 2.2 times as high, all of them were found, and no other.
+In two real corpora the pitch of no clip (130 of them) was off its median by more than a factor of 1.3.
 """
 
 from collections import defaultdict

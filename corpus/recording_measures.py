@@ -52,9 +52,9 @@ class RecordingMeasures:
     of their mean. clipped: share of samples that lie on a flat top; wrapped: how often the signal jumps from one end of
     the scale to the other, as where sums overflow. dropouts: how often sound breaks off into zeros. bandwidth_hz:
     nothing but rounding lies above it. peakiness: how far harmonics rise over the spectrum around them; noise of any
-    colour, steady or not, measures 2.7 to 3.6, voices
-    4.2 to 13, tones 13 to 21. pitch_hz: median of frames with a pitch, 0 where there are few. content: names the
-    samples, whatever the file format. encoding, cut_off: as in Recording.
+    colour, steady or not, measures 2.7 to 3.6, voices 4.2 to 13, tones 13 to 21. pitch_hz: median of frames with a
+    pitch, 0 where there are few. content: names the samples, whatever the file format. encoding, cut_off: as in
+    Recording.
     """
 
     sampling_rate: int

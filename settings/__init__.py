@@ -1,3 +1,3 @@
-"""What hyperparameters are declared with, the presets, and what a language decides. hparams.py holds the declarations,
+"""What hyperparameters are declared with, and the readers of presets and help texts. hparams.py holds the declarations,
 tools.py merges layers of values. Begin with declaration.py.
 """

@@ -190,7 +190,7 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
     if names:
         absent = "nothing"
         problems = [f"{name}: {theirs.get(name, absent)} there, {mine.get(name, absent)} here" for name in names]
-        ways = "You can: the old settings, --new-study (the old study is moved aside), another -o."
+        ways = "Use the old settings, --new-study (the old study is moved aside) or another -o."
         raise UserError(
             format_problems(problems, headline=f"{plan.directory} holds a search with other settings") + f"\n{ways}"
         )

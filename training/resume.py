@@ -63,12 +63,12 @@ def check_resumable(
     if found["arch"]:
         raise UserError(
             f"{where} holds a model of another shape:\n  {listed}\n"
-            "You can: --fresh (the old run is moved aside), another -o, or -c with --warm-start to keep what fits."
+            "Use --fresh (the old run is moved aside), another -o, or -c with --warm-start to keep what fits."
         )
     if not with_changes:
         raise UserError(
             f"{where} was trained with other settings:\n  {listed}\n"
-            "You can: --resume-with-changes (the new ones hold), --fresh (the old run is moved aside), another -o."
+            "Use --resume-with-changes (the new ones hold), --fresh (the old run is moved aside) or another -o."
         )
     LOG.warning("going on with changed settings:\n  %s", "\n  ".join(lines))
 
@@ -144,7 +144,7 @@ def _with_pronunciations(kept: FrontEnd, hp: HParams, options: Options, *, where
     if not options.resume_with_changes:
         raise UserError(
             f"{hp.pronunciations} differs from the pronunciations that {where} keeps\n"
-            "You can: --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside), "
+            "Use --resume-with-changes (the file holds from now on), --fresh (the old run is moved aside) or "
             "another -o."
         )
     return replace(kept, pronunciations=named)
@@ -210,7 +210,7 @@ def resumable(path: Path, hp: HParams, corpus: Corpus, options: Options, *, wher
         raise UserError(
             f"{where} holds a voice of other speakers ({', '.join(saved.voice.speakers) or 'none named'} there, "
             f"{', '.join(corpus.speakers) or 'none named'} in the filelists)\n"
-            "You can: --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
+            "Use --fresh (the old run is moved aside), another -o, or -c with --warm-start, which copies by name."
         )
     check_resumable(
         hp, saved.voice.hparams, corpus_differs=saved.training["corpus"] != corpus.fingerprint,

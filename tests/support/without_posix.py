@@ -21,6 +21,7 @@ MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "pty", "tty", "syslog")
 FUNCTIONS = (
     "killpg", "getpgid", "setsid", "setpgid", "fork", "forkpty", "wait", "wait4", "nice", "mkfifo", "uname",
     "getloadavg", "sched_getaffinity", "sched_setaffinity", "getpriority", "posix_fadvise", "sync", "chown",
+    "O_DIRECTORY",
 )  # fmt: skip
 SIGNALS = (
     "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGQUIT", "SIGTSTP", "SIGSTOP",
