@@ -392,25 +392,20 @@ class Resolved:
     search: dict[str, object]
 
 
-@cache
-def _specs() -> dict[str, FieldSpec]:
-    return field_specs(HParams)
-
-
 def field_info(name: str) -> FieldSpec:
     """What the field declares: `.affects`, `.mutable`, `.aliases`, `.unit`, `.range`, ... KeyError if unknown."""
-    return _specs()[name]
+    return field_specs(HParams)[name]
 
 
 def field_names() -> tuple[str, ...]:
     """Canonical names, in declaration order."""
-    return tuple(_specs())
+    return tuple(field_specs(HParams))
 
 
 @cache
 def spellings() -> Mapping[str, str]:
     """Every name and alias of every field, with the name that counts."""
-    return canonical_names(_specs())
+    return canonical_names(field_specs(HParams))
 
 
 def resolve_hparams(

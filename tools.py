@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -259,7 +260,8 @@ def read_yaml_layer(path: Path, *, label: str) -> Layer:
 # -- declarations -----------------------------------------------------------------------------------------------------
 
 
-def field_specs(model: type[BaseModel]) -> dict[str, FieldSpec]:
+@cache
+def field_specs(model: type[BaseModel]) -> Mapping[str, FieldSpec]:
     """The declarations of `model`, in order."""
     return {name: _field_spec(name, info) for name, info in model.model_fields.items()}
 

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 HOLDERS = frozenset({"hp", "hparams", "audio", "data", "params", "shape"})  # what hyperparameters are called where read
@@ -45,12 +46,21 @@ def names_read(paths: Iterable[Path]) -> dict[str, list[str]]:
     """Every `name` that is read as `hp.name` (or of another holder of hyperparameters), with `file:line` of each."""
     places: dict[str, list[str]] = {}
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                holder = ast.unparse(node.value).rpartition(".")[2]
-                if holder in HOLDERS:
-                    places.setdefault(node.attr, []).append(f"{path}:{node.lineno}")
+        for name, line in _reads(path.read_text(encoding="utf-8")):
+            places.setdefault(name, []).append(f"{path}:{line}")
     return places
+
+
+@cache
+def _reads(source: str) -> tuple[tuple[str, int], ...]:
+    """(name, line) of each; kept, as one command asks several times about all files."""
+    return tuple(
+        (node.attr, node.lineno)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and ast.unparse(node.value).rpartition(".")[2] in HOLDERS
+    )
 
 
 def texts_found(paths: Iterable[Path], texts: Iterable[str]) -> list[tuple[str, str]]:
