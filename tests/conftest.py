@@ -8,12 +8,14 @@ import pytest
 
 from common.log import LOG
 from hparams import HParams, create_hparams
+from support import warm_commands
 from support.corpora import tiny_settings, write_corpus
 
 
 def pytest_configure() -> None:
     """Several tests run at once, so the threads of each command wait asleep. That changes no bit."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    warm_commands.OURS.update(os.environ)
 
 
 @pytest.fixture(autouse=True)

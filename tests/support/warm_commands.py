@@ -1,5 +1,6 @@
 """Commands run by a Python that is warm already, see warm_python.py; as subprocess.run does it."""
 
+import atexit
 import json
 import os
 import signal
@@ -15,7 +16,6 @@ from pathlib import Path
 READ_AT_IMPORT = ("OMP_", "MKL_", "TORCH", "MPL", "PYTHON", "CUDA", "LD_", "PATH", "HOME")  # by the libraries
 STARTING_S = 120.0
 OURS = dict(os.environ)
-KEPT: list[subprocess.Popen[bytes]] = []  # or its standard input would be closed
 
 
 def run_warm(
@@ -69,5 +69,5 @@ def _warm_python() -> str:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the warm Python did not start: exit status {process.returncode}")
         time.sleep(0.05)
-    KEPT.append(process)
+    atexit.register(process.communicate)  # closes its standard input and waits
     return f"{folder}/requests"
