@@ -15,7 +15,7 @@ import scipy.fft
 
 from corpus.recording_files import Recording
 
-MEASURES_VERSION = 3  # raise when a number of the same samples changes
+MEASURES_VERSION = 4  # raise when a number of the same samples changes
 
 FRAME_S = 0.010  # of levels
 LEVEL_FLOOR_DB = -120.0  # what digital silence is called
@@ -36,7 +36,9 @@ LEAST_VOICED = 5  # frames; fewer say nothing
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
 LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
-DROPOUT_S, DROPOUT_LEVEL = 0.002, 0.01  # zeros for so long, beside a sample of so much of full scale
+# Zeros for so long, between samples of so much of the sound's root mean square. Of 600 clips of espeak-ng, which is
+# silent in its stops, 4 seem to have dropouts; of 100 real ones with six planted, 75, at a tenth of their level 79.
+DROPOUT_S, DROPOUT_LEVEL = 0.002, 0.1
 WRAPPED = 1.6  # of full scale, from one sample to the next: from one end of the scale to the other
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ
 
@@ -226,12 +228,13 @@ def _n_wrapped(samples: np.ndarray) -> int:
 
 
 def _n_dropouts(wav: np.ndarray, sampling_rate: int) -> int:
-    """Runs of zeros in [L] that begin or end in the middle of sound; a gate closes at quiet samples."""
+    """Runs of zeros in [L] that begin and end in the middle of sound; a gate or a synthesizer stops at quiet samples."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (wav == 0).astype(np.int8), [0]))))
     first, end = edges[::2], edges[1::2]
     is_inside = (end - first >= DROPOUT_S * sampling_rate) & (first > 0) & (end < len(wav))
     before, after = np.abs(wav[first[is_inside] - 1]), np.abs(wav[end[is_inside]])
-    return int(np.count_nonzero(np.maximum(before, after) > DROPOUT_LEVEL))
+    level = DROPOUT_LEVEL * np.sqrt(np.mean(wav[wav != 0] ** 2)) if is_inside.any() else 0.0
+    return int(np.count_nonzero(np.minimum(before, after) > level))
 
 
 def _flat_tops(wav: np.ndarray) -> int:

@@ -139,6 +139,8 @@ def _levels() -> list[BadRecording]:
         _sound("too loud, so it wrapped round", lambda: (v() * 8 + 1) % 2 - 1, "overflow"),
         _sound("too loud by a little", lambda: (v() / np.abs(v()).max() * 1.3 + 1) % 2 - 1, "overflow"),
         _sound("packets lost", lambda: v() * (np.arange(len(v())) // 400 % 4 > 0), "dropouts"),
+        _sound("packets lost at a low level", lambda: v() * 0.1 * (np.arange(len(v())) // 400 % 4 > 0), "dropouts"),
+        _sound("zeros before sudden sounds, as espeak's stops", _with_stops),
         _sound("zeros between syllables", lambda: np.where(np.abs(v()) < 0.004, 0, v())),
         _sound("very quiet", lambda: v() * 0.008, "quiet", subtype="FLOAT"),
         _sound("off centre", lambda: v() + 0.1, "offset"),
@@ -158,6 +160,15 @@ def _brown() -> np.ndarray:
 def _with_values(value: float) -> np.ndarray:
     samples = voice_like()
     samples[1000:1010] = value
+    return samples
+
+
+def _with_stops() -> np.ndarray:
+    """Sound that fades into zeros and begins again at once."""
+    samples = voice_like()
+    for first in range(2000, len(samples) - 1000, 4000):
+        samples[first : first + 400] *= np.linspace(1, 0, 400)
+        samples[first + 400 : first + 1000] = 0
     return samples
 
 
