@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.cli import Parser, Verb, int_at_least, positive, run_command
+from common.cli import Parser, Verb, int_at_least, is_output_refused, positive, run_command
 from common.errors import UserError
 from common.files import check_place, why_refused
 from config.hparam_switch import like_hparam
@@ -156,8 +156,7 @@ def share(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    return run_command(lambda: _run(args))
+    return run_command(lambda: _run(parser().parse_args(argv)))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -165,6 +164,8 @@ def _run(args: argparse.Namespace) -> int:
         check_outputs(args)
         return int(args.run(args, _shell()))
     except OSError as caught:
+        if is_output_refused(caught):
+            raise
         raise UserError(f"{caught.filename or 'a file'} can't be written or read ({why_refused(caught)})") from caught
 
 

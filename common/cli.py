@@ -19,6 +19,7 @@ from common.redaction import argument_without_secrets, without_secrets
 
 NEVER_A_PATH = (errno.ELOOP, errno.ENAMETOOLONG)  # links that lead to themselves
 PATHS_AS_TEXT = ("output", "vocoder")  # which may be something else, too: "-", or the name of a vocoder
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 SIGPIPE_EXIT = 141  # 128 + SIGPIPE, which Windows lacks
 
 
@@ -44,6 +45,10 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.refuse(rest)
         return found
+
+    def print_help(self, file: Any = None) -> None:
+        """argparse would say nothing where it can't be written."""
+        print(self.format_help(), end="", file=file or sys.stdout, flush=True)
 
     def error(self, message: str) -> NoReturn:
         """As argparse does, but for the secrets of addresses that were given in the wrong place."""
@@ -201,8 +206,30 @@ def run_command(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         if not _has_lost_its_reader():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of what is left to write
+        _drop_output()
         return SIGPIPE_EXIT
+    except OSError as error:
+        if not is_output_refused(error):
+            raise
+        _drop_output()
+        print(f"error: cannot write to standard output ({error.strerror}); free space there", file=sys.stderr)
+        return UserError.exit_code
+
+
+def is_output_refused(error: OSError) -> bool:
+    """Whether it was standard output that could not be written: a disk that is full refuses an empty line, too."""
+    if error.errno not in FULL or error.filename is not None:
+        return False
+    try:
+        os.write(1, b"\n")
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Or Python complains of what is left to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _has_lost_its_reader() -> bool:

@@ -51,7 +51,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     what a shell passes on (/dev/null, /dev/stdout) are written to as they are, and a pipe with a name is refused.
     """
     if _is_passed_on(path) or has_no_end(path):
-        with _opened_device(path) as file:
+        with _named(path, path), _opened_device(path) as file:
             yield file
         return
     temporary = _temporary_beside(path)
@@ -94,11 +94,11 @@ def _opened_device(path: Path) -> IO[bytes]:
 
 @contextmanager
 def _named(path: Path, temporary: Path) -> Iterator[None]:
-    """Errors name the file that was asked for."""
+    """Errors name the file that was asked for; the system names none where a disk is full."""
     try:
         yield
     except OSError as error:
-        if error.filename == str(temporary):
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
 

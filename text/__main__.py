@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.cli import Parser
+from common.cli import Parser, run_command
 from common.encodings import NotText
 from common.errors import DataError, UserError
 from common.files import read_given_text
@@ -25,18 +25,16 @@ SETTINGS = ("language", "text_input", "text_cleaners", "symbol_set", "pronunciat
 
 def main(arguments: Sequence[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    try:
-        if command == "ledger":
-            return show_ledger(rest)
-        if command == "languages":
-            print("\n".join(f"{language.code:18}{language.name}" for language in languages().values()))
-            return 0
-        return show_texts(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        return 0
+    if command == "ledger":
+        return run_command(lambda: show_ledger(rest))
+    if command == "languages":
+        return run_command(show_languages)
+    return run_command(lambda: show_texts(arguments))
+
+
+def show_languages() -> int:
+    print("\n".join(f"{language.code:18}{language.name}" for language in languages().values()))
+    return 0
 
 
 def parser() -> Parser:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import export
+import prepare_data
 import train
 from common.cli import Parser, device, int_at_least, positive, run_command, with_dashes, within
 from common.errors import DataError, UserError
@@ -154,6 +155,35 @@ def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train.py --show-params", "train.py --help", "prepare_data.py check --help", "-m text languages",
+        "-m text Hello.", "prepare_data.py stats data/train.txt --dataset-path data",
+        "prepare_data.py stats data/train.txt --dataset-path data --json -",
+    ],
+)  # fmt: skip
+def test_a_full_disk_behind_standard_output_is_one_message_and_no_success(words: str, corpus_folder: Path) -> None:
+    command = [word.replace("data/", f"{corpus_folder}/") if word != "data" else str(corpus_folder)
+               for word in words.split()]  # fmt: skip
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last) == (
+        2, "error: cannot write to standard output (No space left on device); free space there"
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_on_a_full_disk_is_named(corpus_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = [str(corpus_folder / "train.txt"), "--dataset-path", str(corpus_folder)]
+    assert prepare_data.main(["stats", *lists, "--json", "/dev/full"]) == 2
+    assert "/dev/full can't be written or read (No space left on device)" in capsys.readouterr().err
 
 
 def test_a_pipe_that_breaks_elsewhere_is_a_defect_that_is_shown() -> None:
