@@ -32,6 +32,9 @@ from text.pronunciations import read_pronunciations
 from text.symbol_sets import named_table
 from training.options import Options
 
+# With another of these the texts themselves would be refused, by the settings that the voice was trained with.
+READING = ("language", "text_input", "symbol_set", "text_cleaners")
+
 
 def is_fresh_start(directory: Path, *, asked: bool) -> bool:
     """--fresh and force_model_reinit act once a launch: an automatic restart finds its own launch id and goes on."""
@@ -73,9 +76,9 @@ def check_resumable(
     LOG.warning("going on with changed settings:\n  %s", "\n  ".join(lines))
 
 
-def _last_command(checkpoint: Path) -> str:
-    """A line with the command that trained this checkpoint's run before: whoever forgot a --preset sees it there."""
-    command = read_run_info(checkpoint.parent.parent).get("command")
+def _last_command(where: Path) -> str:
+    """A line with the command that trained this run, or this checkpoint's: whoever forgot a --preset sees it there."""
+    command = read_run_info(where if where.is_dir() else where.parent.parent).get("command")
     return f"\nIts last launch was: python {shlex.join(command)}" if command else ""
 
 
@@ -124,13 +127,17 @@ def _tell_unused_beginning(directory: Path, options: Options) -> None:
 
 def kept_front_end(start: RunStart, hp: HParams, options: Options) -> FrontEnd | None:
     """How the voice that goes on reads texts: its symbols and pronunciations stay. None where a new voice begins."""
-    path = None if start.is_fresh else checkpoint_dir.newest_good(start.directory / "checkpoints")
+    path = own = None if start.is_fresh else checkpoint_dir.newest_good(start.directory / "checkpoints")
     if path is None and options.checkpoint is not None and not options.warm_start:
         path = checkpoint_dir.resolve(options.checkpoint, prefer="newest")
     voice = None if path is None else checkpoint_file.read_voice(path)
-    if voice is None:
+    if path is None or voice is None:
         return None
     kept = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=HParams(**voice.hparams).text_cleaners)
+    if any(voice.hparams.get(name, getattr(hp, name)) != getattr(hp, name) for name in READING):
+        of_this_table = hp.model_copy(update={"n_symbols": len(kept.table)})
+        check_resumable(of_this_table, voice.hparams, corpus_differs=False, with_changes=options.resume_with_changes,
+                        where=start.directory if own else path)  # fmt: skip
     return _with_pronunciations(kept, hp, options, where=path)
 
 

@@ -26,7 +26,7 @@ from run_directory.run_info import launch_id, read_run_info, write_run_info
 from speech.voice import Speaker
 from support.limits import disk_that_takes
 from training.options import Options
-from training.resume import RunStart, check_resumable, inspect_run, is_demo_wanted, is_fresh_start
+from training.resume import RunStart, check_resumable, inspect_run, is_demo_wanted, is_fresh_start, kept_front_end
 from training.session import build_trainer, fit
 from training.trainer import Trainer
 
@@ -301,6 +301,17 @@ def test_a_run_killed_before_its_first_checkpoint_has_each_step_once(
     run_to(hp, tmp_path, TWO_STEPS)
     kinds = [(line["type"], line["step"], line["attempt"]) for line in read_metrics(tmp_path)]
     assert kinds == [("step", 2, 2), ("eval", 2, 2)]
+
+
+def test_another_language_is_refused_before_texts_are_read_by_the_voices_own(
+    tmp_path: Path, tiny: Callable[..., HParams]
+) -> None:
+    run_to(tiny(), tmp_path, TWO_STEPS)
+    start, hp = RunStart(tmp_path, False, "test"), tiny("language=ru,text_cleaners=[]")
+    with pytest.raises(UserError, match="language: en there, ru here"):
+        kept_front_end(start, hp, Options())
+    kept = kept_front_end(start, hp, Options(resume_with_changes=True))
+    assert kept is not None and kept.language.code == "en"
 
 
 def test_with_other_batches_an_unfinished_epoch_ends_and_the_run_goes_on(
