@@ -86,7 +86,7 @@ def act(
         return [], command
     if not is_running:
         done += repair.repair_pointers(directory, findings)
-    if diagnosis.state not in ("running", "finished") and not is_plain:
+    if not is_running and not is_plain and (args.restart or diagnosis.state != "finished"):
         repair.write_proposal(directory, best.path, diagnosis.safer, diagnosis.reasons)
         done.append(f"wrote {proposed}")
     if args.strip_optimizer:

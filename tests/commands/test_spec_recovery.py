@@ -14,6 +14,7 @@ import pytest
 
 from run_directory.metrics_log import read_jsonl
 from support.commands import (
+    begun,
     cache,
     checkpoints,
     command,
@@ -23,11 +24,12 @@ from support.commands import (
     interrupt_training,
     run,
     tiny_arguments,
+    voice,
     wait_until,
 )
 
 pytestmark = pytest.mark.spec
-__all__ = ["cache", "dataset"]
+__all__ = ["begun", "cache", "dataset", "voice"]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,7 @@ def test_restart_goes_on_past_damaged_files_to_the_end(folder: Path, cache: Path
     assert "resumed" in kinds and kinds[-1] == "ended"
 
 
+@pytest.mark.slow
 def test_the_restarted_training_saves_when_it_is_ended(folder: Path, cache: Path) -> None:
     info = json.loads((folder / "output" / "run.json").read_text())
     endless = [word for word in info["command"] if word not in ("--max-steps", "60")]
@@ -125,6 +128,7 @@ def test_a_run_that_fails_again_and_again_gives_up_with_a_diagnosis_and_goes_on_
     assert not (tmp_path / "output" / "diagnosis.json").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_ends_the_run_saved(dataset: Path, cache: Path) -> None:
     arguments = tiny_arguments("--max-steps", "100000", hparams="iters_per_checkpoint=100000")
     ours, terminal = pty.openpty()
@@ -139,3 +143,9 @@ def test_a_terminal_that_closes_ends_the_run_saved(dataset: Path, cache: Path) -
     assert process.wait(120) == 128 + signal.SIGHUP
     steps = [record["step"] for record in read_jsonl(dataset / "output" / "metrics.jsonl") if record["type"] == "step"]
     assert checkpoints(dataset / "output") == [f"step_{steps[-1]:08d}.pt"]
+
+
+def test_the_restart_of_a_finished_run_says_that_it_is_finished(begun: Path, cache: Path) -> None:
+    done = run("emergency_recovery.py", "output", "--restart", cwd=begun, cache=cache)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "finished: max_steps" in done.stdout and checkpoints(begun / "output") == ["step_00000002.pt"]
