@@ -32,7 +32,7 @@ def run_warm(
         tempfile.TemporaryFile("w+", encoding="utf-8") as out,
         tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        connection.connect(_warm_python())
+        connection.connect(warm_python())
         socket.send_fds(connection, [json.dumps(request).encode()], [nothing.fileno(), out.fileno(), err.fileno()])
         code = _exit_code(connection, arguments, timeout_s)
         texts = []
@@ -59,7 +59,7 @@ def _suits(env: Mapping[str, str]) -> bool:
 
 
 @cache
-def _warm_python() -> str:
+def warm_python() -> str:
     """The socket of this process' own, started now. It ends with this process."""
     folder = tempfile.mkdtemp(prefix="warm-python-")
     program = Path(__file__).with_name("warm_python.py")
