@@ -228,7 +228,7 @@ def _n_wrapped(samples: np.ndarray) -> int:
 
 
 def _n_dropouts(wav: np.ndarray, sampling_rate: int) -> int:
-    """Runs of zeros in [L] that begin and end in the middle of sound; a gate or a synthesizer stops at quiet samples."""
+    """Runs of zeros in [L] that begin and end in the middle of sound; gates and synthesizers stop where it is quiet."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (wav == 0).astype(np.int8), [0]))))
     first, end = edges[::2], edges[1::2]
     is_inside = (end - first >= DROPOUT_S * sampling_rate) & (first > 0) & (end < len(wav))

@@ -194,7 +194,8 @@ def failures(folder: Path, tests: Sequence[str], *options: str) -> list[tuple[st
     seen = Failures()
     place = ["--rootdir", str(folder), "-c", str(folder / "pyproject.toml"), "--basetemp", f"{folder}-temporary"]
     alone = ["-p", "xdist.plugin", "-n", "0", "-p", "no:cacheprovider"]
-    status = pytest.main(["-q", *alone, *place, *options, *tests], plugins=[seen])
+    every_tier = ["-m", ""]
+    status = pytest.main(["-q", *every_tier, *alone, *place, *options, *tests], plugins=[seen])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not seen.found:
         return [(tests[0], f"pytest ended with {status!r}")]
     return seen.found

@@ -48,6 +48,7 @@ def mutations(*arguments: str, results: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_a_test_notices_from_what_it_does_not(tmp_path: Path) -> None:
     tests = ("--tests", "tests/training/test_schedules.py")  # which knows of warm-up, and nothing of attention
     done = mutations("--only", "warmup_steps,guide_sigma", *tests, results=tmp_path / "results.jsonl")

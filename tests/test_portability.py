@@ -90,6 +90,7 @@ def without_posix(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_module_and_command_begins_without_what_only_posix_has(
     without_posix: subprocess.CompletedProcess[str],
 ) -> None:

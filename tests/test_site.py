@@ -14,6 +14,7 @@ from selenium import webdriver
 from support.browser import browser, opened  # noqa: F401 - a fixture
 from support.paths import REPOSITORY
 
+pytestmark = pytest.mark.spec  # it is built twice, in two languages
 WIDTHS = {"phone": 390, "desktop": 1280}
 LOOKED_AT = ("index", "docs/quickstart", "docs/troubleshooting", "docs/parameters", "docs/hyperparameters")
 MEDIA = ("img", "script", "link", "audio", "source", "iframe")
@@ -122,7 +123,6 @@ def too_wide(browser: webdriver.Chrome) -> list[str]:  # noqa: F811
     )
 
 
-@pytest.mark.spec
 @pytest.mark.parametrize("language", ["", "ru"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_pages_fit_and_show_their_pictures(

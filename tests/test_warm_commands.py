@@ -17,6 +17,7 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["script.py", "-m program"])
 def test_arguments_folder_environment_and_exit_status_are_those_of_a_cold_start(script: str, tmp_path: Path) -> None:
     for name in ("script.py", "program.py"):
@@ -41,6 +42,7 @@ def test_a_mistake_and_a_signal_end_it_as_they_would(tmp_path: Path) -> None:
     assert run_warm([str(tmp_path / "killed.py")], cwd=tmp_path, env=env, timeout_s=60).returncode == -9
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
     late = tmp_path / "late.txt"
     (tmp_path / "slow.py").write_text(f"import time; time.sleep(3); open({str(late)!r}, 'w')")
@@ -59,6 +61,7 @@ def test_nothing_of_ours_is_in_it_beforehand(tmp_path: Path) -> None:
     assert done.stdout in ("[]\n", "['__mp_main__']\n")  # warm_python.py itself
 
 
+@pytest.mark.slow
 def test_another_setting_of_the_threads_starts_cold(tmp_path: Path) -> None:
     (tmp_path / "threads.py").write_text("import torch; print(torch.get_num_threads())")
     env = environment(tmp_path / "cache") | {"OMP_NUM_THREADS": "1"}

@@ -104,6 +104,7 @@ def test_a_run_with_everything_on_resumes_to_the_bit(tiny: Tiny, tmp_path: Path,
     assert_same_run(straight, resumed(hp, tmp_path / "cut", 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["decoder_backend=plain", "p_teacher_forcing=0.5"])
 def test_recomputing_changes_no_bit_where_the_adaptive_factor_walks_the_graph_thrice(
     tiny: Tiny, tmp_path: Path, base: str

@@ -87,6 +87,7 @@ def spoken(browser: webdriver.Chrome, n_sounds: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_two_voices_are_heard_and_seen_side_by_side(
     browser: webdriver.Chrome, page: str, size: tuple[int, int]

@@ -51,7 +51,7 @@ def test_the_documented_command_trains_in_four_processes(dataset: Path, cache: P
     assert len(saved["training"]["other_processes"]) == 3
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_the_loss_curve_of_two_processes_is_that_of_one_with_the_joined_batch(tmp_path: Path, cache: Path) -> None:
     lines = write_recordings(tmp_path / "data", texts=[f"Sentence number {n}." for n in "abcdefgh"])
     (tmp_path / "data" / "train.txt").write_text("\n".join(lines) + "\n")
@@ -88,7 +88,7 @@ def test_two_machines_train_one_model_and_the_first_writes_it(dataset: Path, cac
     assert "each shared by 2 processes" in said[0]
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_processes_started_by_hand_end_at_once_after_training_together(dataset: Path, cache: Path) -> None:
     """The interpreter's orderly end tears threads of gloo out of their work, once in some hundred times."""
     watched = "import atexit, sys, train; atexit.register(print, 'orderly end'); train.leave(train.main(sys.argv[1:]))"

@@ -99,6 +99,7 @@ def test_a_finished_run_says_so_and_changes_nothing(basic_run: tuple[Path, str],
 # -- without -o: a run for each setting -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -90,7 +90,7 @@ def pair(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_two_processes_train_and_no_step_waits(pair: tuple[Path, list[dict[str, str]]]) -> None:
     folder, found = pair
     assert [one["nothing"] for one in found] == ["", ""]
@@ -100,7 +100,7 @@ def test_two_processes_train_and_no_step_waits(pair: tuple[Path, list[dict[str, 
     assert torch.isfinite(torch.tensor([r["losses"]["total"] for r in records if r["type"] == "step"])).all()
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_wait_in_a_step_of_several_ends_the_run(name: str, pair: tuple[Path, list[dict[str, str]]]) -> None:
     folder, found = pair

@@ -38,6 +38,7 @@ def until(seen: bool, watch: BusyProcessors) -> bool:
     return watch.wait_asleep
 
 
+@pytest.mark.slow
 def test_an_idle_pool_changes_no_sum_and_its_threads_end_with_it() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run(
@@ -47,6 +48,7 @@ def test_an_idle_pool_changes_no_sum_and_its_threads_end_with_it() -> None:
     assert done.stdout.splitlines() == ["True True 2", "True True"]
 
 
+@pytest.mark.slow
 def test_beside_busy_programs_threads_wait_asleep_and_awake_again_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(busy_processors, "PERIOD_S", 0.2)
     monkeypatch.setattr(busy_processors, "QUIET_S", 0.5)

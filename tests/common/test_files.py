@@ -187,6 +187,7 @@ def test_evaluate_into_a_place_that_is_no_folder_is_refused_before_it_speaks(
     assert shown.out == ""
 
 
+@pytest.mark.slow
 def test_evaluate_onto_a_full_disk_is_one_message(voice: Path, tmp_path: Path, corpus_folder: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500, -1)); import evaluate; "

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from support.paths import REPOSITORY
 
 BESIDE = """
@@ -31,10 +33,12 @@ def told(first: str) -> list[str]:
     ).stdout.split()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_thread_beside_training_computes_alone_and_makes_no_pool_of_its_own() -> None:
     assert told("from common import threads; threads.one_thread_for_others()") == ["True", "1", "0"]
 
 
+@pytest.mark.slow
 def test_without_it_a_thread_beside_training_would_make_a_pool() -> None:
     """What the other test would show if it were not needed. Where there is one processor, no thread makes a pool."""
     n = min(2, os.cpu_count() or 1)

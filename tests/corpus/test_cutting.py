@@ -63,6 +63,7 @@ def test_noise_gives_no_sentence(tmp_path: Path) -> None:
     assert cut_recording(tmp_path / "noise.wav", tmp_path / "out", Recogniser("en", n_threads=1), CutSettings()) == []
 
 
+@pytest.mark.slow
 @needs_packages
 def test_recordings_of_one_name_in_two_folders_keep_their_own_pieces(lecture: Path, tmp_path: Path) -> None:
     twin = tmp_path / "other" / lecture.name

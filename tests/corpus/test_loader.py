@@ -52,6 +52,7 @@ def test_resuming_after_the_last_batch_gives_nothing(dataset: MelDataset) -> Non
     assert load(dataset, plan, first_batch=len(plan.epoch(2))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_endless_loader_gives_epoch_after_epoch_by_the_same_processes(dataset: MelDataset, num_workers: int) -> None:
     plan = plan_batches(dataset, create_hparams("batch_size=4"))

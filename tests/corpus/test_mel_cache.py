@@ -124,6 +124,7 @@ def test_broken_index_costs_only_hashing(tmp_path: Path, own_cache: Path, caplog
     assert "what it held is computed again" in caplog.text
 
 
+@pytest.mark.slow
 def test_who_makes_the_first_mels_of_a_process_computes_with_all_threads_afterwards(tmp_path: Path) -> None:
     """PyTorch tells a thread that asks for the first time what was last set anywhere: 1, by the cache's threads."""
     build_first = (

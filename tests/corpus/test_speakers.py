@@ -151,6 +151,7 @@ def test_two_speakers_say_the_same_in_two_ways(lists: Lists) -> None:
     assert torch.equal(anna, same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_one_text_said_in_two_ways_is_learnt_as_who_says_which(lists: Lists, seed: int) -> None:
     """Nothing but the speaker tells the two utterances apart: the decoder is not shown the recordings."""
@@ -266,6 +267,7 @@ def test_a_voice_of_one_needs_no_name(lists: Lists, tmp_path: Path) -> None:
         replace(voice, names=()).row_of("bert")
 
 
+@pytest.mark.slow
 def test_judging_lets_each_line_be_said_by_its_speaker(lists: Lists, tmp_path: Path, recordings: Path) -> None:
     hp = lists()
     path = save_voice(hp, load_corpus(hp), tmp_path / "run")

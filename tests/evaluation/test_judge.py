@@ -123,6 +123,7 @@ def test_lines_that_cannot_be_used_are_left_out_if_asked(
     assert "--skip-bad-data left out 1 lines, the first: " in caplog.text
 
 
+@pytest.mark.slow
 def test_folders_that_were_trusted_in_training_are_trusted_in_judging(tiny: Tiny, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "elsewhere")
     (tmp_path / "lists").mkdir()
@@ -138,6 +139,7 @@ def test_folders_that_were_trusted_in_training_are_trusted_in_judging(tiny: Tiny
         assert [row["id"] for row in judged.rows] == ["5", "6"]
 
 
+@pytest.mark.slow
 def test_without_a_list_a_voice_is_judged_on_its_own_validation_list(
     voice: Path, corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_voice_is_not_compared_with_itself(voice: Path, corpus_folder: Path, t
 needs_recogniser = pytest.mark.skipif(bool(lacks("en")), reason="pip install -r requirements-eval.txt")
 
 
+@pytest.mark.slow
 @needs_recogniser
 def test_phonemes_are_compared_by_their_words_or_not_at_all(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
     spoken = tmp_path / "spoken.txt"

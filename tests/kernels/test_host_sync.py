@@ -183,6 +183,7 @@ def gradients(model: Tacotron2) -> Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_training_pass_never_waits(options: str, bf16: bool, path_of_a_gpu: None) -> None:
@@ -196,7 +197,7 @@ def test_a_training_pass_never_waits(options: str, bf16: bool, path_of_a_gpu: No
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_whole_step_never_waits(options: str, bf16: bool, path_of_a_gpu: None) -> None:
     """Of two micro-batches: copying, forward, backward, clipping, the verdict, Adam, running statistics."""
     hp = create_hparams(f"{TINY},fp16_run={bf16},amp_dtype=bf16,{options}".rstrip(","))
@@ -241,6 +242,7 @@ def test_the_path_of_a_cpu_does_wait() -> None:
         pass_through(model, losses, batch, hp, bf16=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_both_paths_give_the_same_loss_and_gradients(
     options: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -263,7 +265,7 @@ def test_both_paths_give_the_same_loss_and_gradients(
     assert float((grads - expected_grads).norm() / expected_grads.norm()) < 1e-6
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_nothing_of_the_path_is_left_on_the_host() -> None:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this PyTorch has no devices made of Python")

@@ -24,6 +24,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
     return [soundfile.read(path, dtype="float32")[0] for path in sorted((corpus.root / "wavs").iterdir())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packages", "mark"), [(DNSMOS, "dnsmos_overall"), (DISTILLMOS, "distillmos")], ids=["DNSMOS", "DistillMOS"]
 )

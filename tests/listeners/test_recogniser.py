@@ -29,6 +29,7 @@ def english() -> Recogniser:
     return Recogniser("en", n_threads=1)
 
 
+@pytest.mark.slow
 def test_clear_speech_is_understood_and_the_same_way_twice(english: Recogniser, recordings: list[Path]) -> None:
     heard = english.transcribe_files(recordings)
     assert words.wer(EASY.all, heard) <= 0.25  # 4 of 15 words is over it; a guess at random is near 1
@@ -48,6 +49,7 @@ def test_words_are_found_where_they_are_said(english: Recogniser, recordings: li
     assert times["kitchen"] > len(wav) / rate + 1 and seconds[-1] > len(wav) / rate
 
 
+@pytest.mark.slow
 def test_noise_is_not_taken_for_the_sentence(english: Recogniser) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 22050).astype(np.float32)
     assert words.wer(EASY.all[:1], english.transcribe([noise], sampling_rate=22050)) > 0.5

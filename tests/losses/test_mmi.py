@@ -178,6 +178,7 @@ def in_a_process(rank: int, meeting: Path, results: "multiprocessing.Queue[tuple
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_agree_on_the_factor_and_their_gradients_are_still_averaged(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of other threads
     results = context.Queue()

@@ -143,6 +143,7 @@ def test_the_parts_of_the_decoder_are_told_apart() -> None:
     assert module_of("encoder.lstm.weight_ih_l0") == "encoder"
 
 
+@pytest.mark.slow
 def test_the_trainer_hands_over_norms_at_the_interval_only(tiny: Callable[..., HParams], tmp_path: Path) -> None:
     """debug_reporting and debug_report_interval."""
     for hparams, expected in (("debug_reporting=True,debug_report_interval=20", [20]), ("", [])):

@@ -341,6 +341,7 @@ def test_a_run_that_was_moved_with_its_store_goes_on_as_one_in_the_new_place(fol
     assert run.data.tags["run_directory"] == str(runs / "anna")
 
 
+@pytest.mark.slow
 def test_a_copy_of_all_writes_into_its_own_store_and_folder(folder: Path) -> None:
     runs = launches_before_and_after(folder, shutil.copytree)
     client, run = only_run(runs)

@@ -67,6 +67,7 @@ WATCHED = (
 )
 
 
+@pytest.mark.slow
 def test_sick_trackers_change_nothing_and_cost_no_time(
     sick_trackers: TelegramServer, tiny: Callable[..., HParams], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,7 +189,7 @@ def test_tensorboard_draws_every_so_many_steps_and_at_the_end_and_hears_every_va
         assert [event.step for event in events.Images(picture)] == [10, 30, 40]
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [UNAUTHORISED, BROKEN])
 def test_the_token_is_nowhere_in_what_a_run_leaves_behind(answer: Any, tmp_path: Path) -> None:
     """Neither in the run directory, the logs, MLflow's store, nor on the terminal, whatever Telegram answers."""
@@ -220,7 +221,7 @@ def test_a_short_run_is_in_mlflow_and_says_how_to_look_at_it(tmp_path: Path) -> 
         assert store.execute("select name, status from runs").fetchall() == [("anna", "FINISHED")]
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_a_tracker_that_was_left_behind_does_not_spoil_the_end(tmp_path: Path) -> None:
     """MLflow is given no time at all, so that the process ends in the middle of its import."""
     write_dataset(tmp_path)

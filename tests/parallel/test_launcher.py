@@ -92,7 +92,7 @@ def assert_saves_once(training: Started, dataset: Path, number: signal.Signals) 
     assert (dataset / "output" / "checkpoints" / f"step_{ended['step']:08d}.pt").exists()
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_a_request_to_end_saves_once(training: Started, dataset: Path) -> None:
     assert_saves_once(training, dataset, signal.SIGTERM)
 

@@ -58,6 +58,7 @@ def said_here(offer: Offer, text: str, *, seed: int, voice: str = "one", speed: 
     return np.rint(loaded.synthesize(text, seed=seed, manner=manner).wav * 32768).astype(np.int16)
 
 
+@pytest.mark.slow
 def test_fifty_requests_at_once_each_get_their_own_sound(offer: Offer, client: Client) -> None:
     texts = [f"the {word} tone" for word in ("low", "high", "first", "last", "other")]
     asked = [(texts[i % 5], i // 5, ("one", "two")[i % 2]) for i in range(50)]

@@ -104,6 +104,7 @@ def test_the_same_command_adds_nothing_and_a_larger_n_trials_the_rest(tune, tmp_
     assert table(output)[:2] == first and len(table(output)) == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_search_draws_what_an_uninterrupted_one_would(tune, tmp_path: Path) -> None:
     output = tmp_path / "output"
     for n in (2, 7):  # across the first five, which are drawn at random, and those that are learnt
@@ -170,6 +171,7 @@ def test_a_data_error_comes_once_and_before_any_trial(tune, tmp_path: Path) -> N
     assert not list((tmp_path / "output").glob("study/trial_*"))
 
 
+@pytest.mark.slow
 def test_time_being_up_ends_the_trial_saved_and_the_same_command_goes_on_with_it(tune, tmp_path, monkeypatch) -> None:
     output = tmp_path / "output"
     monkeypatch.setenv("STAND_IN", "hang")
@@ -231,6 +233,7 @@ def test_another_search_in_the_same_directory_is_refused(tune, tmp_path: Path) -
         tune(n_trials=1)
 
 
+@pytest.mark.slow
 def test_a_storage_of_one_s_own_holds_studies_by_the_run_and_numbers_new_ones(tune, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     tune(n_trials=2, storage=url)
@@ -327,7 +330,7 @@ def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.spec
+@pytest.mark.slow
 def test_a_search_leaves_a_planted_bad_region_and_tells_what_does_not_matter(tune, tmp_path: Path) -> None:
     """Rates over 1e-2 have no finite gradient: a third of the range, so chance would draw 5 of 15 there. Of all that
     is searched only the rate matters to the stand-in.
@@ -349,6 +352,7 @@ def test_a_search_leaves_a_planted_bad_region_and_tells_what_does_not_matter(tun
 # -- within the time given --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_budget_nobody_set_is_planned_from_the_first_trials_speed_and_said(tune, tmp_path, capsys) -> None:
     assert tune(n_trials=2, max_steps=None, timeout_s=60) == 0
     said = capsys.readouterr().err
@@ -401,6 +405,7 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(tune, tmp_path, monk
         tune(n_trials=2)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_for_a_while_costs_no_result(tune, tmp_path, monkeypatch, capsys) -> None:
     """Longer than SQLite itself waits: trials are told once it is free again."""
     monkeypatch.setattr(storages, "LOCK_WAIT_S", 0.2)

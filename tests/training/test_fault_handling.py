@@ -214,6 +214,7 @@ def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tin
     assert not (tmp_path / "diagnosis.json").exists()
 
 
+@pytest.mark.slow
 def test_the_count_of_attempts_survives_a_kill_and_ends_beyond_the_failure(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(OFTEN)
     for attempt in (1, 2, 3):

@@ -159,6 +159,7 @@ def test_a_disk_that_refuses_is_told_and_does_not_end_training(
     assert checkpoint_dir.resolve(tmp_path).name == "step_00000010.pt"
 
 
+@pytest.mark.slow
 @needs_recogniser
 def test_the_listener_hears_checkpoints_and_chooses_the_best(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("listen_every=2,iters_per_checkpoint=2")

@@ -60,6 +60,7 @@ def test_the_scale_starts_at_loss_scale_init() -> None:
     assert scaled.scaled(torch.tensor(2.0)).item() == 128.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["plain", "fast"])
 def test_a_small_model_learns_in_fp16_on_a_cpu(tiny: Tiny, tmp_path: Path, backend: str) -> None:
     settings = f"learning_rate=0.01,validate_interval=100000,decoder_backend={backend}"

@@ -41,6 +41,7 @@ def assert_same_end(a: Watched, b: Watched) -> None:
     assert a.losses == b.losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", ["", "validate_interval=7,iters_per_checkpoint=4", "use_mmi=True,update_gaf_every_n_step=3"]
 )
@@ -66,6 +67,7 @@ def test_damage_is_gone_back_from_to_the_same_bits(tiny: Tiny, tmp_path: Path, f
     assert_same(straight.train_step.optimizer.state_dict(), hurt.train_step.optimizer.state_dict())
 
 
+@pytest.mark.slow
 def test_training_that_leads_nowhere_stops_with_the_diagnosis_of_its_onset(tiny: Tiny, tmp_path: Path) -> None:
     def from_step_8_on(train_step: object, step: int, losses: dict[str, torch.Tensor]) -> None:
         if step >= 8:

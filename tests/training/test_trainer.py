@@ -81,6 +81,7 @@ def test_interrupted_and_resumed_is_bit_exactly_the_straight_run(
     assert_same_run(straight, second)
 
 
+@pytest.mark.slow
 def test_resuming_with_loader_processes_is_bit_exact_too(tiny: Tiny, tmp_path: Path) -> None:
     straight = trained(tiny(), tmp_path / "straight", 3)
     with_processes = tiny("num_workers=1")

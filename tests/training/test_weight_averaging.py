@@ -86,6 +86,7 @@ def test_a_resumed_average_is_bit_exactly_that_of_the_straight_run(tiny: Tiny, t
     assert_same_run(resumed(hp, tmp_path / "cut", 7), straight)
 
 
+@pytest.mark.slow
 def test_an_average_may_begin_and_end_in_the_middle_of_a_run(tiny: Tiny, tmp_path: Path) -> None:
     trained(tiny(), tmp_path, 2)
     resumed(tiny("ema_decay=0.9"), tmp_path, 4)

@@ -40,6 +40,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_trial_once(tmp_path: Path) -> 
     assert kept == {"samples/step_00000040_0.png", "samples/step_00000040_0.wav"}
 
 
+@pytest.mark.slow
 def test_searches_of_two_directories_are_two_even_beside_an_apostrophe(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

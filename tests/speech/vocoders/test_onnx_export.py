@@ -37,11 +37,12 @@ def checked_graph(vocoder: NeuralVocoder, folder: Path) -> bytes:
     return content
 
 
+@pytest.mark.slow
 def test_onnxruntime_makes_the_sound_of_hifigans_authors(exported: bytes) -> None:
     check_sound(exported, "hifigan_block2")
 
 
-@pytest.mark.spec  # tracing takes 10 s
+@pytest.mark.slow  # tracing takes 10 s
 def test_onnxruntime_makes_the_sound_of_bigvgans_authors(tmp_path: Path) -> None:
     check_sound(checked_graph(small_vocoder(tmp_path, "bigvgan_v2"), tmp_path), "bigvgan_v2")
 
