@@ -103,7 +103,7 @@ class Reader:
         (self.home / "lectures").mkdir()
         rate = soundfile.info(recordings[0]).samplerate
         quiet = 1e-4 * np.random.default_rng(0).standard_normal(rate)
-        spoken = [part for path in recordings[:4] for part in (soundfile.read(path)[0], quiet)]
+        spoken = [part for path in recordings for part in (soundfile.read(path)[0], quiet)]
         soundfile.write(self.home / "lectures" / "lecture.flac", np.concatenate([quiet, *spoken]), rate)
         shutil.copy(recordings[0], self.folder / "calm.wav")
         (self.folder / "book.txt").write_text("\n\n".join(said))
