@@ -36,8 +36,8 @@ LEAST_VOICED = 5  # frames; fewer say nothing
 PEAKINESS_PERCENTILE = 90  # of frames: in every word some frames have a pitch
 LEAST_CLIPPED = 0.01  # of full scale; the extremes of a channel without sound mean nothing
 CLIPPED_RUN = 3  # samples in a row that lie at the same extreme
-# Zeros for so long, between samples of so much of the sound's root mean square. Of 600 clips of espeak-ng, which is
-# silent in its stops, 4 seem to have dropouts; of 100 real ones with six planted, 75, at a tenth of their level 79.
+# Zeros for so long, between samples of so much of the sound's root mean square: espeak-ng is silent in its stops, and
+# begins them at quiet samples.
 DROPOUT_S, DROPOUT_LEVEL = 0.002, 0.1
 WRAPPED = 1.6  # of full scale, from one sample to the next: from one end of the scale to the other
 ALMOST_EXTREME = 0.5 / 32768  # of full scale; how far two samples of one flat top may differ

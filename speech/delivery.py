@@ -238,8 +238,6 @@ def _send(said: Iterator[NarratedPart], pipe: SoundOutput) -> None:
             pipe.write(part.wav)
     except BrokenPipeError:
         raise UserError("-o -: whoever reads the sound has stopped; nothing more was said") from None
-    except OSError as error:
-        raise UserError(f"-o -: cannot write to standard output ({error.strerror}); nothing more was said") from error
 
 
 def _write(said: Iterator[NarratedPart], path: Path, delivery: Delivery, sampling_rate: int) -> None:

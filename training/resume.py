@@ -32,7 +32,7 @@ from text.pronunciations import read_pronunciations
 from text.symbol_sets import named_table
 from training.options import Options
 
-# With another of these the texts themselves would be refused, by the settings that the voice was trained with.
+# With another of these the texts would be refused as the voice reads them, and not as the user asked for.
 READING = ("language", "text_input", "symbol_set", "text_cleaners")
 
 
@@ -134,10 +134,12 @@ def kept_front_end(start: RunStart, hp: HParams, options: Options) -> FrontEnd |
     if path is None or voice is None:
         return None
     kept = front_end_of_voice(voice.front_end, symbols=voice.symbols, cleaners=HParams(**voice.hparams).text_cleaners)
-    if any(voice.hparams.get(name, getattr(hp, name)) != getattr(hp, name) for name in READING):
+    asked = hp.canonical()
+    reads_otherwise = any(voice.hparams.get(name, asked[name]) != asked[name] for name in READING)
+    if reads_otherwise and not options.resume_with_changes:
         of_this_table = hp.model_copy(update={"n_symbols": len(kept.table)})
-        check_resumable(of_this_table, voice.hparams, corpus_differs=False, with_changes=options.resume_with_changes,
-                        where=start.directory if own else path)  # fmt: skip
+        where = start.directory if own else path
+        check_resumable(of_this_table, voice.hparams, corpus_differs=False, with_changes=False, where=where)
     return _with_pronunciations(kept, hp, options, where=path)
 
 

@@ -1,6 +1,6 @@
-"""Every block of shell in the README and the guides is typed as it is written; trainings take two steps (slow tier).
+"""Every block of shell in the README and the guides is typed as it is written; trainings take two steps.
 
-The README and the quick start are typed in the tier `spec` too.
+The README and the quick start belong to the tier `spec`, the other guides to `slow`.
 """
 
 import re

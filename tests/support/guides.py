@@ -1,6 +1,5 @@
 """The commands of the guides, and a folder in which they can be typed as they are written."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -39,7 +38,7 @@ PROGRAMS = {
 
 @dataclass(frozen=True)
 class Block:
-    """What a reader copies at once: `lines` of shell in the document `guide`, number `n` there."""
+    """What a reader copies at once: the shell's part number `n` of the document `guide`."""
 
     guide: str
     n: int
@@ -141,4 +140,4 @@ class Reader:
 
 def without(text: str, skipped: re.Pattern[str]) -> str:
     """The lines that are to be typed."""
-    return "\n".join(line for line in text.splitlines() if not skipped.search(line)) + os.linesep
+    return "".join(f"{line}\n" for line in text.splitlines() if not skipped.search(line))
