@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import cache
 from support.guides import Block, Reader, blocks_of, without
-
-__all__ = ["cache"]
 
 FIRST = ("README.md", "docs/quickstart.md")
 GUIDES = (
@@ -36,9 +33,9 @@ HAVE_A_VOICE = {"docs/speaking.md": ("output", "older_run"), "docs/judging_a_voi
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, Reader]:
-    """A reader of each guide, who keeps what its earlier blocks left."""
-    return Readers(tmp_path_factory, cache)
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
+    """A reader of each guide, who keeps what its earlier blocks left. Their cache is no other test's."""
+    return Readers(tmp_path_factory, tmp_path_factory.mktemp("readers-cache"))
 
 
 class Readers(dict[str, Reader]):
