@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from hparams import OptimisationParams
+from kernels.matmul import has_bf16_products
 from run_directory.records import Event
 
 GROWTH_INTERVAL = 2000  # steps without overflow before the scale grows; torch.amp.GradScaler's own default
@@ -30,6 +31,14 @@ def half_type(hp: OptimisationParams, device: torch.device) -> torch.dtype | Non
     if hp.amp_dtype == "auto":
         return torch.bfloat16 if has_bf16 else torch.float16
     return torch.bfloat16 if hp.amp_dtype == "bf16" else torch.float16
+
+
+def bf16_hint(hp: OptimisationParams, device: torch.device) -> str | None:
+    """What a person gains who has left mixed precision off on a processor that was built for it."""
+    can_multiply = torch.backends.mkldnn.is_available() and has_bf16_products()
+    if hp.fp16_run or device.type != "cpu" or not can_multiply:
+        return None
+    return "this processor multiplies in bf16: --hparams fp16_run=True makes steps up to twice as fast"
 
 
 class Precision:

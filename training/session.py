@@ -29,6 +29,7 @@ from run_directory.records import Event
 from training.base_voice import base_voice
 from training.corpus_setup import check_same_data, demo_notice, read_corpus
 from training.listening import Listening, listening_of
+from training.mixed_precision import bf16_hint
 from training.options import Options
 from training.resume import RunStart, inspect_run, kept_front_end, prepare_run, set_aside_damaged
 from training.summary import closing_summary, describe, ending, facts_of
@@ -50,6 +51,8 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         if group.is_first and (unused := unused_settings(settings)):
             LOG.warning("settings without effect: %s", "; ".join(unused))
         start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
+        if group.is_first and start.is_fresh and (hint := bf16_hint(hp, group.device)):
+            LOG.info("%s", hint)
         options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
         front_end = kept_front_end(start, hp, options)
         corpus = group.run_one_at_a_time(

@@ -11,7 +11,7 @@ from common.errors import UserError
 from hparams import HParams, create_hparams
 from run_directory.records import StepRecord
 from support.runs import assert_same_run, poisoned, resumed, trained, trainer_of, weights_of
-from training.mixed_precision import GROWTH_INTERVAL, Precision, half_type
+from training.mixed_precision import GROWTH_INTERVAL, Precision, bf16_hint, half_type
 from training.trainer import Limits
 
 Tiny = Callable[..., HParams]
@@ -46,6 +46,17 @@ def test_auto_is_fp16_where_the_device_lacks_bf16_and_bf16_is_refused(monkeypatc
     assert half_type(create_hparams("fp16_run=True"), cuda) == torch.float16
     with pytest.raises(UserError, match="amp_dtype=bf16, but an old GPU computes no bf16; set amp_dtype=fp16 or auto"):
         half_type(create_hparams("fp16_run=True,amp_dtype=bf16"), cuda)
+
+
+@pytest.mark.parametrize("can_multiply", [True, False])
+def test_bf16_is_proposed_only_where_it_is_faster_and_not_in_use(
+    can_multiply: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.mixed_precision.has_bf16_products", lambda: can_multiply)
+    proposed = bf16_hint(create_hparams(""), CPU)
+    assert ("fp16_run=True" in (proposed or "")) == can_multiply
+    assert bf16_hint(create_hparams("fp16_run=True"), CPU) is None
+    assert bf16_hint(create_hparams(""), torch.device("cuda")) is None
 
 
 @pytest.mark.parametrize("settings", ["", "fp16_run=True", "fp16_run=True,amp_dtype=bf16"])
