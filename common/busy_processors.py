@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from common.log import LOG
+from common.processors import processors
 
 PERIOD_S = 1.0
 WANTED = 0.25  # of a processor: less is the work of any desktop
@@ -50,11 +51,6 @@ class ProcessorTime:
 def guest_s(times: object) -> float:
     """A guest's time, which Linux counts within `user` and `nice` too."""
     return getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-
-
-def processors() -> list[int]:
-    """Numbers of those on which this process may run."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def libgomps() -> list[str]:

@@ -1,7 +1,6 @@
 """Batches on their way to training: loaded here or by processes, which may die without a batch being lost."""
 
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.errors import UserError, first_line
 from common.log import LOG
+from common.processors import n_processors
 from corpus.batch import Batch, MelDataset, collate
 from corpus.batch_plan import BatchPlan, item_seed
 
@@ -162,7 +162,7 @@ def loader_workers(setting: int | str, *, feeds_gpu: bool, n_cores: int | None =
     """
     if setting != "auto":
         return int(setting)
-    cores = n_cores or os.cpu_count() or 1
+    cores = n_cores or n_processors()
     if cores <= FEW_CORES:
         return WORKERS_BESIDE_GPU if feeds_gpu else 0
     return min(MAX_AUTO_WORKERS, cores // 2)

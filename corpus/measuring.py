@@ -5,12 +5,12 @@
 May be deleted at any time and is made again.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from common.processors import n_processors
 from corpus.findings import Finding, error
 from corpus.json_index import JsonIndex
 from corpus.recording_files import UnreadableRecording, read_recording
@@ -59,7 +59,7 @@ def measure_files(
     """
     measured: list[Measured] = []
     try:
-        with ThreadPoolExecutor(n_workers or min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(n_workers or min(MAX_WORKERS, n_processors())) as pool:
             for outcome in pool.map(partial(measure_file, hash_of=hash_of, index=index), paths):
                 measured.append(outcome)
                 index.write_now_and_then()

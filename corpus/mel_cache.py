@@ -7,7 +7,6 @@
 Everything here may be deleted at any time and is made again.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from audio.recordings import probe_audio, read_audio
 from common.cache_dir import cache_directory, cache_file
 from common.errors import DataError
 from common.log import LOG
+from common.processors import n_processors
 from common.threads import one_thread_for_others
 from corpus.filelists import Utterance
 from corpus.findings import Finding, error
@@ -91,7 +91,7 @@ def build_features(
     index_path = cache_directory() / "features" / "index.json"
     index = HashIndex(index_path)
     folder = cache_directory() / "features" / MelFingerprint.of(audio).digest
-    n_threads = n_workers or min(MAX_WORKERS, os.cpu_count() or 1)
+    n_threads = n_workers or min(MAX_WORKERS, n_processors())
     outcomes: list[_Outcome] = []
     one_thread_for_others()
     with ThreadPoolExecutor(n_threads) as pool:

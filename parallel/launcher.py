@@ -27,6 +27,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
 from common.errors import UserError
 from common.log import LOG
+from common.processors import n_processors
 from common.signals import KILL, signal_group
 from parallel.heartbeat import FOLDER_VARIABLE, STACK_TRACE_SIGNAL, HeartbeatMonitor
 from parallel.rendezvous import Meeting
@@ -186,7 +187,7 @@ def run(launch: Launch) -> int:
 
     UserError where machines can't meet.
     """
-    threads = max(1, (os.cpu_count() or 1) // launch.n_processes)
+    threads = max(1, n_processors() // launch.n_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of each; more than there are cores would fight for them
     with tempfile.TemporaryDirectory(prefix="tacotron2-processes-") as folder, all_machines(launch):
         agent = agent_of(launch, Path(folder) / "logs")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from common.errors import UserError
+from common.processors import n_processors
 from run_directory.run_info import launch_id
 
 
@@ -37,7 +38,7 @@ def environment(slot: int, *, n_jobs: int, each: int) -> dict[str, str]:
     """Ours, with this slot's share of the processors and its GPUs; one launch for all restarts of a trial."""
     shared = {"TACOTRON2_LAUNCH_ID": launch_id()}
     if n_jobs * each > 1:
-        threads = max(1, (os.cpu_count() or 1) // (n_jobs * each))
+        threads = max(1, n_processors() // (n_jobs * each))
         shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(threads)
     if gpus := dealt(visible_gpus(), slot, each=each):
         shared["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)

@@ -23,6 +23,7 @@ from checkpointing import weights as checkpoint_weights
 from checkpointing.checkpoint_file import Checkpoint
 from common.errors import DataError, UserError, format_problems
 from common.log import LOG
+from common.threads import keep_to_share
 from corpus.mel_statistics import MelStats
 from hparams import HParams, create_hparams
 from kernels.backend import why_unsupported
@@ -94,6 +95,7 @@ class Voice:
         cpu, cuda, cuda:1 and so on, of the network and a neural vocoder; auto is the GPU where there is one.
         """
         _check_threshold(gate_threshold)
+        keep_to_share()
         place = device_of(device)
         path = checkpoint_dir.resolve(Path(run_or_checkpoint))
         if exported_voice.is_exported(path):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.errors import UserError
+from common.processors import n_processors
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 180.0  # a first import of torch from a cold disk took 12 s; a busy machine takes several times that
@@ -163,7 +164,7 @@ class Children:
                 raise
             self._ready.append(child)
 
-        processes = min(len(chunks), _cores(), MAX_PROCESSES)
+        processes = min(len(chunks), n_processors(), MAX_PROCESSES)
         with ThreadPoolExecutor(processes) as pool:
             list(pool.map(work, range(processes)))
         while len(self._ready) > 1:
@@ -186,7 +187,3 @@ def _next(waiting: "queue.SimpleQueue[int]") -> int | None:
         return waiting.get_nowait()
     except queue.Empty:
         return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

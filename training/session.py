@@ -14,7 +14,7 @@ from common.busy_processors import yielding_to_other_programs
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import argument_without_secrets
-from common.threads import one_thread_for_others
+from common.threads import keep_to_share, one_thread_for_others
 from config.unused_settings import unused_settings
 from data_utils import Corpus
 from hparams import HParams, Resolved
@@ -43,6 +43,7 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
     """One launch of a run, or one process's share of it, from the first look at its directory to the exit code."""
     hp = settings.hparams
     configure_logging()
+    keep_to_share()
     one_thread_for_others()
     torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark = hp.cudnn_enabled, hp.cudnn_benchmark
     with process_group(resolve_rank(hp, rank=options.rank, n_gpus=options.n_gpus), hp) as group, ExitStack() as lock:

@@ -9,14 +9,16 @@ import pytest
 
 from benchmarks.busy_machine import busy
 from common import busy_processors
-from common.busy_processors import BusyProcessors, ProcessorTime, processors
+from common.busy_processors import BusyProcessors, ProcessorTime
+from common.processors import processors
 from support.paths import REPOSITORY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux' OpenMP")
 
 SAME_SUMS = """
 import os, time, torch
-from common.busy_processors import IdlePool, processors
+from common.busy_processors import IdlePool
+from common.processors import processors
 n_idle = max(2, len(processors()))
 n_tasks = lambda: len(os.listdir("/proc/self/task"))
 a, b = torch.rand(300, 700), torch.rand(700, 300)

@@ -42,6 +42,6 @@ def test_only_the_gpus_that_this_command_may_see_are_dealt(monkeypatch: pytest.M
 
 def test_processors_are_shared_by_all_processes_of_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(slots.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(slots, "n_processors", lambda: 16)
     assert environment(0, n_jobs=2, each=4)["OMP_NUM_THREADS"] == "2"
     assert "OMP_NUM_THREADS" not in environment(0, n_jobs=1, each=1)
