@@ -1,11 +1,18 @@
 """The device that a command computes on: what was asked for, if it is there."""
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from common.errors import UserError, first_line, is_out_of_memory
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/gpus")
+LONGEST_LOOK_S = 10.0
 
 
 class NoMemory(UserError):
@@ -36,6 +43,28 @@ def explain_no_memory(device: torch.device) -> Iterator[None]:
         instead = "--device cpu" if device.type != "cpu" else "fewer or shorter texts at once"
         said = first_line(error)[:200]
         raise NoMemory(f"too little memory on {device} ({said}); see who else uses it, or try {instead}") from error
+
+
+def idle_gpu() -> str | None:
+    """Why the CPU computes although this machine has an NVIDIA GPU; None where there is none, or nobody wants it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.cuda.is_available() or hidden in ("", "-1") or not _has_nvidia_gpu():
+        return None
+    because = f"; CUDA_VISIBLE_DEVICES={hidden} may name none that is there" if hidden else ""
+    return f"this machine has an NVIDIA GPU, but computes on the CPU: {_why_no_gpu()}{because}"
+
+
+def _has_nvidia_gpu() -> bool:
+    """As its driver tells, without PyTorch."""
+    if any(NVIDIA_DRIVER.glob("*")):
+        return True
+    if (command := shutil.which("nvidia-smi")) is None:  # Windows has it, and Linux inside of Windows
+        return False
+    try:
+        listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=LONGEST_LOOK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and "GPU 0" in listed.stdout
 
 
 def _why_no_gpu() -> str:

@@ -22,6 +22,7 @@ from model import Tacotron2
 from monitoring.logging_setup import configure_logging
 from monitoring.observer import Recorder, RunInfo
 from monitoring.setup import observers
+from parallel.devices import idle_gpu
 from parallel.process_group import SINGLE_PROCESS, ProcessGroup, process_group, resolve_rank
 from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
@@ -52,6 +53,8 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         if group.is_first and (unused := unused_settings(settings)):
             LOG.warning("settings without effect: %s", "; ".join(unused))
         start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
+        if group.is_first and group.device.type == "cpu" and (reason := idle_gpu()):
+            LOG.warning("%s", reason)
         if group.is_first and start.is_fresh and (hint := bf16_hint(hp, group.device)):
             LOG.info("%s", hint)
         options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
