@@ -193,7 +193,7 @@ def test_a_section_alone_obeys_its_rules() -> None:
     ("settings", "cleaners", "n_symbols"),
     [
         ("", ("english_cleaners",), 148),
-        ("text_input=phonemes", (), 148),
+        ("text_input=phonemes", (), 210),
         ("language=ru", (), None),
         ("language=ru,text_cleaners=[basic_cleaners]", ("basic_cleaners",), None),
         ("language=de", (), 148),  # the letters of a corpus are counted when it is read

@@ -39,7 +39,7 @@ TextInput = Literal["characters", "phonemes"]
 TEXT_INPUTS: tuple[TextInput, ...] = ("characters", "phonemes")
 FORMAT = 1  # of `to_dict`, and of what is cached: raise it whenever a reading changes
 EXCERPT_LENGTH = 60  # enough of a text to find it by
-_ARPABET = frozenset(ARPABET)
+_ARPABET, _LIKE_ARPABET = frozenset(ARPABET), re.compile(r"[A-Z]{1,2}[0-9]?")
 _BRACES = re.compile(r"\{([^{}]*[^{}\s][^{}]*)\}")  # braces around nothing, or unbalanced, are plain characters
 
 
@@ -232,7 +232,7 @@ class FrontEnd:
 
     def _reading(self, prepared: "_Prepared", spellings: Iterator[Spelling]) -> Reading:
         notes, problems = list(prepared.notes), list(prepared.problems)
-        joined = _Joined()
+        joined, unread = _Joined(), Counter[str]()
         for i, piece in enumerate(prepared.pieces):
             if isinstance(piece, _Phonemes):
                 braced = _braced(piece.content, arpabet=self.table.has_arpabet)
@@ -241,10 +241,11 @@ class FrontEnd:
             else:
                 spelling = next(spellings)
                 notes += spelling.notes
+                unread.update(spelling.unread)
                 joined.add(spelling, piece, first=i == 0, last=i == len(prepared.pieces) - 1)
         ids, dropped, unknown = self._fitted(joined.symbols)
         notes += [Note("dropped", symbol, "", count) for symbol, count in dropped.items()]
-        if unknown:
+        if unknown := unknown | unread:
             problems.append(_unknown_characters(unknown, self.table))
         if not problems and not self._has_sound(ids):
             problems.append(TextProblem("empty text", f"nothing to say in {excerpt(prepared.text)!r}; write the words"))
@@ -277,7 +278,7 @@ class FrontEnd:
         if not unknown:
             return []
         shown = ", ".join(f"{symbol.removeprefix(PHONEME_PREFIX)} {count} x" for symbol, count in unknown.items())
-        nearest = self._nearest_phonemes(unknown) if self.table.has_arpabet else []
+        nearest = self._nearest_phonemes(unknown) if self.language.code == "en" else []
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         kind = "is no ARPAbet phoneme" if self.table.has_arpabet else f"is not among the symbols ({self.table.name})"
         return [TextProblem("unknown phonemes", f"in braces: {shown} {kind}{hint}; correct it", dict(unknown))]
@@ -383,8 +384,10 @@ def _braced(content: str, *, arpabet: bool) -> list[str]:
     phonemes = content.split()
     if arpabet:
         return [PHONEME_PREFIX + phoneme for phoneme in phonemes]
-    if _ARPABET.issuperset(phonemes) and any(phoneme[-1].isdigit() for phoneme in phonemes):
-        return list(ipa_of(phonemes))  # ARPAbet for a voice on IPA: nobody means these letters as they are
+    if all(map(_LIKE_ARPABET.fullmatch, phonemes)) and any(phoneme[-1].isdigit() for phoneme in phonemes):
+        if _ARPABET.issuperset(phonemes):
+            return list(ipa_of(phonemes))  # for a voice on IPA: nobody means these letters as they are
+        return [phoneme for phoneme in phonemes if phoneme not in _ARPABET]  # mistyped: no symbol of any set
     return list(content.strip())
 
 

@@ -50,7 +50,7 @@ def symbols_fit(n: int, language: str, text_input: str, symbol_set: str) -> bool
 
 def default_symbol_set(language: Language, text_input: str, cleaners: Sequence[str] | None) -> str:
     if text_input == "phonemes":
-        return "nvidia" if language.code == "en" else "ipa"
+        return "ipa"
     if language.is_english or (cleaners is not None and not TRANSLITERATING.isdisjoint(cleaners)):
         return "nvidia"
     return "russian" if language.code == "ru" else "corpus"

@@ -58,7 +58,8 @@ class EnglishPhonemes:
             if guess:
                 notes.append(Note(guess, word.lower(), f"{{{' '.join(phonemes)}}}"))
         shown = "".join(s[0] if len(s) == 1 else "{" + " ".join(s[1]) + "}" for s in stretches)
-        return Spelling((("written out", cleaned), ("phonemes", shown)), tuple(symbols), tuple(notes))
+        unread = tuple(_DIGIT.findall("".join(s[0] for s in stretches if len(s) == 1)))
+        return Spelling((("written out", cleaned), ("phonemes", shown)), tuple(symbols), tuple(notes), unread)
 
     def close(self) -> None:
         if "_children" in vars(self):

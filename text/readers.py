@@ -23,11 +23,15 @@ _DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Spelling:
-    """stages: name and text of each step; symbols: characters, and ARPAbet with its prefix."""
+    """stages: name and text of each step; symbols: characters, and ARPAbet with its prefix.
+
+    unread: characters that nothing here reads, though a set may have the same sign for a sound, as 5 for a tone.
+    """
 
     stages: tuple[tuple[str, str], ...]
     symbols: tuple[str, ...]
     notes: tuple[Note, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

@@ -10,6 +10,7 @@ FRONT_ENDS = {
     "English letters": FrontEnd.create(),
     "English named cleaners": FrontEnd.create(cleaners=["english_cleaners"]),
     "English phonemes": FrontEnd.create(text_input="phonemes"),
+    "English in ARPAbet": FrontEnd.create(text_input="phonemes", symbol_set="nvidia"),
     "Russian letters": FrontEnd.create(language="ru"),
     "Russian phonemes": FrontEnd.create(language="ru", text_input="phonemes"),
     "German": FrontEnd.create(language="de", text_input="phonemes"),
@@ -60,7 +61,7 @@ def test_hostile_texts_are_read_or_refused_never_an_exception() -> None:
             assert 0 not in reading.ids, (name, text_name)
 
 
-@pytest.mark.parametrize("name", ["English letters", "English phonemes", "Russian letters"])
+@pytest.mark.parametrize("name", ["English letters", "English in ARPAbet", "Russian letters"])
 def test_no_character_vanishes_without_a_word(name: str) -> None:
     front_end = FRONT_ENDS[name]
     for text_name, reading in zip(TEXTS, front_end.read(list(TEXTS.values())), strict=True):

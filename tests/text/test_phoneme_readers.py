@@ -12,8 +12,8 @@ from text.front_end import FrontEnd
 from text.symbol_sets import named_table
 from text.symbols import ARPABET
 
-PHONEMES = FrontEnd.create(text_input="phonemes")
-IPA = FrontEnd.create(text_input="phonemes", symbol_set="ipa")
+PHONEMES = FrontEnd.create(text_input="phonemes", symbol_set="nvidia")
+IPA = FrontEnd.create(text_input="phonemes")
 
 
 def read(text: str) -> str:
@@ -81,6 +81,18 @@ def test_punctuation_and_hyphens_stay_where_they_stand() -> None:
 
 def test_numbers_and_abbreviations_are_written_out_first() -> None:
     assert read("Dr. 5") == read("doctor five")
+
+
+def test_mistyped_arpabet_is_no_word_of_ipa() -> None:
+    (problem,) = IPA.read(["{AW7 B} is wrong."])[0].problems
+    assert "AW7 1 x is not among the symbols (ipa); nearest: AW" in problem.detail
+
+
+def test_a_digit_that_no_cleaner_writes_out_is_not_read_as_a_tone() -> None:
+    plain = FrontEnd.create(text_input="phonemes", cleaners=["basic_cleaners"])
+    (problem,) = plain.read(["It is 5."])[0].problems
+    assert "'5' (U+0035 DIGIT FIVE)" in problem.detail
+    assert plain.read(["It is five."])[0].problems == ()
 
 
 def test_braces_go_past_the_dictionary() -> None:
