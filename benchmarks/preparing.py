@@ -96,8 +96,9 @@ def cut(folder: Path, path: Path, work: Path, *, n_recordings: int) -> str:
     errors = cer([said for said, _ in compared], [heard for _, heard in compared])
     n_sentences = sum(map(len, sentences.values()))
     return (
-        f"{n_sentences} sentences, {seconds:.0f} s: {len(pieces)} pieces, {n_cut} sentences cut; {len(sure)} pieces are "
-        f"sure, {len(compared)} of them whole, with {errors:.1%} character errors; {spent / seconds:.2f} s of CPU a second"
+        f"{n_sentences} sentences, {seconds:.0f} s: {len(pieces)} pieces, {n_cut} sentences cut\n"
+        f"{len(sure)} pieces are sure, {len(compared)} of them whole, with {errors:.1%} character errors\n"
+        f"{spent / seconds:.2f} s of CPU a second of sound"
     )
 
 
