@@ -1,7 +1,7 @@
 """Vocoders on recordings turned into mels and back, and their speed: `python benchmarks/vocoders.py LIST:12 LIST:6`.
 
 LIST:N are the first N recordings of a filelist. Each is marked by DNSMOS (P.808, SIG, OVRL) and DistillMOS as it is and
-after each vocoder. One thread. bf16 is rounded by hand where the processor lacks it: the same sound, another speed.
+after each vocoder. One thread. Where the processor lacks bf16, every result is rounded to it: the same sound, no speed.
 `--speed` times every published shape of generator instead, with random weights, which cost as much as trained ones.
 
     pip install -r requirements-eval.txt -r requirements-vocoder.txt
@@ -97,7 +97,7 @@ def has_bf16() -> bool:
 
 
 def bf16_name() -> str:
-    return "universal, bf16" if has_bf16() else "universal, bf16 (rounded by hand)"
+    return "universal, bf16" if has_bf16() else "universal, bf16 (every result rounded)"
 
 
 def bf16_of(vocoder: Vocoder) -> Callable[[Tensor], Tensor]:
@@ -138,7 +138,7 @@ def quality_table(filelist: Path, n_clips: int, quality: SoundQuality) -> str:
         began = time.process_time()
         sounds = [vocoder(mel).numpy() for mel in mels]
         took = time.process_time() - began
-        rows.append(judged(name, sounds, quality, cpu_s=0.0 if "by hand" in name else took))
+        rows.append(judged(name, sounds, quality, cpu_s=0.0 if "rounded" in name else took))
     seconds = sum(map(len, recordings)) / AUDIO.sampling_rate
     header = f"{folder.name}, {len(recordings)} clips, {seconds:.0f} s"
     titles = f"| {header} | {' | '.join(MEASURES)} | CPU s per s |\n{'|---' * (len(MEASURES) + 2)}|"
