@@ -39,13 +39,22 @@ def export_onnx(voice: Voice, path: Path, card: Card, *, is_int8: bool) -> Expor
     """UserError where onnxruntime's numbers differ from torch's by more than 1e-4. is_int8: smaller, and less exact."""
     graphs = graphs_of(voice.model)
     if isinstance(voice.vocoder, NeuralVocoder):
-        graphs[VOCODER] = Graph(*export_graph(voice.vocoder, path))
+        graphs[VOCODER] = Graph(*export_graph(_in_fp32(voice, voice.vocoder), path))
     contents = {name: graph.content for name, graph in graphs.items()}
     if is_int8:
         contents |= {name: in_int8(contents[name]) for name in ("encoder", "decoder_step")}
     basis = mel_basis(voice.hp).numpy()
     n_bytes = write_archive(path, Archive(description_of(voice, card), contents, np.ascontiguousarray(basis)))
     return Exported(path, n_bytes, {name: graph.largest_difference for name, graph in graphs.items()})
+
+
+def _in_fp32(voice: Voice, vocoder: NeuralVocoder) -> NeuralVocoder:
+    """From its file again where this processor speaks with it in bf16, which a graph does not."""
+    if vocoder.precision == "fp32":
+        return vocoder
+    exact = voice.fitting_vocoder(vocoder.name, precision="fp32")
+    assert isinstance(exact, NeuralVocoder)
+    return exact
 
 
 def description_of(voice: Voice, card: Card) -> Description:

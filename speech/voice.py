@@ -38,7 +38,7 @@ from speech.narration import Examine, NarratedPart, narrate
 from speech.speech import Speech
 from speech.tempo import at_speed, check_speed
 from speech.utterance import SynthesizedUtterance
-from speech.vocoders.vocoder import GRIFFIN_LIM, Vocoder, load_vocoder
+from speech.vocoders.vocoder import GRIFFIN_LIM, Vocoder, VocoderPrecisionChoice, load_vocoder
 from text.front_end import FrontEnd, excerpt, front_end_of_voice
 
 LONGEST_PART = 200  # characters, of voices that do not say how long their training texts were
@@ -164,9 +164,9 @@ class Voice:
     def vocoder(self) -> Vocoder:
         return self.chosen_vocoder or self.fitting_vocoder(GRIFFIN_LIM)
 
-    def fitting_vocoder(self, name_or_path: str | Path) -> Vocoder:
+    def fitting_vocoder(self, name_or_path: str | Path, *, precision: VocoderPrecisionChoice = "auto") -> Vocoder:
         """A vocoder for its mels, where the voice itself computes. UserError as `load_vocoder`."""
-        return load_vocoder(name_or_path, MelFingerprint.of(self.hp), device=self.device)
+        return load_vocoder(name_or_path, MelFingerprint.of(self.hp), device=self.device, precision=precision)
 
     @property
     def longest_part(self) -> int:

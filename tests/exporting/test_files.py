@@ -1,5 +1,6 @@
 """A voice as ONNX says what the voice says: whole utterances against torch, and files that mean no good."""
 
+import copy
 import io
 import json
 import subprocess
@@ -25,6 +26,7 @@ from exporting.quantisation import in_int8
 from model import Tacotron2
 from player.archive import read_archive, write_archive
 from player.voice import OnnxVoice
+from speech.vocoders.vocoder import NeuralVocoder
 from speech.voice import Voice
 from support.paths import REPOSITORY
 from support.vocoders import write_golden
@@ -52,7 +54,10 @@ def voice(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Voice:
         info = replace(voice_info_of(hp, load_corpus(hp)), speakers=["anna", "boris"])
     model = Tacotron2(hp, n_speakers=2)
     checkpoint_dir.save(Checkpoint(3, model.state_dict(), info, None), folder / "checkpoints")
-    return Voice.load(folder, vocoder=write_golden(folder / "generator"))
+    generator = write_golden(folder / "generator")
+    voice = Voice.load(folder)
+    # without bf16, which a processor may have
+    return replace(voice, chosen_vocoder=voice.fitting_vocoder(generator, precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +67,15 @@ def exported(voice: Voice, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert set(made.largest_difference) == {"encoder", "decoder_step", "postnet", "vocoder"}
     assert max(made.largest_difference.values()) < 1e-4 and made.n_bytes == path.stat().st_size
     return path
+
+
+def test_a_vocoder_that_speaks_in_bf16_is_exported_in_fp32(voice: Voice, exported: Path) -> None:
+    assert isinstance(voice.vocoder, NeuralVocoder)
+    rounded = copy.deepcopy(voice.vocoder.generator).bfloat16()
+    in_bf16 = replace(voice, chosen_vocoder=replace(voice.vocoder, generator=rounded, precision="bf16"))
+    path = exported.with_name("of_bf16.zip")
+    export_onnx(in_bf16, path, CARD, is_int8=False)
+    assert path.read_bytes() == exported.read_bytes()
 
 
 @pytest.fixture(scope="module")
