@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
-LITTLE_MIN = 45  # minutes of training: clearly less than the least that was measured
-LEAST_MEASURED_MIN = 57
+LITTLE_MIN = 45  # minutes of training: clearly less than the most that was measured
+MEASURED = "from a base voice, 10 minutes left 19 % of the words misheard, and 57 minutes 10 %"
 
 
 def little_speech(seconds: float, listed: Path, *, begins_with_voice: bool = False) -> str:
@@ -17,7 +17,6 @@ def little_speech(seconds: float, listed: Path, *, begins_with_voice: bool = Fal
     amount = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     base = "" if begins_with_voice else "train with --from-base and phonemes (docs/your_own_voice.md), and "
     return (
-        f"little speech: {amount} to train on, and {LEAST_MEASURED_MIN} minutes is the least that was measured; expect "
-        f"more words misheard than there. What helps: {base}record more, "
+        f"little speech: {amount} to train on; {MEASURED}. What helps: {base}record more, "
         f"`python prepare_data.py record-next {shlex.quote(str(listed))} --pool TEXT` chooses the sentences"
     )
