@@ -37,7 +37,7 @@ from text.symbols import ARPABET, PHONEME_PREFIX
 
 TextInput = Literal["characters", "phonemes"]
 TEXT_INPUTS: tuple[TextInput, ...] = ("characters", "phonemes")
-FORMAT = 1  # of `to_dict`, and of what is cached: raise it whenever a reading changes
+FORMAT = 2  # of `to_dict`, and of what is cached: raise it whenever a reading changes
 EXCERPT_LENGTH = 60  # enough of a text to find it by
 _ARPABET, _LIKE_ARPABET = frozenset(ARPABET), re.compile(r"[A-Z]{1,2}[0-9]?")
 _BRACES = re.compile(r"\{([^{}]*[^{}\s][^{}]*)\}")  # braces around nothing, or unbalanced, are plain characters
@@ -278,7 +278,8 @@ class FrontEnd:
         if not unknown:
             return []
         shown = ", ".join(f"{symbol.removeprefix(PHONEME_PREFIX)} {count} x" for symbol, count in unknown.items())
-        nearest = self._nearest_phonemes(unknown) if self.language.code == "en" else []
+        takes_arpabet = self.table.has_arpabet or self.language.code == "en"
+        nearest = self._nearest_phonemes(unknown) if takes_arpabet else []
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         kind = "is no ARPAbet phoneme" if self.table.has_arpabet else f"is not among the symbols ({self.table.name})"
         return [TextProblem("unknown phonemes", f"in braces: {shown} {kind}{hint}; correct it", dict(unknown))]

@@ -87,7 +87,7 @@ def half_a_processor() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_training_in_a_limited_group_computes_with_one_thread(half_a_processor: Path) -> None:
+def test_a_process_in_a_group_with_half_a_processor_computes_with_one_thread(half_a_processor: Path) -> None:
     code = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()));"
         "import torch; torch.set_num_threads(4);"
