@@ -225,4 +225,5 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
 def test_the_readme_keeps_its_two_first_commands(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     assert "\npip install -r requirements.txt && python train.py --preset demo -o output -l logs\n" in text
-    assert "\npip install -r requirements-dev.txt && pip install --no-deps -r requirements-listen.txt && pytest\n" in text
+    listener = "pip install --no-deps -r requirements-listen.txt"
+    assert f"\npip install -r requirements-dev.txt && {listener} && pytest\n" in text
