@@ -1,11 +1,13 @@
 """What `cut` and `record-next` of prepare_data.py make of a corpus whose texts are known.
 
     python benchmarks/preparing.py cut FOLDER LIST WORK
+    python benchmarks/preparing.py join FOLDER LIST WORK
     python benchmarks/preparing.py record-next LIST
 
 LIST is a wav|text list, FOLDER holds its recordings, WORK is a folder to work in. For `cut`, clips are joined to
-recordings of six minutes with pauses of 0.3 to 0.8 s, and the first two are cut. For `record-next`, the first 100
-sentences are there and 50 more are chosen of the rest; beside them 50 by chance, the mean of 20 draws.
+recordings of six minutes with pauses of 0.3 to 0.8 s, and the first two are cut. `join` joins all of them and cuts
+nothing: what `prepare_data.py cut` then makes of them can be trained. For `record-next`, the first 100 sentences are
+there and 50 more are chosen of the rest; beside them 50 by chance, the mean of 20 draws.
 """
 
 import argparse
@@ -102,6 +104,17 @@ def cut(folder: Path, path: Path, work: Path, *, n_recordings: int) -> str:
     )
 
 
+def join(folder: Path, path: Path, work: Path) -> str:
+    entries, chance = entries_of(path), random.Random(1)
+    work.mkdir(parents=True, exist_ok=True)
+    n, made = len(entries), []
+    while entries:
+        made.append(work / f"joined_{len(made)}.flac")
+        joined(folder, entries, made[-1], chance)
+    seconds = sum(soundfile.info(target).duration for target in made)
+    return f"{n} sentences in {len(made)} recordings, {seconds:.0f} s"
+
+
 # ---- record-next
 
 
@@ -126,15 +139,18 @@ def record_next(path: Path) -> str:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = p.add_subparsers(dest="verb", required=True)
-    cutting = verbs.add_parser("cut")
-    cutting.add_argument("folder", type=Path)
-    cutting.add_argument("list", type=Path)
-    cutting.add_argument("work", type=Path)
+    cutting, joining = verbs.add_parser("cut"), verbs.add_parser("join")
+    for verb in (cutting, joining):
+        verb.add_argument("folder", type=Path)
+        verb.add_argument("list", type=Path)
+        verb.add_argument("work", type=Path)
     cutting.add_argument("--recordings", type=int, default=2, help="of six minutes (default 2)")
     verbs.add_parser("record-next").add_argument("list", type=Path)
     args = p.parse_args()
     if args.verb == "cut":
         print(cut(args.folder, args.list, args.work, n_recordings=args.recordings))
+    elif args.verb == "join":
+        print(join(args.folder, args.list, args.work))
     else:
         print(record_next(args.list))
 
