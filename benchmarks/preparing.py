@@ -107,7 +107,8 @@ def cut(folder: Path, path: Path, work: Path, *, n_recordings: int) -> str:
 def join(folder: Path, path: Path, work: Path) -> str:
     entries, chance = entries_of(path), random.Random(1)
     work.mkdir(parents=True, exist_ok=True)
-    n, made = len(entries), []
+    n = len(entries)
+    made: list[Path] = []
     while entries:
         made.append(work / f"joined_{len(made)}.flac")
         joined(folder, entries, made[-1], chance)

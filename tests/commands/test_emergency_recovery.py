@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,6 +27,7 @@ from monitoring import telegram
 from recovery import repair
 from recovery.diagnosis import Diagnosis, diagnose, format_diagnosis, newest_run
 from run_directory.paths import exclusive_lock, is_in_use
+from support.failed_runs import Malicious, evaluation, event, steps, write_run
 from support.limits import disk_that_takes
 from support.paths import REPOSITORY
 from support.runs import logs_are_closed, trained
@@ -35,37 +35,6 @@ from support.telegram_server import TOKEN, UNAUTHORISED, TelegramServer
 
 Tiny = Callable[..., HParams]
 __all__ = ["logs_are_closed"]
-
-
-def event(kind: str, message: str = "", *, attempt: int = 1, step: int = 5, **data: Any) -> dict[str, Any]:
-    line = {"time": 1e9, "attempt": attempt, "type": "event", "step": step, "kind": kind, "message": message}
-    return {**line, "data": data}
-
-
-def steps(*, total: float = 1.0, grad_norm: float = 1.0, skipped: int = 0, n: int = 6) -> list[dict[str, Any]]:
-    line = {"time": 1e9, "attempt": 1, "type": "step", "losses": {"total": 1.0}, "grad_norm": 1.0, "skipped": 0}
-    lines = [{**line, "step": i} for i in range(n)]
-    lines[-1].update(losses={"total": total}, grad_norm=grad_norm, skipped=skipped)
-    return lines
-
-
-def evaluation(step: int, alignment: float) -> dict[str, Any]:
-    running = {"alignment": alignment}
-    line = {"time": 1e9, "attempt": 1, "type": "eval", "step": step, "losses": {}, "score": 1.0 - alignment}
-    return {**line, "free_running": running}
-
-
-def write_run(
-    directory: Path,
-    events: list[dict[str, Any]],
-    metrics: list[dict[str, Any]] = [],  # noqa: B006
-    **info: Any,
-) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, lines in (("events.jsonl", events), ("metrics.jsonl", metrics)):
-        (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (directory / "run.json").write_text(json.dumps({"command": ["train.py"], **info}))
-    return directory
 
 
 # ---- what became of it
@@ -239,11 +208,6 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained(hp, directory, 6).recorder.close()
     (directory / "hparams.yaml").write_text(yaml.safe_dump(hp.canonical()))
     return directory
-
-
-class Malicious:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("executed",)
 
 
 @pytest.fixture

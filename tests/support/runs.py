@@ -21,8 +21,12 @@ from hparams import HParams
 from model import Tacotron2
 from monitoring.observer import Observer, Recorder
 from run_directory.metrics_log import RunLog
+from run_directory.paths import RunPaths
 from run_directory.records import Event, Record, StepRecord
 from training.batches import StepData
+from training.options import Options
+from training.resume import RunStart
+from training.session import build_trainer, fit
 from training.train_step import TrainStep
 from training.trainer import Limits, Trainer
 from training.validation import Validated, Validator
@@ -196,3 +200,12 @@ def model_of(hp: HParams) -> Tacotron2:
 
 def validated(hp: HParams, model: Tacotron2, corpus: Corpus) -> Validated:
     return Validator(hp, model, corpus, CPU).run()
+
+
+def run_to(hp: HParams, directory: Path, options: Options, *, is_fresh: bool = False) -> int:
+    """One launch without the command line. -> the step it reached."""
+    paths = RunPaths(directory, directory / "logs", True)
+    start = RunStart(directory, is_fresh, "test")
+    trainer = build_trainer(hp, load_corpus(hp), start, options)
+    assert fit(trainer, paths) == 0
+    return trainer.progress.step
