@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support import warm_commands
 from support.commands import environment
 from support.warm_commands import run_warm
 
@@ -50,6 +51,12 @@ def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
         run_warm([str(tmp_path / "slow.py")], cwd=tmp_path, env=environment(tmp_path / "cache"), timeout_s=0.5)
     subprocess.run([sys.executable, "-c", "import time; time.sleep(3)"], check=True)
     assert not late.exists()
+
+
+def test_only_what_libraries_read_at_import_makes_a_command_start_cold(tmp_path: Path) -> None:
+    env = environment(tmp_path / "cache")
+    assert warm_commands._suits(env | {"TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor"}), "torch sets it when it compiles"
+    assert not warm_commands._suits(env | {"OMP_NUM_THREADS": "7"})
 
 
 def test_nothing_of_ours_is_in_it_beforehand(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 READ_AT_IMPORT = ("OMP_", "MKL_", "TORCH", "MPL", "PYTHON", "CUDA", "LD_", "PATH", "HOME")  # by the libraries
+SET_BY_TORCH = {"TORCHINDUCTOR_CACHE_DIR"}  # to its default, in a process that compiles
 STARTING_S = 120.0
 OURS = dict(os.environ)
 
@@ -55,7 +56,8 @@ def _exit_code(connection: socket.socket, arguments: Sequence[str], timeout_s: f
 
 def _suits(env: Mapping[str, str]) -> bool:
     """Whether all that libraries look at when they are imported is as the warm Python found it."""
-    return all(env.get(name) == OURS.get(name) for name in {*env, *OURS} if name.startswith(READ_AT_IMPORT))
+    names = {name for name in {*env, *OURS} if name.startswith(READ_AT_IMPORT)} - SET_BY_TORCH
+    return all(env.get(name) == OURS.get(name) for name in names)
 
 
 @cache
