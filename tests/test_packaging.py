@@ -105,6 +105,7 @@ def run(installed: Path, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.spec
 def test_the_installed_package_finds_its_own_modules_and_data(installed: Path) -> None:
     code = (
         "from tacotron2_trainer import Tacotron2, create_hparams, Voice, OnnxVoice, load_corpus\n"
@@ -118,6 +119,7 @@ def test_the_installed_package_finds_its_own_modules_and_data(installed: Path) -
     assert all(name.endswith(".dist-info") for name in top), "nothing of a common name in site-packages"
 
 
+@pytest.mark.spec
 @pytest.mark.parametrize("name", sorted(PROJECT["project"]["scripts"]))
 def test_every_console_command_of_the_package_starts(installed: Path, name: str) -> None:
     module, function = PROJECT["project"]["scripts"][name].split(":")

@@ -93,6 +93,7 @@ def test_accumulation_gives_the_gradient_of_one_large_batch_in_every_phase(tiny:
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.spec
 @pytest.mark.parametrize("k", [2, 4])
 def test_a_run_with_everything_on_resumes_to_the_bit(tiny: Tiny, tmp_path: Path, k: int) -> None:
     hp = tiny(f"{EVERYTHING},validate_interval=2")

@@ -33,6 +33,7 @@ def voices(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "anna", folder / "boris"]
 
 
+@pytest.mark.spec
 def test_the_command_speaks_and_ends_cleanly_when_asked_to(voices: list[Path]) -> None:
     command = [sys.executable, "serve.py", "-c", str(voices[0]), "--port", "0"]
     with subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,19 +35,24 @@ def voice(tiny: Tiny, tmp_path: Path) -> Path:
     return tmp_path / "voice"
 
 
-@pytest.fixture
-def other(tiny: Tiny, tmp_path: Path) -> Path:
-    hp = tiny()
-    save_voice(hp, load_corpus(hp), tmp_path / "other", seed=2)
-    return tmp_path / "other"
-
-
-@pytest.fixture
-def judged(voice: Path, other: Path, corpus_folder: Path, tmp_path: Path) -> Judgement:
-    return judge(
-        voice, filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=tmp_path / "out", n=2,
-        seeds=[1, 2], against=[other],
+@pytest.fixture(scope="module")
+def judged_once(tiny: Tiny, corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Judgement, Path]:
+    """Two voices judged, and the folder of sounds and pictures."""
+    folder, hp = tmp_path_factory.mktemp("judged"), tiny()
+    for seed, name in enumerate(("voice", "other"), start=1):
+        save_voice(hp, load_corpus(hp), folder / name, seed=seed)
+    judgement = judge(
+        folder / "voice", filelist=corpus_folder / "val.txt", dataset_path=corpus_folder, output=folder / "out", n=2,
+        seeds=[1, 2], against=[folder / "other"],
     )  # fmt: skip
+    return judgement, folder / "out"
+
+
+@pytest.fixture
+def judged(judged_once: tuple[Judgement, Path], tmp_path: Path) -> Judgement:
+    """With a copy of its folder."""
+    shutil.copytree(judged_once[1], tmp_path / "out")
+    return judged_once[0]
 
 
 def test_every_source_says_every_text_and_is_summed_up(judged: Judgement) -> None:

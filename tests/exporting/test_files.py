@@ -38,7 +38,10 @@ SMALL = (
     "use_gst=True"
 )
 CARD = Card("anna", "CC BY 4.0", "tones", {"coverage": 0.5})
-pytestmark = pytest.mark.filterwarnings("ignore:Empty filters")  # 80 bands of a window of 64
+pytestmark = [
+    pytest.mark.spec,  # the export takes ten seconds
+    pytest.mark.filterwarnings("ignore:Empty filters"),  # 80 bands of a window of 64
+]
 
 
 @pytest.fixture(scope="module")

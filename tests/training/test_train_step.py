@@ -50,7 +50,9 @@ def test_looking_at_ten_steps_at_a_time_changes_no_bit(tiny: Tiny, tmp_path: Pat
     assert_same_end(one, ten)
 
 
-@pytest.mark.parametrize("fault", [nan_loss, nan_gradient, large_gradient])
+@pytest.mark.parametrize(
+    "fault", [nan_loss, *(pytest.param(fault, marks=pytest.mark.spec) for fault in (nan_gradient, large_gradient))]
+)
 def test_a_bad_step_is_not_taken_before_anybody_looks(tiny: Tiny, tmp_path: Path, fault: Callable[..., None]) -> None:
     one, ten = (trained(tiny(OFTEN), tmp_path / str(n), n, once(7, fault)) for n in (1, 10))
     assert [e.step for e in ten.events("skipped")] == [7] == [e.step for e in one.events("skipped")]
@@ -58,7 +60,7 @@ def test_a_bad_step_is_not_taken_before_anybody_looks(tiny: Tiny, tmp_path: Path
     assert_same_end(one, ten)
 
 
-@pytest.mark.parametrize("fault", [nan_statistics, nan_moments])
+@pytest.mark.parametrize("fault", [nan_statistics, pytest.param(nan_moments, marks=pytest.mark.spec)])
 def test_damage_is_gone_back_from_to_the_same_bits(tiny: Tiny, tmp_path: Path, fault: Callable[..., None]) -> None:
     straight = trained(tiny(OFTEN), tmp_path / "straight", 1)
     hurt = trained(tiny(OFTEN), tmp_path / "hurt", 10, once(7, fault))
