@@ -5,9 +5,9 @@
     python benchmarks/preparing.py record-next LIST
 
 LIST is a wav|text list, FOLDER holds its recordings, WORK is a folder to work in. For `cut`, clips are joined to
-recordings of six minutes with pauses of 0.3 to 0.8 s, and the first two are cut. `join` joins all of them and cuts
-nothing: what `prepare_data.py cut` then makes of them can be trained. For `record-next`, the first 100 sentences are
-there and 50 more are chosen of the rest; beside them 50 by chance, the mean of 20 draws.
+recordings of six minutes with pauses of 0.3 to 0.8 s of room tone, and the first two are cut. `join` joins all of them
+and cuts nothing: what `prepare_data.py cut` then makes of them can be trained. For `record-next`, the first 100
+sentences are there and 50 more are chosen of the rest; beside them 50 by chance, the mean of 20 draws.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from listeners.words import cer
 
 LENGTH_S, PAUSES_S, LOUD = 360.0, (0.3, 0.8), 0.05  # of a recording; of its peak, what counts as speech
 N_KNOWN, N_CHOSEN, N_DRAWS = 100, 50, 20
+FRAME = 512  # samples, of which the level is taken
 MARGIN_S = 0.15  # how far a piece may reach into the quiet end of a word
 
 
@@ -53,6 +54,14 @@ def entries_of(path: Path) -> list[list[str]]:
 # ---- cut
 
 
+def room_tone(mono: np.ndarray, rate: int, length_s: float) -> np.ndarray:
+    """Noise as loud as the quiet tenth of a clip: no recording has digital silence between its sentences."""
+    frames = mono[: len(mono) // FRAME * FRAME].reshape(-1, FRAME)
+    level = np.percentile(np.sqrt(np.square(frames).mean(axis=1)), 10)
+    noise = np.random.default_rng(len(mono)).standard_normal(int(length_s * rate))
+    return (level * noise).astype(np.float32)
+
+
 def joined(folder: Path, entries: list[list[str]], target: Path, chance: random.Random) -> list[Sentence]:
     """Writes a recording of so many of the entries as fit, and takes those away from the list."""
     parts: list[np.ndarray] = []
@@ -64,7 +73,7 @@ def joined(folder: Path, entries: list[list[str]], target: Path, chance: random.
         mono = wav.mean(axis=1)
         loud = np.flatnonzero(np.abs(mono) > LOUD * np.abs(mono).max())
         sentences.append(Sentence(text, length_s + loud[0] / rate, length_s + loud[-1] / rate))
-        parts += [mono, np.zeros(int(chance.uniform(*PAUSES_S) * rate), np.float32)]
+        parts += [mono, room_tone(mono, rate, chance.uniform(*PAUSES_S))]
         length_s += (len(mono) + len(parts[-1])) / rate
     soundfile.write(target, np.concatenate(parts), rate)
     return sentences

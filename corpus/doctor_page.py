@@ -2,6 +2,7 @@
 clips that are most worth a listen."""
 
 import io
+import os
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import soundfile
 import soxr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.translations import Language, language_of, messages
 from corpus.doctor import Examination, Examined
 from corpus.findings import SEVERITIES, Finding
 from corpus.listening import Heard
@@ -35,7 +37,7 @@ class Kind:
     """Findings of one kind."""
 
     severity: str
-    kind: str
+    name: str
     n: int
     example: Finding
 
@@ -73,21 +75,30 @@ class Clip:
     sound: str | None
 
 
-def page(examination: Examination, *, name: str, heard: Mapping[Path, Heard] | None = None) -> str:
-    """The HTML. heard: what listeners said of recordings."""
+def page(
+    examination: Examination,
+    *,
+    name: str,
+    heard: Mapping[Path, Heard] | None = None,
+    language: Language | None = None,
+) -> str:
+    """The HTML. heard: what listeners said of recordings. language: by default that of the locale."""
     heard = heard or {}
+    language = language or language_of(os.environ)
+    words = messages("examination", language)
     counts = examination.counts()
     return str(
         _template().render(
+            words=words,
+            language=language,
+            kind_names=messages("finding_kinds", language),
             name=name,
             now=time.strftime("%Y-%m-%d %H:%M %Z"),
-            facts=_facts(examination),
+            facts=_facts(examination, words),
             totals={severity: sum(counts[severity].values()) for severity in SEVERITIES},
-            n_lines=len(examination.lines),
-            n_usable=len(examination.usable),
             kinds=_kinds(examination),
-            histograms=[h for h in _histograms(examination, heard) if h is not None],
-            clips=[_clip(examined, heard) for examined in worst(examination, heard)],
+            histograms=_histograms(examination, heard, language),
+            clips=[_clip(examined, heard, words) for examined in worst(examination, heard)],
             findings=examination.findings[:SHOWN_FINDINGS],
             n_more=max(0, len(examination.findings) - SHOWN_FINDINGS),
             width=WIDTH,
@@ -103,17 +114,18 @@ def _template() -> Any:
     return Environment(loader=loader, lstrip_blocks=True, **settings).get_template("doctor_page.html")
 
 
-def _facts(examination: Examination) -> list[tuple[str, str]]:
+def _facts(examination: Examination, words: Mapping[str, str]) -> list[tuple[str, str]]:
     seconds = [e.measures.duration_s for e in examination.usable if e.measures is not None]
     speakers = {e.line.speaker for e in examination.lines if e.line.speaker is not None}
     rates = {e.measures.sampling_rate for e in examination.lines if e.measures is not None}
+    n_read = sum(len(checked.lines) for checked in examination.lists)
     found = [
-        ("usable lines", f"{len(examination.usable)} of {sum(len(c.lines) for c in examination.lists)} read"),
-        ("of them sound", f"{sum(seconds) / 3600:.2f} h"),
-        ("speakers", str(len(speakers) or 1)),
-        ("rates", ", ".join(f"{rate} Hz" for rate in sorted(rates)) or "none"),
+        (words["usable"], words["of_read"].format(n=len(examination.usable), read=n_read)),
+        (words["sound"], words["hours"].format(hours=sum(seconds) / 3600)),
+        (words["speakers"], str(len(speakers) or 1)),
+        (words["rates"], ", ".join(f"{rate} {words['hertz']}" for rate in sorted(rates)) or words["none"]),
     ]
-    return found + [("list", str(checked.path)) for checked in examination.lists]
+    return found + [(words["list"], str(checked.path)) for checked in examination.lists]
 
 
 def _kinds(examination: Examination) -> list[Kind]:
@@ -145,14 +157,19 @@ def _suspicion(examined: Examined, heard: Heard | None) -> float:
     return found + odd + (5 * min(1.0, heard.errors) if heard is not None and heard.errors is not None else 0.0)
 
 
-def _clip(examined: Examined, heard: Mapping[Path, Heard]) -> Clip:
+def _clip(examined: Examined, heard: Mapping[Path, Heard], words: Mapping[str, str]) -> Clip:
     h = heard.get(examined.line.audio_path)
     m, rate = examined.measures, examined.rate
-    facts = [f"{m.duration_s:.1f} s" if m else "", f"{rate.ratio:.2f} of the usual time" if rate else ""]
+    facts = [
+        words["seconds"].format(seconds=m.duration_s) if m else "",
+        words["usual_time"].format(ratio=rate.ratio) if rate else "",
+    ]
     if h is not None:
-        facts += [f"{100 * h.errors:.0f} % heard otherwise" if h.errors is not None else ""]
-        facts += [f"likeness {h.likeness:.2f}" if h.likeness is not None else ""]
-        facts += [f"sounds {h.quality:.1f} of 5" if h.quality is not None else ""]
+        facts += [
+            words["heard_otherwise"].format(percent=100 * h.errors) if h.errors is not None else "",
+            words["likeness"].format(value=h.likeness) if h.likeness is not None else "",
+            words["quality"].format(value=h.quality) if h.quality is not None else "",
+        ]
     return Clip(
         where=f"{examined.source.name}:{examined.line.number} {examined.line.utterance_id}",
         text=examined.line.text,
@@ -184,24 +201,27 @@ def sound_uri(path: Path) -> str | None:
 # ---- distributions
 
 
-def _histograms(examination: Examination, heard: Mapping[Path, Heard]) -> list[Histogram | None]:
+def _histograms(examination: Examination, heard: Mapping[Path, Heard], language: Language) -> list[Histogram]:
     measures = [e.measures for e in examination.lines if e.measures is not None]
-    ratios = [e.rate.ratio for e in examination.lines if e.rate is not None]
     heards = list(heard.values())
-    return [
-        histogram("Length, s", [m.duration_s for m in measures], "of recordings"),
-        histogram("Time for the text", ratios, "1 is usual here; far from it, text and sound may not belong together"),
-        histogram("Loudness, dB", [m.loud_db for m in measures], "of loud parts, under full scale"),
-        histogram("Speech over noise, dB", [m.dynamics_db for m in measures], "under 17 is noisy"),
-        histogram("Silence in front, s", [m.leading_s for m in measures], ""),
-        histogram("Silence behind, s", [m.trailing_s for m in measures], ""),
-        histogram("Heard otherwise", [h.errors for h in heards if h.errors is not None], "share of characters"),
-        histogram("Likeness of voices", [h.likeness for h in heards if h.likeness is not None], "under 0.7: another"),
-        histogram("Sound, 1 to 5", [h.quality for h in heards if h.quality is not None], "by DistillMOS"),
-    ]
+    values = {
+        "length": [m.duration_s for m in measures],
+        "rate": [e.rate.ratio for e in examination.lines if e.rate is not None],
+        "loudness": [m.loud_db for m in measures],
+        "dynamics": [m.dynamics_db for m in measures],
+        "leading": [m.leading_s for m in measures],
+        "trailing": [m.trailing_s for m in measures],
+        "heard": [h.errors for h in heards if h.errors is not None],
+        "likeness": [h.likeness for h in heards if h.likeness is not None],
+        "quality": [h.quality for h in heards if h.quality is not None],
+    }
+    titles, hints = messages("spread_titles", language), messages("spread_hints", language)
+    median = messages("examination", language)["median"]
+    found = [histogram(titles[name], values[name], hints.get(name, ""), median=median) for name in titles]
+    return [h for h in found if h is not None]
 
 
-def histogram(title: str, values: Sequence[float], hint: str) -> Histogram | None:
+def histogram(title: str, values: Sequence[float], hint: str, *, median: str = "median {value}") -> Histogram | None:
     """Bars over the values; the few beyond either end are in the outer bars. None where all are the same, or none."""
     numbers = np.asarray(values, dtype=float)
     if len(numbers) < 2 or numbers.min() == numbers.max():
@@ -219,5 +239,5 @@ def histogram(title: str, values: Sequence[float], hint: str) -> Histogram | Non
         for i, n in enumerate(counts.tolist())
         if (h := tallest * n / counts.max()) > 0
     )
-    middle = float(np.median(numbers))
-    return Histogram(title, hint, bars, f"{low:.3g}", f"median {middle:.3g}", f"{high:.3g}")
+    middle = median.format(value=f"{float(np.median(numbers)):.3g}")
+    return Histogram(title, hint, bars, f"{low:.3g}", middle, f"{high:.3g}")

@@ -1,5 +1,6 @@
 """Claims about the page of an examination: what comes first, sounds play, no text acts, a phone is enough."""
 
+import ast
 import base64
 import io
 import re
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.translations import messages
 from corpus.doctor import Examination, examine
 from corpus.doctor_page import histogram, page, sound_uri, worst
 from corpus.measuring import MeasureIndex
+from support.paths import REPOSITORY
 from support.speech_like import RATE, SENTENCES, voice_like
 
 HOSTILE = "<script>window.acted = 1</script><img src=x onerror='window.acted = 1'>"
@@ -41,6 +44,28 @@ def test_the_page_names_kinds_counts_and_places(examination: Examination) -> Non
     assert "train.csv:3: u2: digital silence" in shown
     assert re.search(r'silent</td><td class="count">1<', shown)
     assert "7 of 8 read" in shown
+
+
+def test_a_russian_locale_has_a_russian_page(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ru_RU.UTF-8")
+    shown = page(examination, name="train.csv")
+    assert '<html lang="ru">' in shown and messages("examination", "ru")["worst"] in shown
+    assert re.search(rf'{messages("finding_kinds", "ru")["silent"]}</td><td class="count">1<', shown)
+    for words in (messages("examination", "en"), messages("spread_titles", "en")):
+        assert [text for text in words.values() if len(text) > 12 and f">{text}<" in shown] == []
+
+
+def test_every_kind_of_finding_has_its_name_in_both_languages() -> None:
+    makers = {"error", "warning", "note", "say", "UnreadableRecording", "BadRecording", "TextProblem"}
+    kinds = {
+        call.args[0].value
+        for folder in ("corpus", "text")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in makers
+        and len(call.args) > 1 and isinstance(call.args[0], ast.Constant)
+    }  # fmt: skip
+    assert len(kinds) > 60 and kinds - set(messages("finding_kinds", "en")) == set()
 
 
 def test_no_text_of_a_corpus_becomes_markup(examination: Examination) -> None:
