@@ -71,6 +71,12 @@ def _add_comparison(p: Parser) -> None:
         help="griffin-lim (default), universal, lj, or a generator's file; give several to compare them",
     )
     add(
+        "--enhanced",
+        action="store_true",
+        help="judge the sound as synthesize.py makes it: sharpened, with less noise, of one loudness (default: as the "
+        "network and the vocoder leave it)",
+    )
+    add(
         "--against",
         type=Path,
         action="append",
@@ -133,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
         vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
         words=args.words,
         skip_bad=args.skip_bad_data,
+        is_enhanced=args.enhanced,
     )
     print(as_text(judgement))
     for page in write(judgement, args.output, is_blind=args.blind):

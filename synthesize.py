@@ -86,7 +86,8 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
     add(
         "--no-enhancement",
         action="store_true",
-        help="leave the sound as the vocoder made it: no noise reduction, trimming or loudness normalization",
+        help="leave mels as predicted and the sound as the vocoder made it: no sharpening, noise reduction, trimming "
+        "or loudness normalization",
     )
 
 

@@ -80,11 +80,14 @@ def judge(
     vocoders: Sequence[str] = (GRIFFIN_LIM,),
     words: Path | None = None,
     skip_bad: bool = False,
+    is_enhanced: bool = False,
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
     against: other voices that say the same. words: a filelist of the same recordings with their words, where `filelist`
-    holds phonemes. The prenet's dropout makes every seed another reading, so a mean over several tells more than one.
+    holds phonemes. is_enhanced: the voices sound as synthesize.py makes them. The prenet's dropout makes every seed
+    another reading, so a mean over several tells more than one.
+
     UserError before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
     """
     names = _names([run_or_checkpoint, *against])
@@ -100,7 +103,7 @@ def judge(
     if recogniser is not None:
         check_words(lines)
     make_folder(output)
-    sources = all_sources(voices, lines, made, seeds, counted_progress("speaking"))
+    sources = all_sources(voices, lines, made, seeds, counted_progress("speaking"), is_enhanced=is_enhanced)
     marked = measures.marked_clips(sources)
     with writing_to(output):
         write_files(sources, output)

@@ -7,7 +7,9 @@ from itertools import product
 import numpy as np
 import torch
 
+from audio.enhancement import enhance
 from audio.mel import MelFingerprint
+from audio.mel_sharpening import sharpened
 from common.errors import DataError, UserError, format_problems
 from corpus.filelists import Utterance
 from evaluation.texts import Line
@@ -64,13 +66,20 @@ def all_sources(
     vocoders: dict[str, Vocoder],
     seeds: Sequence[int],
     progress: Callable[[int, int], None],
+    *,
+    is_enhanced: bool,
 ) -> list[Source]:
-    """Voices first, in the order given, each through each vocoder; then copy-synthesis, then the recordings."""
+    """Voices first, in the order given, each through each vocoder; then copy-synthesis, then the recordings.
+
+    is_enhanced: the voices sound as synthesize.py makes them. What was recorded never is.
+    """
     spoken = [(voice, speak_lines(voice.speaker, lines, seeds, progress)) for voice in voices]
     sources = []
     for (voice, clips), (vocoder_name, vocoder) in product(spoken, vocoders.items()):
         parts = [voice.name] * (len(voices) > 1) + [vocoder_name] * (len(vocoders) > 1)
-        sources.append(Source(", ".join(parts) or "voice", [with_sound(clip, vocoder) for clip in clips]))
+        sources.append(
+            Source(", ".join(parts) or "voice", [with_sound(clip, vocoder, is_enhanced=is_enhanced) for clip in clips])
+        )
     for vocoder_name, vocoder in vocoders.items():
         name = COPIES if len(vocoders) == 1 else f"{COPIES}, {vocoder_name}"
         sources.append(Source(name, [with_sound(recorded(line, vocoder.sampling_rate), vocoder) for line in lines]))
@@ -82,11 +91,14 @@ def recorded(line: Line, sampling_rate: int) -> Clip:
     return Clip(line, line.wav, line.mel, sampling_rate)
 
 
-def with_sound(clip: Clip, vocoder: Vocoder) -> Clip:
+def with_sound(clip: Clip, vocoder: Vocoder, *, is_enhanced: bool = False) -> Clip:
     """The clip's mel as the vocoder says it; Griffin-Lim begins from phases of the clip's seed."""
     if isinstance(vocoder, GriffinLim):
         vocoder = replace(vocoder, seed=clip.seed or 0)
-    return replace(clip, wav=vocoder(torch.from_numpy(clip.mel)).numpy(), sampling_rate=vocoder.sampling_rate)
+    mel = sharpened(clip.mel) if is_enhanced else clip.mel
+    wav = vocoder(torch.from_numpy(mel)).numpy()
+    wav = enhance(wav, vocoder.sampling_rate) if is_enhanced else wav
+    return replace(clip, wav=wav, sampling_rate=vocoder.sampling_rate)
 
 
 def speak_lines(

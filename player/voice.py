@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audio.mel_sharpening import sharpened
 from common.errors import DataError, UserError, format_problems
 from common.log import LOG
 from player.archive import VOCODER, Archive, Description, read_archive
@@ -87,7 +88,7 @@ class OnnxVoice:
                 said = self.say(next(ids_of), row=row, masks=self.masks(seed))
                 if said.stop_reason in ("budget", "limit"):
                     LOG.warning("%r was cut before the voice stopped: words may be missing", excerpt(part.text))
-                yield np.concatenate([self.sound_of(said.mel, n_iter=n_iter, seed=seed), silence])
+                yield np.concatenate([self.sound_of(sharpened(said.mel), n_iter=n_iter, seed=seed), silence])
             else:
                 yield silence
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from audio.enhancement import enhance
+from audio.mel_sharpening import sharpened
 from corpus.mel_statistics import MelStats
 from corpus.speakers import row_tensor
 from hparams import HParams
@@ -83,12 +84,13 @@ def sample_of(
     enhanced: bool = False,
     vocoder: Vocoder | None = None,
 ) -> Sample:
-    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only.
+    """What there is to see and hear of one text; no sound with n_iter=0. Enhancement touches the sound only, not `mel`.
 
     n_iter and seed are Griffin-Lim's, which speaks where no other vocoder is given.
     """
     mel = log_mel(decoded.mel, stats)
-    wav = sound_of(mel, vocoder or GriffinLim(hp), n_iter=n_iter, seed=seed) if n_iter else None
+    heard = sharpened(mel) if enhanced else mel
+    wav = sound_of(heard, vocoder or GriffinLim(hp), n_iter=n_iter, seed=seed) if n_iter else None
     return Sample(
         text=reference.text,
         symbols=list(reference.symbols),

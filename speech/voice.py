@@ -16,6 +16,7 @@ from torch import Tensor
 
 from audio.enhancement import Enhanced, enhanced
 from audio.mel import MelFingerprint, mel_spectrogram, require_known_format
+from audio.mel_sharpening import sharpened
 from audio.recordings import read_audio
 from checkpointing import checkpoint_file, exported_voice
 from checkpointing import directory as checkpoint_dir
@@ -50,7 +51,7 @@ class Manner:
     """How a text is said.
 
     speaker: whose voice. style [1, heads, tokens]: see `Voice.style_from` and `Voice.style_token`; without, each text
-    its own. enhanced: cleaned by audio/enhancement.py. n_iter: of Griffin-Lim.
+    its own. enhanced: by audio/mel_sharpening.py and audio/enhancement.py. n_iter: of Griffin-Lim.
     """
 
     speaker: str | None = None
@@ -285,7 +286,8 @@ class Voice:
     ) -> SynthesizedUtterance:
         decoded = replace(decoded, mel=at_speed(decoded.mel, manner.speed))
         sample = sample_of(decoded, reference, self.hp, self.stats, n_iter=0)
-        wav = sound_of(sample.mel, self.vocoder, n_iter=manner.n_iter, seed=seed)
+        mel = sharpened(sample.mel) if manner.enhanced else sample.mel
+        wav = sound_of(mel, self.vocoder, n_iter=manner.n_iter, seed=seed)
         sound = enhanced(wav, self.sampling_rate) if manner.enhanced else Enhanced(wav)
         return SynthesizedUtterance(
             sound.wav,
