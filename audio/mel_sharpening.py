@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 # Mean step between neighbouring bands of 80 in loud frames, in nepers: recordings have 0.55 (kathleen), 0.61 (ru_nsh)
 # and 0.50 (espeak-ng), voices of an hour 0.32
 NATURAL_DETAIL = 0.5
-MOST = 0.7  # of the detail; beyond, words suffer
-BLUR = 2.0  # deviation of the Gaussian, in bands and in frames
+MOST = 0.6  # of the detail; with twice as much, words suffered
+BLUR = 3.0  # deviation of the Gaussian, in bands and in frames; 2 to 4 were found alike
 LOUD_FROM = 30.0  # percentile of the frames' levels; pauses have no detail worth a comparison
 
 
