@@ -27,6 +27,7 @@ from speech.vocoders.vocoder import GRIFFIN_LIM
 from speech.voice import Speaker
 
 DRAWN_TEXTS = 4
+ENHANCED = "voices are enhanced as synthesize.py does it; what was recorded is not"
 FOLDERS = {COPIES: "copy_synthesis", RECORDINGS: "recordings"}
 
 
@@ -85,18 +86,14 @@ def judge(
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
     against: other voices that say the same. words: a filelist of the same recordings with their words, where `filelist`
-    holds phonemes. is_enhanced: the voices sound as synthesize.py makes them. The prenet's dropout makes every seed
-    another reading, so a mean over several tells more than one.
-
-    UserError before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
+    holds phonemes. is_enhanced: the voices sound as synthesize.py makes them. Every seed is another reading. UserError
+    before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
     """
     names = _names([run_or_checkpoint, *against])
     voices = [NamedVoice(name, Speaker.load(path, precision=precision, device=device)) for name, path in names.items()]
     check_alike(voices)
     first = voices[0].speaker
-    recogniser = Recogniser(first.front_end.language.code, judges.recogniser_folder) if judges.words else None
-    if recogniser is not None:
-        recogniser.check()
+    recogniser = _recogniser(first, judges)
     made = vocoders_for(first, vocoders)
     chosen = chosen_list(run_or_checkpoint, first, filelist, dataset_path)
     lines = read_lines(first, chosen, n=n, words=words, skip_bad=skip_bad)
@@ -107,10 +104,20 @@ def judge(
     marked = measures.marked_clips(sources)
     with writing_to(output):
         write_files(sources, output)
-    notes = [*([chosen.note] if chosen.note else []), *mark(marked, first, lines, judges, recogniser)]
+    notes = [*filter(None, (chosen.note, ENHANCED if is_enhanced else ""))]
+    notes += mark(marked, first, lines, judges, recogniser)
     for note in notes:
         LOG.info("%s", note)
     return Judgement(first.step, _estimates(marked), _rows(marked), marked, notes)
+
+
+def _recogniser(speaker: Speaker, judges: Judges) -> Recogniser | None:
+    """UserError where words are asked for and nobody can hear them."""
+    if not judges.words:
+        return None
+    recogniser = Recogniser(speaker.front_end.language.code, judges.recogniser_folder)
+    recogniser.check()
+    return recogniser
 
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:

@@ -102,6 +102,18 @@ def test_the_text_table_and_the_json_tell_the_same(judged: Judgement) -> None:
     assert {name for source in content["sources"].values() for name in source} <= {m.name for m in MEASURES}
 
 
+def test_voices_are_enhanced_where_asked_and_recordings_never_are(
+    judged: Judgement, corpus_folder: Path, voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = tmp_path / "out", tmp_path / "enhanced"
+    command = ["-c", str(voice), "--filelist", str(corpus_folder / "val.txt"), "--dataset-path", str(corpus_folder)]
+    assert evaluate.main([*command, "-n", "1", "--seed", "1", "--enhanced", "-o", str(out)]) == 0
+    assert "voices are enhanced as synthesize.py does it" in capsys.readouterr().out
+    assert (out / "5.wav").read_bytes() != (plain / "5.wav").read_bytes()
+    for kept in ("copy_synthesis/5.wav", "recordings/5.wav"):
+        assert (out / kept).read_bytes() == (plain / kept).read_bytes()
+
+
 def test_several_vocoders_are_told_apart(voice: Path, corpus_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="knows other mels than the voice makes"):  # 22 kHz beside 8 kHz
         judge(
