@@ -55,7 +55,7 @@ def entries_of(path: Path) -> list[list[str]]:
 
 
 def room_tone(mono: np.ndarray, rate: int, length_s: float) -> np.ndarray:
-    """Noise as loud as the quiet tenth of a clip: no recording has digital silence between its sentences."""
+    """Noise [L] as loud as the quiet tenth of mono [L]: no recording has digital silence between its sentences."""
     frames = mono[: len(mono) // FRAME * FRAME].reshape(-1, FRAME)
     level = np.percentile(np.sqrt(np.square(frames).mean(axis=1)), 10)
     noise = np.random.default_rng(len(mono)).standard_normal(int(length_s * rate))
