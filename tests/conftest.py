@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from common.log import LOG
+from common.processors import n_processors
 from hparams import HParams, create_hparams
 from support import warm_commands
 from support.corpora import tiny_settings, write_corpus
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than processors, as many tests wait for processes. --maxprocesses limits it."""
+    return n_processors() + 1
 
 
 def pytest_configure() -> None:
