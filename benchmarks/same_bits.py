@@ -3,7 +3,7 @@
 Both train the preset demo, with one thread and one seed, then go on from the older one's run, and speak. Compared: the
 weights, every metric but times and speeds, the sound. REVISION is a commit of this repository; the other side is the
 working tree, or the commit after --other. Ends with 1 where anything differs. --hparams reaches both, so it may name
-only what both know. Without a dataset each makes its own demo corpus.
+only what both know, with whole paths. Without a dataset each makes its own demo corpus.
 """
 
 import argparse
@@ -26,24 +26,26 @@ ALWAYS_DIFFERENT = {"time", "duration_s", "attempt", "step_s", "frames_per_s", "
 
 
 def checked_out(revision: str, folder: Path) -> Path:
-    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
-    subprocess.run(["git", "-C", str(folder), "checkout", "-q", revision], check=True)
+    clone = ["git", "clone", "-q", str(REPOSITORY), str(folder)]
+    for command in (clone, ["git", "-C", str(folder), "checkout", "-q", revision]):
+        if subprocess.run(command, check=False).returncode:
+            sys.exit(f"{' '.join(command)} failed; name a commit of this repository")
     return folder
 
 
-def run(tree: Path, work: Path, command: list[str]) -> None:
-    """In the tree, with a cache of its own."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TACOTRON2_CACHE": str(work / f"cache-{tree.name}")}
+def run(tree: Path, side: Path, command: list[str]) -> None:
+    """In the tree, with the side's own cache."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TACOTRON2_CACHE": str(side / "cache")}
     done = subprocess.run([sys.executable, *command], cwd=tree, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{tree.name}: {' '.join(command)} ended with {done.returncode}\n{done.stderr[-2000:]}")
+        sys.exit(f"{tree}: {' '.join(command)} ended with {done.returncode}\n{done.stderr[-2000:]}")
 
 
-def trained(tree: Path, work: Path, folder: Path, *, n_steps: int, hparams: str) -> None:
+def trained(tree: Path, side: Path, folder: Path, *, n_steps: int, hparams: str) -> None:
     intervals = f"validate_interval={n_steps // 3},iters_per_checkpoint={n_steps // 3}"
     settings = ",".join(part for part in ("seed=1234", intervals, hparams) if part)
     command = ["train.py", "--preset", "demo", "--max-steps", str(n_steps), "--hparams", settings]
-    run(tree, work, [*command, "-o", str(folder), "-l", f"{folder}-logs"])
+    run(tree, side, [*command, "-o", str(folder), "-l", f"{folder}-logs"])
 
 
 def sha256(content: bytes) -> str:
@@ -66,19 +68,19 @@ def metrics_of(folder: Path) -> str:
     return sha256("\n".join(json.dumps(without_times(json.loads(line)), sort_keys=True) for line in lines).encode())
 
 
-def prints(tree: Path, work: Path, older: Path, *, n_steps: int, hparams: str) -> Iterator[str]:
-    """One for each of PARTS. older: the run to go on from; made here if it is not there yet."""
-    own, going_on, wav = (work / f"{tree.name}{what}" for what in ("", "-going-on", ".wav"))
-    trained(tree, work, own, n_steps=n_steps, hparams=hparams)
+def prints(tree: Path, side: Path, older: Path, *, n_steps: int, hparams: str) -> Iterator[str]:
+    """One for each of PARTS. side: where to write. older: the run to go on from; made here if it is not there yet."""
+    own, going_on, wav = side / "run", side / "going-on", side / "said.wav"
+    trained(tree, side, own, n_steps=n_steps, hparams=hparams)
     yield weights_of(own)
     yield metrics_of(own)
     if not older.exists():
         shutil.copytree(own, older)
     shutil.copytree(older, going_on)
-    trained(tree, work, going_on, n_steps=n_steps + n_steps // 3, hparams=hparams)
+    trained(tree, side, going_on, n_steps=n_steps + n_steps // 3, hparams=hparams)
     yield weights_of(going_on)
     yield metrics_of(going_on)
-    run(tree, work, ["synthesize.py", "-c", str(older), "The sun is up.", "-o", str(wav), "--seed", "1"])
+    run(tree, side, ["synthesize.py", "-c", str(older), "The sun is up.", "-o", str(wav), "--seed", "1"])
     yield sha256(wav.read_bytes())
 
 
@@ -94,7 +96,8 @@ def main() -> None:
         first = checked_out(args.revision, work / "first")
         second = checked_out(args.other, work / "second") if args.other else REPOSITORY
         arguments = {"n_steps": args.steps, "hparams": args.hparams}
-        found = [list(prints(tree, work, work / "older", **arguments)) for tree in (first, second)]
+        sides = {work / "one": first, work / "other": second}
+        found = [list(prints(tree, side, work / "older", **arguments)) for side, tree in sides.items()]
     n_different = 0
     for part, one, other in zip(PARTS, *found, strict=True):
         n_different += one != other

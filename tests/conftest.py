@@ -13,6 +13,7 @@ from support import warm_commands
 from support.corpora import tiny_settings, write_corpus
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: one more than processors, as many tests wait for processes. --maxprocesses limits it."""
     return n_processors() + 1
