@@ -231,6 +231,7 @@ def problems_of(message: Message) -> list[str]:
     ]
 
 
+@pytest.mark.spec
 def test_what_messages_advise_can_be_done() -> None:
     assert [problem for message in all_messages() for problem in problems_of(message)] == []
 

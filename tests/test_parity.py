@@ -7,6 +7,7 @@ run in float64: rounding then is far below 1e-9, and what differs by more is a d
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,6 @@ from hparams import create_hparams
 from layers import dropout_mask, padding_mask
 from loss_function import unmasked_nvidia_loss
 from model import Outputs, Tacotron2
-
-theirs = pytest.importorskip("tacotron2_model.model", reason="needs requirements-dev.txt: tacotron2-model")
-from tacotron2_model import Tacotron2Loss  # noqa: E402
 
 SIZES = {
     "n_mel_channels": 6,
@@ -49,15 +47,24 @@ MASKED_TOO_EARLY = "postnet.convolutions.0.0.conv.weight"
 Dropout = Callable[[Tensor, float, bool], Tensor]
 
 
-class Ancestor(theirs.Tacotron2):
+def theirs() -> Any:
+    """Imported by the tests that need it: it brings librosa, and every test process reads this file."""
+    return pytest.importorskip("tacotron2_model.model", reason="needs requirements-dev.txt: tacotron2-model")
+
+
+@cache
+def ancestor() -> type:
     """The other implementation, with outputs masked in a copy.
 
     It masks the mel in place after the postnet read it, and autograd then takes the gradient of the postnet's first
     convolution from the masked mel. `test_masking_in_place_spoils_one_gradient` shows that this is an error.
     """
 
-    def parse_output(self, outputs: list[Tensor], output_lengths: Tensor | None = None) -> list[Tensor]:
-        return super().parse_output([o.clone() for o in outputs], output_lengths)
+    class Ancestor(theirs().Tacotron2):
+        def parse_output(self, outputs: list[Tensor], output_lengths: Tensor | None = None) -> list[Tensor]:
+            return super().parse_output([o.clone() for o in outputs], output_lengths)
+
+    return Ancestor
 
 
 @contextmanager
@@ -68,7 +75,7 @@ def nvidia_on_cpu(dropout: Dropout = lambda x, p, training: x) -> Iterator[None]
     def valid(lengths: Tensor) -> Tensor:
         return ~padding_mask(lengths, int(lengths.max()))
 
-    with patch.object(theirs, "F", functional), patch.object(theirs, "get_mask_from_lengths", valid):
+    with patch.object(theirs(), "F", functional), patch.object(theirs(), "get_mask_from_lengths", valid):
         yield
 
 
@@ -98,11 +105,11 @@ def ours_with(**overrides: Any) -> Tacotron2:
     return Tacotron2(create_hparams(",".join(f"{name}={value}" for name, value in values.items())))
 
 
-def twins(*, training: bool, model_class: type = Ancestor, **overrides: Any) -> tuple[Tacotron2, nn.Module]:
+def twins(*, training: bool, model_class: type | None = None, **overrides: Any) -> tuple[Tacotron2, nn.Module]:
     """Ours and the other, with the same weights, in float64."""
     torch.manual_seed(0)
     rates = {name: overrides[name] for name in ("p_attention_dropout", "p_decoder_dropout") if name in overrides}
-    other = model_class(**SIZES, **rates).double().train(training)
+    other = (model_class or ancestor())(**SIZES, **rates).double().train(training)
     for name, buffer in other.named_buffers():  # statistics of a trained model: neither mean 0 nor variance 1
         if buffer.is_floating_point():
             buffer.uniform_(-0.1, 0.1) if name.endswith("mean") else buffer.uniform_(0.5, 1.5)
@@ -126,6 +133,8 @@ def common_parts(outputs: Outputs) -> dict[str, Tensor]:
 
 
 def other_loss(outputs: Outputs, batch: RaggedBatch) -> Tensor:
+    from tacotron2_model import Tacotron2Loss
+
     return Tacotron2Loss()(list(common_parts(outputs).values()), (batch.mel, batch.gate))
 
 
@@ -237,7 +246,7 @@ def test_hidden_states_are_dropped_where_the_other_implementation_drops_them(bac
 
 
 def test_masking_in_place_spoils_one_gradient() -> None:
-    ours, spoiled = twins(training=False, model_class=theirs.Tacotron2)
+    ours, spoiled = twins(training=False, model_class=theirs().Tacotron2)
     batch = ragged_batch(SIZES["n_mel_channels"])
     with nvidia_on_cpu():
         wrong = gradients(spoiled, other_loss(run_other(spoiled, batch), batch))
@@ -272,7 +281,7 @@ def test_our_gradient_of_the_first_postnet_convolution_is_the_slope_of_the_loss(
 @pytest.fixture(scope="module")
 def full_size() -> nn.Module:
     torch.manual_seed(1)
-    return Ancestor().eval()
+    return ancestor()().eval()
 
 
 def test_full_size_outputs_in_single_precision_agree_to_1e_5(full_size: nn.Module) -> None:
@@ -300,7 +309,7 @@ def nvidia_file(path: Path, model: nn.Module, *, prefix: str = "") -> Path:
 # DeepLearningExamples' files carry "module." or "module.1." from its data-parallel wrappers
 @pytest.mark.parametrize("prefix", ["", "module.", "module.1."])
 def test_a_checkpoint_of_nvidia_loads_whole(tmp_path: Path, prefix: str) -> None:
-    other = Ancestor(**SIZES)
+    other = ancestor()(**SIZES)
     path = nvidia_file(tmp_path / "checkpoint_1000", other, prefix=prefix)
     ours = ours_with()
     load_exactly(ours, read(path), path=path)
@@ -317,19 +326,19 @@ def test_a_bare_full_size_state_dict_loads_into_the_default_model(tmp_path: Path
 
 
 def test_a_bare_state_dict_is_recognised() -> None:
-    state = Ancestor(**SIZES).state_dict()
+    state = ancestor()(**SIZES).state_dict()
     assert weights_of(state).keys() == state.keys()
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
-    state = Ancestor(**SIZES).state_dict()
+    state = ancestor()(**SIZES).state_dict()
     del state["decoder.gate_layer.linear_layer.bias"]
     with pytest.raises(UserError, match=r"x\.pt does not fit .* 1 places:\n  missing: decoder\.gate_layer"):
         load_exactly(ours_with(), {"state_dict": state}, path=tmp_path / "x.pt")
 
 
 def test_a_tensor_that_this_model_lacks_is_named(tmp_path: Path) -> None:
-    state = {**Ancestor(**SIZES).state_dict(), "mi.proj.0.weight": torch.zeros(2)}
+    state = {**ancestor()(**SIZES).state_dict(), "mi.proj.0.weight": torch.zeros(2)}
     with pytest.raises(UserError, match=r"not in this model: mi\.proj\.0\.weight"):
         load_exactly(ours_with(), {"state_dict": state}, path=tmp_path / "x.pt")
 
@@ -337,7 +346,7 @@ def test_a_tensor_that_this_model_lacks_is_named(tmp_path: Path) -> None:
 def test_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
     ours = ours_with()
     before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
-    state = {**Ancestor(**SIZES).state_dict(), "embedding.weight": torch.zeros(40, 12)}
+    state = {**ancestor()(**SIZES).state_dict(), "embedding.weight": torch.zeros(40, 12)}
     with pytest.raises(UserError, match=r"embedding\.weight is \(40, 12\) there, \(148, 12\) here") as caught:
         load_exactly(ours, {"state_dict": state}, path=tmp_path / "x.pt")
     assert "--warm-start" in str(caught.value)

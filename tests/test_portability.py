@@ -99,6 +99,7 @@ def test_every_module_and_command_begins_without_what_only_posix_has(
     assert without_posix.stdout.lower().count("usage: ") == len(COMMANDS)
 
 
+@pytest.mark.spec
 def test_a_voice_is_trained_and_saved_and_speaks_without_it(
     without_posix: subprocess.CompletedProcess[str], folder: Path
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_speaker_that_training_would_refuse_is_found_before(data: Path, capsys
 # ---- the hostile corpus through the command
 
 
+@pytest.mark.spec
 def test_hostile_lists_end_in_a_verdict_never_in_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +236,7 @@ def test_hostile_lists_end_in_a_verdict_never_in_a_traceback(
         assert all(kind in findings for kind in wrong), case.name
 
 
+@pytest.mark.spec
 def test_hostile_recordings_end_in_a_verdict_and_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_plain_voice_has_neither_style_nor_speakers(
         assert expected in capsys.readouterr().err
 
 
+@pytest.mark.spec
 def test_evaluation_takes_the_speakers_of_the_list(trained: Path, tmp_path: Path) -> None:
     filelist = str(trained / "data" / "val.txt")
     assert evaluate.main(["-c", str(trained / "output"), "--filelist", filelist, "-o", str(tmp_path)]) == 0

@@ -138,6 +138,7 @@ def test_a_text_that_names_a_file_earns_a_hint(say, tmp_path: Path) -> None:
     assert said.code == 2 and "book.txt is a file: to say what is in it, write --file book.txt" in said.err
 
 
+@pytest.mark.spec
 def test_a_text_in_one_go_must_fit_into_the_voices_limit(say, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("the last one of them all " * 200, encoding="utf-8")
     said = say("--file", "book.txt", "-o", "book.wav", "--no-split")

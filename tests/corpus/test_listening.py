@@ -99,6 +99,7 @@ def sha(path: Path) -> str:
 
 
 @needs_recogniser
+@pytest.mark.spec
 def test_wrong_texts_are_heard_and_what_was_heard_is_kept(recordings: list[Path], tmp_path: Path) -> None:
     listeners = Listeners("en")
     listeners.likeness = listeners.quality = None

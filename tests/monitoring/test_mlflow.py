@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_places_by_run
 
 from monitoring import mlflow as monitor
 from monitoring.mlflow import MLflowObserver
@@ -314,12 +313,19 @@ def test_an_address_beats_the_environment_and_that_the_default(tmp_path: Path, m
 # -- moved, and copied ------------------------------------------------------------------------------------------------
 
 
+def forget_artifact_places() -> None:
+    """Another launch is another process. MLflow takes seconds to import, and every test process reads this file."""
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as by_run
+
+    by_run.clear()
+
+
 def launches_before_and_after(folder: Path, change: Callable[[Path, Path], object]) -> Path:
     """A run with pictures in `folder`/a; then `change(a, b)`, and the run goes on in b, which is returned."""
     before, after = folder / "a", folder / "b"
     launch(run_info(before / "anna"), step(10), validation(10), ENDED)
     change(before, after)
-    artifact_places_by_run.clear()  # another launch is another process
+    forget_artifact_places()
     info = run_info(after / "anna", first_step=10)
     launch(info, step(20), validation(20), ENDED, attempt=2)
     return after
@@ -346,7 +352,7 @@ def test_a_copy_of_all_writes_into_its_own_store_and_folder(folder: Path) -> Non
     runs = launches_before_and_after(folder, shutil.copytree)
     client, run = only_run(runs)
     assert files(client, run, "samples") == ["samples/step_00000010.wav", "samples/step_00000020.wav"]
-    artifact_places_by_run.clear()
+    forget_artifact_places()
     client, run = only_run(folder / "a")
     assert files(client, run, "samples") == ["samples/step_00000010.wav"]
     assert curve(client, run, "train/total") == [(10, 0.5)]

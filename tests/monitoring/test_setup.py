@@ -172,6 +172,7 @@ def test_tensorboard_and_mlflow_name_curves_alike(tmp_path: Path) -> None:
     assert set(events.Tags()["scalars"]) == {name for record in records for name in scalars_of(vars(record))}
 
 
+@pytest.mark.spec
 def test_tensorboard_draws_every_so_many_steps_and_at_the_end_and_hears_every_validation(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

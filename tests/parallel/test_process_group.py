@@ -196,6 +196,7 @@ def pair(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 
 
 @pytest.mark.parametrize(("name", "settings"), [("plain", PLAIN), ("stepped", STEPPED), ("everything", EVERYTHING)])
+@pytest.mark.spec
 def test_gradients_and_losses_of_two_processes_are_those_of_one_with_the_joined_batch(
     pair: list[dict[str, Any]], tiny: Tiny, tmp_path: Path, name: str, settings: str
 ) -> None:
@@ -210,17 +211,20 @@ def test_gradients_and_losses_of_two_processes_are_those_of_one_with_the_joined_
             assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.spec
 def test_the_fifth_utterance_counts_once_though_both_processes_compute_it(pair: list[dict[str, Any]]) -> None:
     counts = [sorted(found["counts"] for found in one["plain"]) for one in pair]
     assert counts == [[[True], [True]], [[False], [True]]]
 
 
+@pytest.mark.spec
 def test_both_processes_hold_the_same_gradient_to_the_bit(pair: list[dict[str, Any]]) -> None:
     for name in ("plain", "bf16"):
         for a, b in zip(pair[0][name], pair[1][name], strict=True):
             assert_same(a["gradients"], b["gradients"])
 
 
+@pytest.mark.spec
 def test_gradients_sent_as_bf16_are_the_same_to_three_digits(pair: list[dict[str, Any]]) -> None:
     for exact, short in zip(pair[0]["plain"], pair[0]["bf16"], strict=True):
         a, b = (torch.cat([g.flatten() for g in one["gradients"].values()]) for one in (exact, short))
@@ -230,11 +234,13 @@ def test_gradients_sent_as_bf16_are_the_same_to_three_digits(pair: list[dict[str
 # ---- together
 
 
+@pytest.mark.spec
 def test_a_signal_to_one_process_ends_all_at_the_same_step(pair: list[dict[str, Any]]) -> None:
     assert [one["resume"]["signal"] for one in pair] == [signal.SIGTERM, signal.SIGTERM]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.spec
 def test_two_processes_cut_and_resumed_are_bit_exactly_the_straight_run(pair: list[dict[str, Any]], rank: int) -> None:
     found = pair[rank]["resume"]
     assert found["seen_in_two"] == found["seen"]
@@ -242,6 +248,7 @@ def test_two_processes_cut_and_resumed_are_bit_exactly_the_straight_run(pair: li
     assert_same(found["resumed"]["training"], found["straight"]["training"])
 
 
+@pytest.mark.spec
 def test_processes_share_weights_and_statistics_but_neither_utterances_nor_dropout(pair: list[dict[str, Any]]) -> None:
     a, b = (one["resume"] for one in pair)
     assert_same(a["straight"]["model"], b["straight"]["model"])
@@ -251,6 +258,7 @@ def test_processes_share_weights_and_statistics_but_neither_utterances_nor_dropo
         assert whole == 2 or not set(mine[0]) & set(theirs[0])  # 2: the fifth utterance, which counts once
 
 
+@pytest.mark.spec
 def test_what_breaks_in_one_process_takes_all_back_to_the_same_checkpoint(pair: list[dict[str, Any]]) -> None:
     a, b = (one["healed"] for one in pair)
     assert a["rollbacks"] == b["rollbacks"] == [("damaged", 4)]  # the best so far, and so saved
@@ -259,12 +267,14 @@ def test_what_breaks_in_one_process_takes_all_back_to_the_same_checkpoint(pair: 
     assert_same(a["model"], b["model"])
 
 
+@pytest.mark.spec
 def test_a_gradient_that_is_not_finite_anywhere_is_skipped_everywhere(pair: list[dict[str, Any]]) -> None:
     assert pair[0]["skipped"][0] == ["0"], "whichever process has the broken recording, all know its name"
     assert pair[0]["skipped"] == pair[1]["skipped"]
     assert [float(one["taken"]) for one in pair] == [1.0, 1.0]
 
 
+@pytest.mark.spec
 def test_what_one_process_knows_holds_for_both(pair: list[dict[str, Any]]) -> None:
     for one in pair:
         found = one["agreed"]
@@ -273,6 +283,7 @@ def test_what_one_process_knows_holds_for_both(pair: list[dict[str, Any]]) -> No
         assert found["in_turn"] == "DataError: process 1 has no data"
 
 
+@pytest.mark.spec
 def test_a_checkpoint_of_two_goes_on_in_one_process(
     pair: list[dict[str, Any]], tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -124,7 +124,7 @@ def test_an_address_that_leads_nowhere_is_refused(url: str, reason: str) -> None
         Meeting(url, 0, 2).store()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.spec), signal.SIGTERM])
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:{port}", "file://{folder}/meeting"])
 def test_a_signal_ends_the_wait_at_once(number: signal.Signals, address: str, port: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WAITING, address.format(port=port, folder=tmp_path)]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from speech.vocoders.onnx_export import export_graph
 from speech.vocoders.vocoder import NeuralVocoder, load_vocoder
 from support.vocoders import SMALL_MEL, golden, write_golden
 
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
+NEEDED = ("onnxruntime", "onnxscript")  # imported by the tests: that takes a second, and every process reads this file
+pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason="pip install -r requirements-export.txt")
 
 
 def small_vocoder(folder: Path, name: str) -> NeuralVocoder:
@@ -48,6 +49,8 @@ def test_onnxruntime_makes_the_sound_of_bigvgans_authors(tmp_path: Path) -> None
 
 
 def check_sound(exported: bytes, name: str) -> None:
+    import onnxruntime
+
     _, _, mel, expected = golden(name)
     session = onnxruntime.InferenceSession(exported)
     (sound,) = session.run(["sound"], {"mel": mel.numpy()})
@@ -56,7 +59,10 @@ def check_sound(exported: bytes, name: str) -> None:
         assert session.run(None, {"mel": np.zeros(shape, np.float32)})[0].shape == (shape[0], shape[2] * 8)
 
 
+@pytest.mark.spec
 def test_the_file_tells_a_player_all_it_needs(exported: bytes, tmp_path: Path) -> None:
+    import onnxruntime
+
     vocoder = small_vocoder(tmp_path, "hifigan_block2")
     session = onnxruntime.InferenceSession(exported)
     told = session.get_modelmeta().custom_metadata_map
