@@ -30,6 +30,8 @@ from corpus.demo.sentences import DemoSentences
 from corpus.filelists import read_filelist
 from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
+from text.language_settings import default_symbol_set
+from text.languages import language_of
 
 # of the launcher that started this process: the base voice is trained by one
 OF_SEVERAL_PROCESSES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
@@ -94,7 +96,10 @@ def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:
 
 
 def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
-    """Layers, symbols and rates as they are; what the run alone has, as by default; the base's own data."""
+    """Layers, symbols and rates as they are; what the run alone has, as by default; the base's own data.
+
+    The set of symbols is named also where the user leaves it to the language: one base serves both ways to say it.
+    """
     defaults = HParams()
     by_default = [name for name in field_names() if field_info(name).mutable or name in OF_THE_RUN]
     files = {
@@ -102,7 +107,8 @@ def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
         "validation_files": str(corpus.validation_files),
         "dataset_path": str(corpus.root),
     }
-    return hp.model_copy(update={**{name: getattr(defaults, name) for name in by_default}, **OWN, **files})
+    own = {"symbol_set": hp.symbol_set or default_symbol_set(language_of(hp.language), hp.text_input, hp.text_cleaners)}
+    return hp.model_copy(update={**{name: getattr(defaults, name) for name in by_default}, **OWN, **files, **own})
 
 
 def train_base(settings: HParams, directory: Path, steps: int) -> None:

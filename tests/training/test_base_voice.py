@@ -53,6 +53,7 @@ def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) 
     same = tiny("seed=7,validate_interval=33,anneal_start=5,anneal_steps=9,epochs=2,keep_checkpoints=9,ema_decay=0.5")
     assert base_settings(same, corpus) == base_settings(tiny(), corpus)
     assert base_settings(tiny("batch_size=3"), corpus) != base_settings(tiny(), corpus)
+    assert base_settings(tiny("symbol_set=nvidia"), corpus) == base_settings(tiny(), corpus)
 
 
 def test_a_base_without_recordings_of_ones_own_is_refused(tiny: Tiny) -> None:
