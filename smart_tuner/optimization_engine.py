@@ -19,6 +19,7 @@ from monitoring.logging_setup import configure_logging
 from run_directory.paths import exclusive_lock, move_aside, run_paths
 from smart_tuner import study as studies
 from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search, file_findings
+from smart_tuner.confirmation import Confirmation
 from smart_tuner.monitors.news import StudyNews
 from smart_tuner.monitors.results import write_results
 from smart_tuner.monitors.setup import study_observers
@@ -85,7 +86,10 @@ def run_search(
     news = StudyNews(study, plan, study_observers(study, plan, n_trials=search.n_trials), n_trials=search.n_trials)
     try:
         news.start()
-        Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at).run()
+        trials = Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at)
+        trials.run()
+        if search.confirm and len(studies.finished(study)) >= search.n_trials:
+            Confirmation(study, trials.plan, search, stop).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
             best = write_results(study, plan.directory, exported, pictures_until=search.pictures_until)

@@ -59,18 +59,21 @@ class Plan:
     def trial_directory(self, number: int) -> Path:
         return self.directory / f"trial_{number:05d}"
 
-    def command(self, number: int, values: dict[str, Any], *, own: TrialPlan | None = None) -> list[str]:
-        """The ordinary command line of one trial. own: in place of its share of the budget."""
+    def command(
+        self, directory: Path, values: dict[str, Any], *, own: TrialPlan | None = None, seed: int | None = None
+    ) -> list[str]:
+        """The ordinary command line of one trial. own: in place of its share of the budget; seed: of the settings'."""
         plan, hp = own or self.trial_plan(values), self.settings.hparams
         fixed = {name: getattr(hp, name) for name, origin in self.settings.origins.items() if origin == FIXED_BY}
         limits = {"epochs": plan.epochs, "validate_interval": plan.validate_interval}
         minutes = () if self.max_minutes is None else ("--max-minutes", str(self.max_minutes))
-        directory, n_gpus = self.trial_directory(number), self.gpus_per_trial
+        seeds = {} if seed is None else {"seed": seed}
+        n_gpus = self.gpus_per_trial
         launcher = () if n_gpus == 1 else (str(LAUNCHER), "--n_gpus", str(n_gpus))
         return [
             *(sys.executable, *launcher, str(TRAIN), "-o", str(directory), "-l", str(self.logs / directory.name)),
             *(*self.repeated, "--max-steps", str(plan.max_steps), *minutes),
-            *("--hparams", format_overrides(fixed | IN_EVERY_TRIAL | values | limits)),
+            *("--hparams", format_overrides(fixed | IN_EVERY_TRIAL | values | limits | seeds)),
         ]
 
 

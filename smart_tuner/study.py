@@ -16,6 +16,7 @@ from smart_tuner.storage import experimental_parts
 from smart_tuner.trial_queue import DONE, origin_of
 
 STARTUP_TRIALS = 5  # drawn at random before TPE learns from them, and before anything is pruned
+CONFIRMATION = "confirmation"  # attribute of the study, see confirmation.py
 PATIENCE = 1  # validations without progress before a trial may be pruned: attention comes suddenly
 
 
@@ -24,15 +25,16 @@ class SeededTPE(BaseSampler):
 
     A sampler with one generator would, after a restart, draw its first values again. Constraints are learnt from;
     parameters that act only under some values of others form groups of their own. first: the values of trial 0.
+    n_startup: trials that are drawn at random.
     """
 
-    def __init__(self, seed: int, *, first: Mapping[str, Any]) -> None:
-        self._seed, self._first, self._mine = seed, first, local()
+    def __init__(self, seed: int, *, first: Mapping[str, Any], n_startup: int = STARTUP_TRIALS) -> None:
+        self._seed, self._first, self._n_startup, self._mine = seed, first, n_startup, local()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         seed = (self._seed * 1_000_003 + origin_of(trial)) % 2**32
         with experimental_parts():
-            self._mine.tpe = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True)
+            self._mine.tpe = TPESampler(seed=seed, n_startup_trials=self._n_startup, multivariate=True, group=True)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._mine.tpe.infer_relative_search_space(study, trial)
@@ -107,7 +109,32 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(study.get_trials(deepcopy=False, states=DONE), key=origin_of)
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def lowest_trial(study: optuna.Study) -> FrozenTrial | None:
     """The lowest value of a trial that lived to its end; those with attention go before those without."""
-    complete = [t for t in finished(study) if t.state == TrialState.COMPLETE and not is_failed(t)]
-    return min(complete, key=lambda t: (t.constraints.get("attention", 0.0) > 0, t.value), default=None)
+    return min(_lived(study), key=lambda t: (t.constraints.get("attention", 0.0) > 0, t.value), default=None)
+
+
+def first_of(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the settings as they were; None unless it lived to its end."""
+    return next((trial for trial in _lived(study) if origin_of(trial) == 0), None)
+
+
+def _lived(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE and not is_failed(trial)]
+
+
+def confirmation_of(study: optuna.Study) -> Mapping[str, Any] | None:
+    """What `--confirm` found of the lowest trial: the values of its trainings and of those of the settings."""
+    found, lowest = study.user_attrs.get(CONFIRMATION, {}), lowest_trial(study)
+    return found if lowest is not None and found.get("best") == origin_of(lowest) else None
+
+
+def is_confirmed(found: Mapping[str, Any]) -> bool:
+    """Better with every seed."""
+    return max(found["of_best"]) < min(found["of_first"])
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The lowest trial; the first one where a confirmation has found the two equal."""
+    found = confirmation_of(study)
+    return first_of(study) if found is not None and not is_confirmed(found) else lowest_trial(study)

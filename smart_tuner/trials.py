@@ -168,8 +168,8 @@ class Search:
         return wrapper.run(self._watch(trial, watched))
 
     def _wrapper(self, trial: optuna.Trial, slot: int, own: TrialPlan | None = None) -> TrainerWrapper:
-        command = self.plan.command(origin_of(trial), trial.params, own=own)
         directory = self.plan.trial_directory(origin_of(trial))
+        command = self.plan.command(directory, trial.params, own=own)
         shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
         return TrainerWrapper(command, directory, environment=shared, ends_at=self.ends_at)
 
@@ -216,7 +216,8 @@ class Search:
         return None
 
     def _fit(self, speed: time_plan.Speed, trial: optuna.Trial) -> Budget:
-        budget, n_trials, left_s = self.plan.budget, self.search.n_trials, self.ends_at - time.monotonic()
+        budget, left_s = self.plan.budget, self.ends_at - time.monotonic()
+        n_trials = self.search.n_trials + 2 * self.search.confirm
         steps = self.plan.steps_per_epoch(trial.params)
         n_jobs = min(self.search.n_jobs, n_trials)
         fitted = time_plan.fit(

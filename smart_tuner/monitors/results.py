@@ -49,7 +49,7 @@ def write_results(
     if trials:
         write_atomic(directory / "trials.csv", trials_csv(trials))
     if best is not None:
-        write_atomic(directory / "best_hparams.yaml", best_yaml(best, exported(best), trials))
+        write_atomic(directory / "best_hparams.yaml", best_yaml(study, best, exported(best)))
         for name, figure in figures(trials, best):
             plots.save_png(figure, directory / f"{name}.png")
             if time.monotonic() >= pictures_until:
@@ -79,13 +79,14 @@ def trials_csv(trials: list[FrozenTrial]) -> str:
     return text.getvalue()
 
 
-def best_yaml(best: FrozenTrial, values: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> str:
+def best_yaml(study: optuna.Study, best: FrozenTrial, values: Mapping[str, Any]) -> str:
     """With why, in comments."""
+    trials = finished(study)
     facts, failed = best.user_attrs, sum(is_failed(trial) for trial in trials)
     pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
     parts = ", ".join(f"{name} {facts[name]:.3g}" for name in PARTS if name in facts)
     lines = [
-        *why_best(best, trials, messages("search", "en")),
+        *why_best(study, messages("search", "en")),
         f"Its parts: {parts}." if parts else "",
         f"Of {len(trials)} finished trials {pruned} were pruned and {failed} failed; report.html shows all.",
         "Use it as --hparams-file, beside the --preset and --hparams of the search.",

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import isfinite
@@ -26,7 +26,7 @@ from run_directory.reader import read_run
 from smart_tuner.importances import LEAST_TRIALS, Importance, importances
 from smart_tuner.monitors.parallel import Parallel, parallel
 from smart_tuner.storage import STORAGE_ERRORS
-from smart_tuner.study import best_trial, finished, is_failed
+from smart_tuner.study import best_trial, confirmation_of, finished, is_confirmed, is_failed
 from smart_tuner.trial_queue import origin_of
 from tools import format_value
 
@@ -92,7 +92,7 @@ def render(study: optuna.Study, directory: Path, language: Language, *, n_trials
         name=study.study_name,
         now=time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(now)),
         state=words["state"].format(done=len(trials), n=n_trials),
-        why=why_best(best, trials, words),
+        why=why_best(study, words),
         charts=[one for one in (history(trials, words),) if one is not None],
         shares=[_bar(one) for one in shares],
         too_few=words["too_few"].format(n=sum(t.state == TrialState.COMPLETE for t in trials), least=LEAST_TRIALS),
@@ -120,11 +120,28 @@ def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 # -- the best ---------------------------------------------------------------------------------------------------------
 
 
-def why_best(best: FrozenTrial | None, trials: Sequence[FrozenTrial], words: dict[str, str]) -> list[str]:
+def confirmation_said(found: Mapping[str, Any], words: dict[str, str]) -> str:
+    values = {name: ", ".join(f"{value:.4f}" for value in found[name]) for name in ("of_best", "of_first")}
+    return words["confirmed" if is_confirmed(found) else "tie"].format(number=found["best"], **values)
+
+
+def why_best(study: optuna.Study, words: dict[str, str]) -> list[str]:
     """Sentences: what the best is, and how far ahead of the settings as they were and of the next."""
+    best, confirmation = best_trial(study), confirmation_of(study)
     if best is None or best.value is None:
         return [words["no_best"]]
     found = [words["best"].format(number=origin_of(best), value=best.value, epoch=best.user_attrs.get("epoch", 0.0))]
+    if confirmation is None or is_confirmed(confirmation):
+        found += ahead_of_others(best, finished(study), words)
+    found.append(confirmation_said(confirmation, words) if confirmation else words["noise"])
+    if best.constraints.get("attention", 0.0) > 0:
+        found.append(words["no_attention"])
+    return found
+
+
+def ahead_of_others(best: FrozenTrial, trials: Sequence[FrozenTrial], words: dict[str, str]) -> list[str]:
+    assert best.value is not None
+    found = []
     others = [trial for trial in ranked(trials) if trial.number != best.number]
     first = next((trial for trial in others if origin_of(trial) == 0), None)
     if first is not None and first.value is not None:
@@ -134,9 +151,6 @@ def why_best(best: FrozenTrial | None, trials: Sequence[FrozenTrial], words: dic
     if others and others[0].value is not None:
         facts = {"number": origin_of(others[0]), "value": others[0].value, "gain": others[0].value - best.value}
         found.append(words["than_next"].format(**facts))
-    found.append(words["noise"])
-    if best.constraints.get("attention", 0.0) > 0:
-        found.append(words["no_attention"])
     return found
 
 

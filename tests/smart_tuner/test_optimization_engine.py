@@ -1,6 +1,5 @@
 """A whole search: with a stand-in for train.py, so that a trial takes a tenth of a second; the rest is real."""
 
-import csv
 import json
 import os
 import re
@@ -8,7 +7,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
 
@@ -21,59 +19,18 @@ import smart_tuner.optimization_engine as engine
 from common.errors import DataError, GaveUp, UserError
 from hparams import resolve_hparams
 from run_directory.paths import exclusive_lock
-from smart_tuner import plan, trainer_wrapper
 from smart_tuner import storage as storages
 from smart_tuner import study as studies
+from smart_tuner import trainer_wrapper
 from smart_tuner.importances import importances
-from smart_tuner.monitors import results
 from smart_tuner.objective import WORST_VALUE
 from smart_tuner.search_space import Choices, Range
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper
 from smart_tuner.trial_queue import counting, origins
 from smart_tuner.trials import drop_weights
-from support.corpora import TINY
-from support.paths import REPOSITORY
+from support.searches import loaded, table
 from training.options import Options
-
-STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
-SILENT = "validation_attention_analysis=False,"
-
-
-@pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in for trials. Pictures take longest: only where a test's name speaks of them."""
-    monkeypatch.setattr(plan, "TRAIN", STAND_IN)
-    if "pictures" not in request.node.name:
-        monkeypatch.setattr(results, "figures", lambda *_: {})
-
-
-@pytest.fixture
-def tune(tmp_path: Path, corpus_folder: Path) -> Callable[..., int]:
-    """`tune(n_trials=3)`: the exit code of one launch of the search in tmp_path/output."""
-    open_names = ("batch_size=2,", "warmup_steps=0,", SILENT, ",epochs=1000")
-    text = TINY + f",training_files={corpus_folder}/train.txt,validation_files={corpus_folder}/val.txt"
-    text += f",dataset_path={corpus_folder}"
-    for name in open_names:
-        assert name in text, name
-        text = text.replace(name, "")
-
-    def launch(*, hparams: str = "", file: Path | None = None, max_steps: int | None = 6, **search) -> int:
-        overrides = ",".join(filter(None, [text, hparams]))
-        options = Options(output=tmp_path / "output", logs=tmp_path / "logs", max_steps=max_steps)
-        layers = Layers(hparams_file=file, overrides=overrides)
-        return engine.optimize(layers, options, SearchOptions(**search), repeated=())
-
-    return launch
-
-
-def table(output: Path) -> list[dict[str, str]]:
-    with (output / "study" / "trials.csv").open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
-def loaded(output: Path) -> optuna.Study:
-    return optuna.load_study(study_name="study", storage=f"sqlite:///{output}/study/optuna.db")
 
 
 def test_a_search_leaves_scores_pictures_and_the_best_parameters(tune, tmp_path: Path) -> None:

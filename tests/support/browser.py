@@ -34,7 +34,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def opened(browser: webdriver.Chrome, page: Path) -> dict[str, list[Any]]:
-    """Loads the page until every sound is known. -> console: its messages; requested: all addresses."""
+    """Loads the page until every sound is known. -> console: its messages; requested: all addresses, but for the browser's own
+    page of tabs, which may still be loading.
+    """
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # forgets what was before
     browser.get(page.as_uri())
@@ -42,4 +44,5 @@ def opened(browser: webdriver.Chrome, page: Path) -> dict[str, list[Any]]:
     WebDriverWait(browser, 60).until(lambda b: b.execute_script(ready))
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return {"console": browser.get_log("browser"), "requested": requested}
+    by_page = [address for address in requested if not address.startswith("chrome:")]
+    return {"console": browser.get_log("browser"), "requested": by_page}

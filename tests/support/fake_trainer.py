@@ -3,7 +3,8 @@
 Its score falls with training, and the nearer learning_rate is to 1e-3, the lower. STAND_IN says what else it does:
 `die` exit 1 with a last line, `nan` no finite gradient, `hang` never ends, `deaf` hangs and ignores SIGTERM, `killed`
 kills itself the first time, `all_but_0` dies unless it is trial 0, `slow` takes a twentieth of a second a step,
-`memory` is killed each time. A learning_rate over 0.01 has no finite gradient.
+`memory` is killed each time, `luck` has the same score for all seeds but the search's own. A learning_rate over 0.01
+has no finite gradient.
 """
 
 import json
@@ -38,13 +39,15 @@ def main() -> int:
     steps, every = int(arguments["--max-steps"]), int(values["validate_interval"])
     epochs = float(values["epochs"])
     is_sick = behaviour == "nan" or float(values["learning_rate"]) > 0.01
+    is_level = behaviour == "luck" and "seed" in values
     with (directory / "metrics.jsonl").open("a") as metrics:
         for step in range(1, steps + 1):
             total = math.nan if is_sick else 1.0
             line = {"type": "step", "step": step, "epoch": epochs * step / steps, "losses": {"total": total}, **TIMES}
             metrics.write(json.dumps(line) + "\n")
             if step % every == 0 or step == steps:
-                metrics.write(json.dumps(evaluated(step, epochs * step / steps, values)) + "\n")
+                judged = evaluated(step, epochs * step / steps, values, is_level=is_level)
+                metrics.write(json.dumps(judged) + "\n")
             metrics.flush()
             time.sleep(0.05 if behaviour == "slow" else 0)
         if behaviour == "memory" or (behaviour == "killed" and first):
@@ -56,8 +59,8 @@ def main() -> int:
     return 0
 
 
-def evaluated(step: int, epoch: float, values: dict[str, str]) -> dict[str, object]:
-    distance = 0.3 + 0.1 * abs(math.log(float(values["learning_rate"]) / 1e-3)) + 0.5 / step
+def evaluated(step: int, epoch: float, values: dict[str, str], *, is_level: bool) -> dict[str, object]:
+    distance = 0.3 + 0.1 * (is_level or abs(math.log(float(values["learning_rate"]) / 1e-3))) + 0.5 / step
     free = {"alignment": 0.9, "mel_distance": distance, "stop_rate": 1.0, "duration_error": 0.0}
     return {
         "type": "eval", "step": step, "epoch": epoch, "losses": {"mel_post": 0.5}, "free_running": free,

@@ -81,15 +81,14 @@ def test_a_search_without_any_trial_has_a_page(tmp_path: Path) -> None:
 
 
 def test_why_says_how_far_ahead_of_the_settings_and_of_the_next(study) -> None:
-    best, trials = best_trial(study), finished(study)
-    words = " ".join(why_best(best, trials, messages("search", "en")))
+    words, trials = " ".join(why_best(study, messages("search", "en"))), finished(study)
     assert "The next, trial" in words and "may be chance" in words
     assert ("Trial 0, the settings as they were" in words) == (not trials[0].user_attrs["failed"])
 
 
 def test_best_hparams_say_why_in_comments(study) -> None:
     best = best_trial(study)
-    text = best_yaml(best, best.params, finished(study))
+    text = best_yaml(study, best, best.params)
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert any("The next, trial" in line for line in comments) and any("failed" in line for line in comments)
     assert any("alignment 0.9" in line for line in comments)

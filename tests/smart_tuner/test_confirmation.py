@@ -1,0 +1,85 @@
+"""`--confirm`: a best trial that is better with every other seed is told so; else the settings stay as they were."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smart_tuner import study as studies
+from smart_tuner.study import CONFIRMATION, is_confirmed
+from support.searches import loaded, table
+
+
+@pytest.fixture
+def search(tune, tmp_path: Path) -> Callable[..., int]:
+    """Whose settings are not the best: the stand-in likes a rate of 1e-3."""
+    file = tmp_path / "slow.yaml"
+    file.write_text("learning_rate: 3.0e-3\n")
+    return partial(tune, file=file)
+
+
+def written(output: Path) -> tuple[dict, str]:
+    text = (output / "study/best_hparams.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text), text
+
+
+def trainings(output: Path) -> list[Path]:
+    return sorted((output / "study").glob("confirm_*"))
+
+
+def test_better_means_better_with_every_seed() -> None:
+    assert is_confirmed({"of_best": [0.3, 0.4], "of_first": [0.5, 0.41]})
+    assert not is_confirmed({"of_best": [0.3, 0.4], "of_first": [0.5, 0.35]})
+    assert not is_confirmed({"of_best": [0.4], "of_first": [0.4]})
+
+
+def test_a_winner_that_stays_ahead_is_told_so(search, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    assert search(n_trials=8, confirm=3) == 0
+    values, text = written(output)
+    lowest = studies.lowest_trial(loaded(output))
+    assert values["learning_rate"] == lowest.params["learning_rate"] and studies.origin_of(lowest) != 0
+    assert "# Trained anew with other seeds it is better with each" in text and len(trainings(output)) == 6
+    assert len(table(output)) == 8, "what confirms is no trial"
+    assert not any((one / "checkpoints").exists() for one in trainings(output))
+
+
+def test_a_lead_that_does_not_last_is_a_tie_and_the_settings_stay(search, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("STAND_IN", "luck")
+    output = tmp_path / "output"
+    assert search(n_trials=8, confirm=2, n_jobs=3) == 0
+    study = loaded(output)
+    assert studies.origin_of(studies.lowest_trial(study)) != 0 and studies.origin_of(studies.best_trial(study)) == 0
+    values, text = written(output)
+    assert values["learning_rate"] == studies.first_of(study).params["learning_rate"] and "# A tie: " in text
+    assert "A tie: trained anew" in (output / "study/report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_command_trains_only_what_is_not_confirmed_yet(search, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    search(n_trials=8)
+    assert CONFIRMATION not in loaded(output).user_attrs
+    search(n_trials=8, confirm=1)
+    before = {one: (one / "launches").read_text() for one in trainings(output)}
+    search(n_trials=8, confirm=2)
+    assert len(before) == 2 and len(trainings(output)) == 4
+    assert {one: (one / "launches").read_text() for one in before} == before
+    assert len(loaded(output).user_attrs[CONFIRMATION]["of_best"]) == 2
+
+
+def test_time_that_is_up_leaves_the_confirmation_to_the_next_launch(search, tmp_path: Path, monkeypatch) -> None:
+    output = tmp_path / "output"
+    search(n_trials=8)
+    monkeypatch.setenv("STAND_IN", "deaf")
+    assert search(n_trials=8, confirm=2, timeout_s=2) == 0
+    assert "best" not in loaded(output).user_attrs.get(CONFIRMATION, {})
+    monkeypatch.delenv("STAND_IN")
+    assert search(n_trials=8, confirm=2) == 0
+    assert "best" in loaded(output).user_attrs[CONFIRMATION]
+
+
+def test_where_nothing_beats_the_settings_nothing_is_trained(tune, tmp_path: Path) -> None:
+    assert tune(n_trials=2, confirm=2, hparams="learning_rate=0.001") == 0
+    assert not trainings(tmp_path / "output")
