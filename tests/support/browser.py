@@ -34,8 +34,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def opened(browser: webdriver.Chrome, page: Path) -> dict[str, list[Any]]:
-    """Loads the page until every sound is known. -> console: its messages; requested: all addresses, but for those of the
-    browser's own page, which may still be loading.
+    """Loads the page until every sound is known. -> console: its messages; requested: all addresses but those of
+    the browser's own page, which may still be loading.
     """
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # forgets what was before
