@@ -62,6 +62,8 @@ def parser() -> Parser:
 def _add_comparison(p: Parser) -> None:
     """How the voice speaks, beside whom, and who judges."""
     add = p.add_argument
+    dropout = "see synthesize.py; of all voices that are judged"
+    add("--prenet-dropout", type=like_hparam("dropout_rate"), metavar="P", help=dropout)
     add("--precision", choices=["fp32", "bf16", "int8", "auto"], default="fp32", help="see synthesize.py")
     add("--device", type=device, default="auto", metavar="NAME", help="see synthesize.py")
     add(
@@ -134,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
         seeds=range(args.seed, args.seed + args.readings),
         judges=judges_of(args),
         precision=args.precision,
+        prenet_dropout=args.prenet_dropout,
         device=args.device,
         against=args.against,
         vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),

@@ -119,6 +119,7 @@ class ModelParams(MelShape):
     decoder_rnn_dim: int = width_field(1024)
     prenet_dim: int = width_field(256)
     dropout_rate: float = dropout_field(0.3)
+    speaking_dropout_rate: Annotated[float, Field(ge=0, lt=1)] | None = hp_field(None, mutable=True)
     max_decoder_steps: int = hp_field(2500, unit="decoder steps", ge=1, mutable=True)
     gate_threshold: float = share_field(0.5, mutable=True)
     p_attention_dropout: float = dropout_field(0.1)

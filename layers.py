@@ -209,11 +209,18 @@ def activation_dropout(
 
 
 class Prenet(nn.Module):
-    """Two ReLU layers whose dropout stays on when speaking: without it the decoder ignores the text."""
+    """Two ReLU layers whose dropout stays on when speaking, at a rate of its own.
 
-    def __init__(self, in_dim: int, dim: int, *, dropout: float, xavier: bool) -> None:
+    dropout: in training, where without it the decoder would learn to copy frames and ignore the text. speaking_dropout:
+    in eval mode; None is the same.
+    """
+
+    def __init__(
+        self, in_dim: int, dim: int, *, dropout: float, xavier: bool, speaking_dropout: float | None = None
+    ) -> None:
         super().__init__()
         self.dropout = dropout
+        self.speaking_dropout = dropout if speaking_dropout is None else speaking_dropout
         self.layers = nn.ModuleList(
             [LinearNorm(in_dim, dim, bias=False, xavier=xavier), LinearNorm(dim, dim, bias=False, xavier=xavier)]
         )
@@ -225,8 +232,9 @@ class Prenet(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x [..., in_dim] -> [..., dim]; `generator` draws the dropout."""
+        rate = self.dropout if self.training else self.speaking_dropout
         for layer in self.layers:
-            x = activation_dropout(layer(x), self.dropout, activation="relu", generator=generator)
+            x = activation_dropout(layer(x), rate, activation="relu", generator=generator)
         return x  # [..., prenet_dim]
 
 

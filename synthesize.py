@@ -76,6 +76,12 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         help="stop probability from 0 to 1 that ends a sentence (default: the voice's own)",
     )
     add(
+        "--prenet-dropout",
+        type=like_hparam("dropout_rate"),
+        metavar="P",
+        help="prenet dropout from 0 to below 1: less is often clearer (default: the voice's own)",
+    )
+    add(
         "--precision",
         choices=["fp32", "bf16", "int8", "auto"],
         default="fp32",
@@ -205,6 +211,7 @@ def voice_of(args: argparse.Namespace) -> "Voice":
     return Voice.load(
         args.checkpoint_path,
         gate_threshold=args.gate_threshold,
+        prenet_dropout=args.prenet_dropout,
         precision=args.precision,
         vocoder=args.vocoder,
         max_seconds=args.max_seconds,

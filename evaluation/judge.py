@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def judge(
     seeds: Sequence[int],
     judges: Judges = Judges(),  # noqa: B008 - frozen
     precision: PrecisionChoice = "fp32",
+    prenet_dropout: float | None = None,
     device: str = "auto",
     against: Sequence[Path] = (),
     vocoders: Sequence[str] = (GRIFFIN_LIM,),
@@ -90,7 +92,8 @@ def judge(
     before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
     """
     names = _names([run_or_checkpoint, *against])
-    voices = [NamedVoice(name, Speaker.load(path, precision=precision, device=device)) for name, path in names.items()]
+    load = partial(Speaker.load, precision=precision, prenet_dropout=prenet_dropout, device=device)
+    voices = [NamedVoice(name, load(path)) for name, path in names.items()]
     check_alike(voices)
     first = voices[0].speaker
     recogniser = _recogniser(first, judges)

@@ -72,7 +72,7 @@ def description_of(voice: Voice, card: Card) -> Description:
         mel_std=voice.stats.std,
         frames_per_step=voice.model.r,
         prenet_dim=hp.prenet_dim,
-        prenet_dropout=hp.dropout_rate,
+        prenet_dropout=decoder.prenet.speaking_dropout,
         widths={
             "attention_rnn": decoder.attention_rnn.hidden_size,
             "decoder_rnn": decoder.decoder_rnn.hidden_size,

@@ -161,7 +161,7 @@ class TorchLoop:
         like, n, B = memory.values.detach(), n_steps, memory.values.size(0)
         E, D, D_dec = like.size(2), decoder.attention_rnn.hidden_size, decoder.decoder_rnn.hidden_size
         n_out, width, n_layers = decoder.r * decoder.n_mels, _width(decoder.prenet), len(weights.prenet)
-        self.masks, self.keep = like.new_ones(n, n_layers, B, width), 1.0 - decoder.prenet.dropout
+        self.masks, self.keep = like.new_ones(n, n_layers, B, width), 1.0 - decoder.prenet.speaking_dropout
         self.outputs = like.new_zeros(n, B, n_out + 1)  # the gate's logit last; the first step reads zeros
         self.alignments = like.new_zeros(n, B, like.size(1))
         self.bias, self.out_bias = (b.expand(B, -1).contiguous() for b in (weights.bias, weights.out_bias))

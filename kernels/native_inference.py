@@ -148,7 +148,7 @@ class CompiledLoop:
         U, L = N if uses_symbols else E, -(-N // 32) * 32 + 64
         both = sizes["D"] + sizes["D_dec"]
         S = both + -(-U // 32) * 32
-        self.slots, self.keep = list(range(B)), 1.0 - decoder.prenet.dropout  # slots: the text in each
+        self.slots, self.keep = list(range(B)), 1.0 - decoder.prenet.speaking_dropout  # slots: the text in each
         self.masks, self.rows = torch.ones(n, 2, B, sizes["n_prenet"]), torch.arange(B)
         # the first step reads zeros
         self.outputs, self.alignments = torch.zeros(n, B, sizes["n_out"]), torch.zeros(n, B, N)

@@ -8,7 +8,10 @@ from hparams import HParams, field_info
 HASH_DIGITS = 8
 # Younger than the first runs, whose directories are named by all older values.
 UNNAMED_AT_DEFAULT = frozenset(
-    ("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder", "ema_decay", "listen_every")
+    (
+        *("language", "text_input", "symbol_set", "pronunciations", "sample_vocoder", "ema_decay", "listen_every"),
+        "speaking_dropout_rate",
+    )
 )
 
 

@@ -82,6 +82,7 @@ class Voice:
         run_or_checkpoint: str | Path,
         *,
         gate_threshold: float | None = None,
+        prenet_dropout: float | None = None,
         precision: PrecisionChoice = "fp32",
         vocoder: str | Path = GRIFFIN_LIM,
         max_seconds: float | None = None,
@@ -91,9 +92,10 @@ class Voice:
 
         UserError if it can't be.
 
-        precision: of the decoder's LSTM weights; where this machine can't gain by it, fp32, and a warning says so.
-        vocoder: griffin-lim, universal, lj, or a generator's file. max_seconds: in place of max_decoder_steps. device:
-        cpu, cuda, cuda:1 and so on, of the network and a neural vocoder; auto is the GPU where there is one.
+        prenet_dropout: in place of the voice's own rate. precision: of the decoder's LSTM weights; where this machine
+        can't gain by it, fp32, and a warning says so. vocoder: griffin-lim, universal, lj, or a generator's file.
+        max_seconds: in place of max_decoder_steps. device: cpu, cuda, cuda:1 and so on, of the network and a neural
+        vocoder; auto is the GPU where there is one.
         """
         _check_threshold(gate_threshold)
         keep_to_share()
@@ -107,6 +109,8 @@ class Voice:
             voice = cls._of_nvidias(content, path, gate_threshold)
         with explain_no_memory(place):
             decoder = voice.model.to(place).decoder
+            if prenet_dropout is not None:
+                decoder.prenet.speaking_dropout = prenet_dropout
             decoder.prepare_for_inference(usable(precision, decoder))
             if str(vocoder) != GRIFFIN_LIM:
                 voice = replace(voice, chosen_vocoder=voice.fitting_vocoder(vocoder))

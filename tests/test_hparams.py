@@ -43,6 +43,7 @@ OTHER_VALUES = {
     "decoder_backend": "fast",
     "reduction_schedule": ("0:3", "100:1"),
     "attention_chunk_size": 7,
+    "speaking_dropout_rate": 0.2,
     "amp_dtype": "fp16",
     "dist_backend": "gloo",
     "dist_url": "tcp://host1:999",

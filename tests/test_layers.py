@@ -109,6 +109,12 @@ def test_prenet_dropout_stays_on_in_eval_mode(training: bool) -> None:
     assert not torch.equal(prenet(frame), prenet(frame))
 
 
+def test_speaking_has_a_prenet_dropout_of_its_own() -> None:
+    prenet, frame = Prenet(8, 200, dropout=0.5, xavier=True, speaking_dropout=0.0), torch.randn(1, 8)
+    assert not torch.equal(prenet.train()(frame), prenet(frame))
+    assert torch.equal(prenet.eval()(frame), prenet(frame))
+
+
 def test_prenet_without_dropout_is_two_relu_layers() -> None:
     prenet = Prenet(8, 20, dropout=0.0, xavier=True)
     frame = torch.randn(3, 8)

@@ -253,6 +253,7 @@ EFFECTS: dict[str, Seen | Elsewhere] = {
     "decoder_rnn_dim": Seen(shapes, "decoder_rnn_dim=6"),
     "prenet_dim": Seen(shapes, "prenet_dim=6"),
     "dropout_rate": Seen(loss, "dropout_rate=0"),
+    "speaking_dropout_rate": Seen(speech, "speaking_dropout_rate=0", "gate_threshold=1"),
     "max_decoder_steps": Seen(speech, "max_decoder_steps=3", "gate_threshold=1"),
     "gate_threshold": Seen(speech, "gate_threshold=1"),
     "p_attention_dropout": Seen(loss, "p_attention_dropout=0.5"),
