@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--words needs --asr or --full: only a recognizer is compared with them")
     from evaluation.judge import judge
     from evaluation.table import as_text
+    from speech.voice import Speaker
 
     judgement = judge(
         args.checkpoint_path,
@@ -135,9 +137,7 @@ def run(args: argparse.Namespace) -> int:
         n=args.n,
         seeds=range(args.seed, args.seed + args.readings),
         judges=judges_of(args),
-        precision=args.precision,
-        prenet_dropout=args.prenet_dropout,
-        device=args.device,
+        load=partial(Speaker.load, precision=args.precision, prenet_dropout=args.prenet_dropout, device=args.device),
         against=args.against,
         vocoders=list(dict.fromkeys(args.vocoder or [GRIFFIN_LIM])),
         words=args.words,

@@ -211,16 +211,14 @@ def activation_dropout(
 class Prenet(nn.Module):
     """Two ReLU layers whose dropout stays on when speaking, at a rate of its own.
 
-    dropout: in training, where without it the decoder would learn to copy frames and ignore the text. speaking_dropout:
-    in eval mode; None is the same.
+    dropouts: in training, where without it the decoder would learn to copy frames and ignore the text; and when
+    speaking, in eval mode, where None is the same.
     """
 
-    def __init__(
-        self, in_dim: int, dim: int, *, dropout: float, xavier: bool, speaking_dropout: float | None = None
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, *, dropouts: tuple[float, float | None], xavier: bool) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.speaking_dropout = dropout if speaking_dropout is None else speaking_dropout
+        self.dropout, speaking = dropouts
+        self.speaking_dropout = self.dropout if speaking is None else speaking
         self.layers = nn.ModuleList(
             [LinearNorm(in_dim, dim, bias=False, xavier=xavier), LinearNorm(dim, dim, bias=False, xavier=xavier)]
         )

@@ -127,10 +127,8 @@ class Decoder(nn.Module):
         self.p_attention_dropout, self.p_decoder_dropout = hp.p_attention_dropout, hp.p_decoder_dropout
         self.backend = hp.decoder_backend
         memory_dim, xavier = hp.encoder_embedding_dim, hp.xavier_init
-        speaking = hp.speaking_dropout_rate
-        self.prenet = Prenet(
-            self.n_mels, hp.prenet_dim, dropout=hp.dropout_rate, xavier=xavier, speaking_dropout=speaking
-        )
+        dropouts = hp.dropout_rate, hp.speaking_dropout_rate
+        self.prenet = Prenet(self.n_mels, hp.prenet_dim, dropouts=dropouts, xavier=xavier)
         self.attention_rnn = nn.LSTMCell(hp.prenet_dim + memory_dim, hp.attention_rnn_dim)
         self.attention_layer = Attention(
             hp.attention_rnn_dim,

@@ -1,9 +1,8 @@
 """One evaluation from the voices to the files: everybody says the texts, every judge marks, all is summed up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from evaluation.intervals import Estimate, estimate
 from evaluation.measures import Marked
 from evaluation.sounds import COPIES, RECORDINGS, NamedVoice, Source, all_sources, check_alike, vocoders_for
 from evaluation.texts import Line, check_words, read_lines
-from kernels.packed_weights import PrecisionChoice
 from listeners.likeness import SpeakerLikeness
 from listeners.quality import SoundQuality
 from listeners.recogniser import Recogniser
@@ -76,9 +74,7 @@ def judge(
     n: int,
     seeds: Sequence[int],
     judges: Judges = Judges(),  # noqa: B008 - frozen
-    precision: PrecisionChoice = "fp32",
-    prenet_dropout: float | None = None,
-    device: str = "auto",
+    load: Callable[[Path], Speaker] = Speaker.load,
     against: Sequence[Path] = (),
     vocoders: Sequence[str] = (GRIFFIN_LIM,),
     words: Path | None = None,
@@ -87,12 +83,12 @@ def judge(
 ) -> Judgement:
     """Speaks the first n texts of a filelist once with each seed, and compares with the recordings.
 
-    against: other voices that say the same. words: a filelist of the same recordings with their words, where `filelist`
-    holds phonemes. is_enhanced: the voices sound as synthesize.py makes them. Every seed is another reading. UserError
-    before any sound is made if a judge, a vocoder or a voice can't be had, or the disk refuses `output`.
+    load: of a voice, as it shall speak. against: other voices that say the same. words: a filelist of the same
+    recordings with their words, where `filelist` holds phonemes. is_enhanced: the voices sound as synthesize.py makes
+    them. Every seed is another reading. UserError before any sound is made if a judge, a vocoder or a voice can't be
+    had, or the disk refuses `output`.
     """
     names = _names([run_or_checkpoint, *against])
-    load = partial(Speaker.load, precision=precision, prenet_dropout=prenet_dropout, device=device)
     voices = [NamedVoice(name, load(path)) for name, path in names.items()]
     check_alike(voices)
     first = voices[0].speaker

@@ -101,7 +101,7 @@ def test_a_generator_decides_the_mask() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_prenet_dropout_stays_on_in_eval_mode(training: bool) -> None:
-    prenet = Prenet(8, 200, dropout=0.5, xavier=True).train(training)
+    prenet = Prenet(8, 200, dropouts=(0.5, None), xavier=True).train(training)
     frame = torch.randn(1, 8)
     without = F.relu(prenet.layers[1](F.relu(prenet.layers[0](frame))))
     reachable = (without > 0).sum()
@@ -110,13 +110,13 @@ def test_prenet_dropout_stays_on_in_eval_mode(training: bool) -> None:
 
 
 def test_speaking_has_a_prenet_dropout_of_its_own() -> None:
-    prenet, frame = Prenet(8, 200, dropout=0.5, xavier=True, speaking_dropout=0.0), torch.randn(1, 8)
+    prenet, frame = Prenet(8, 200, dropouts=(0.5, 0.0), xavier=True), torch.randn(1, 8)
     assert not torch.equal(prenet.train()(frame), prenet(frame))
     assert torch.equal(prenet.eval()(frame), prenet(frame))
 
 
 def test_prenet_without_dropout_is_two_relu_layers() -> None:
-    prenet = Prenet(8, 20, dropout=0.0, xavier=True)
+    prenet = Prenet(8, 20, dropouts=(0.0, None), xavier=True)
     frame = torch.randn(3, 8)
     first, second = (layer.linear_layer.weight for layer in prenet.layers)
     expected = (second @ (first @ frame.t()).clamp(min=0)).clamp(min=0).t()

@@ -184,6 +184,11 @@ def test_memory_that_ends_is_one_message(say, monkeypatch: pytest.MonkeyPatch) -
     assert said.code == 2 and "too little memory on cpu" in said.err and "Traceback" not in said.err
 
 
+def test_a_prenet_dropout_that_leaves_nothing_is_refused(say) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        say("hi", "-o", "no.wav", "--prenet-dropout", "1")
+
+
 def test_doubtful_sentences_are_said_again_and_listed(say) -> None:
     said = say("A low tone. One more.", "-o", "a.wav", "--check", "--attempts", "2")
     assert said.code == 0, said.err

@@ -65,6 +65,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(voice: Path) ->
     assert not np.array_equal(a.mel[:, :5], c.mel[:, :5])  # the prenet's dropout speaks too, not only the vocoder
 
 
+@pytest.mark.parametrize("rate", [None, 0.0])
+def test_without_prenet_dropout_every_seed_predicts_the_same_mel(voice: Path, rate: float | None) -> None:
+    speaker = Speaker.load(voice, prenet_dropout=rate)
+    one, two = (speaker.speak(["hi"], seed=seed, n_iter=1)[0].sample.mel[:, :5] for seed in (1, 2))
+    assert np.array_equal(one, two) == (rate == 0)
+
+
 def test_a_text_does_not_depend_on_its_neighbours(voice: Path) -> None:
     speaker = Speaker.load(voice)
     alone, beside = speaker.speak(["hi"])[0].sample, speaker.speak(["a longer one", "hi"])[1].sample
