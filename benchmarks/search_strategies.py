@@ -1,0 +1,245 @@
+"""Whether a search pays: `python benchmarks/search_strategies.py FOLDER --seed 1 --seed 2 --seed 3 --preset demo`
+
+`--preset`, `--hparams` and `--max-steps` are those of `train.py`. With each seed each strategy searches as long as
+`--trials` whole trials take, in utterances seen; what an ended trial leaves, others get.
+Then the found settings are trained with other seeds, beside the settings as they were. Trainings are kept in FOLDER,
+run to their end also where a strategy ends them (so that it shows what was ended), and used wherever they are asked for
+again. The same command goes on; other seeds may run at the same time.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler
+from scipy.stats import spearmanr
+
+from hparams import Resolved, resolve_hparams
+from run_directory.metrics_log import read_metrics
+from run_directory.paths import run_paths
+from smart_tuner import study as studies
+from smart_tuner.objective import LAST_RUNG_REACHED, Records, pruning_score, score_trial, validations
+from smart_tuner.plan import Plan, make_plan
+from smart_tuner.search_space import first_trial, search_space
+from smart_tuner.settings import Layers
+from smart_tuner.trials import suggest
+from tools import format_overrides
+from training.options import Options
+from training.session import train
+
+QUIET = (
+    "validation_attention_analysis=True,num_workers=0,save_interval=0,keep_checkpoints=2,tensorboard_logging=False,"
+    "save_attention_plots=False,mlflow_logging=False,telegram_monitoring=False,debug_reporting=False,"
+    "early_stopping=False"
+)
+OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
+NEVER = 1_000_000
+HALVING_RUNG, HALVING_FACTOR = 2, 3  # of five: there a third goes on
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training that was run to its end. scores: epoch and pruning score by rung; lower is better."""
+
+    scores: Mapping[int, tuple[float, float]]
+    value: float
+    minutes: float
+    constraints: Mapping[str, float]
+    aligned_at: float | None  # the epoch at which alignment passed 0.9
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Trainings by their settings: made where they are asked for first."""
+
+    folder: Path
+    plan: Plan
+    layers: Layers
+
+    def curve(self, values: Mapping[str, Any], seed: int) -> Curve:
+        directory = self.folder / hashlib.sha256(json.dumps([values, seed], sort_keys=True).encode()).hexdigest()[:12]
+        with self._alone(directory):
+            return self._curve(directory, values, seed)
+
+    @contextmanager
+    def _alone(self, directory: Path) -> Iterator[None]:
+        """Waits while another process of this campaign makes the same training."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with directory.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _curve(self, directory: Path, values: Mapping[str, Any], seed: int) -> Curve:
+        plan = self.plan.trial_plan(dict(values))
+        done = validations(read_metrics(directory))
+        if not done or done[-1]["step"] < plan.max_steps:
+            limits = {"epochs": plan.epochs, "validate_interval": plan.validate_interval, "seed": seed}
+            text = ",".join((self.layers.overrides, format_overrides({**values, **limits})))
+            options = Options(output=directory, logs=directory / "logs", max_steps=plan.max_steps)
+            if code := train(resolve_hparams(**{**vars(self.layers), "overrides": text}), options):
+                sys.exit(code)
+        return self._read(read_metrics(directory))
+
+    def _read(self, records: Records) -> Curve:
+        result, judged, rung = score_trial(records, "finished"), validations(records), self.plan.budget.rung
+        aligned = (r["epoch"] for r in judged if r["free_running"]["alignment"] >= 0.9)
+        return Curve(
+            {rung(r["epoch"]): (r["epoch"], pruning_score(r)) for r in judged},
+            result.value,
+            (records[-1]["time"] - records[0]["time"]) / 60,
+            result.constraints,
+            next(aligned, None),
+        )
+
+
+@dataclass(frozen=True)
+class Strategy:
+    sampler: Callable[[int, Mapping[str, Any]], BaseSampler]
+    pruner: Callable[[Plan], BasePruner]
+
+
+def no_pruner(_: Plan) -> BasePruner:
+    return NopPruner()
+
+
+def our_pruner(plan: Plan) -> BasePruner:
+    return studies.pruner(warmup_validations=plan.budget.warmup_validations)
+
+
+def halving(_: Plan) -> BasePruner:
+    return SuccessiveHalvingPruner(min_resource=HALVING_RUNG, reduction_factor=HALVING_FACTOR)
+
+
+STRATEGIES = {
+    "random": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first, n_startup=NEVER), no_pruner),
+    "TPE": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), no_pruner),
+    "TPE, pruning": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), our_pruner),
+    "TPE, a third goes on": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), halving),
+}
+
+
+@dataclass
+class Found:
+    """What one search has found. ended: curves of the trials that it ended, and beside them all that ran on."""
+
+    values: Mapping[str, Any]
+    value: float
+    n_trials: int = 0
+    ended: list[Curve] = field(default_factory=list)
+    whole: list[Curve] = field(default_factory=list)
+
+
+def search(strategy: Strategy, bank: Bank, *, seed: int, n_trials: int, first: Mapping[str, Any]) -> Found:
+    study = optuna.create_study(sampler=strategy.sampler(seed, first), pruner=strategy.pruner(bank.plan))
+    budget, spent, found = bank.plan.budget, 0.0, Found(first, float("inf"))
+    while spent < (n_trials - 0.5) * budget.epochs:
+        trial = study.ask()
+        suggest(trial, bank.plan)
+        curve = bank.curve(trial.params, seed)
+        for name, value in curve.constraints.items():
+            trial.set_constraint(name, value)
+        found.n_trials += 1
+        ended_at = epoch_of_end(trial, curve, budget.epochs)
+        spent += ended_at or budget.epochs
+        if ended_at is not None:
+            found.ended.append(curve)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        found.whole.append(curve)
+        study.tell(trial, curve.value)
+        if curve.value < found.value:
+            found.values, found.value = dict(trial.params), curve.value
+    return found
+
+
+def epoch_of_end(trial: optuna.Trial, curve: Curve, epochs: float) -> float | None:
+    """None where it runs on to the budget's end."""
+    for rung, (epoch, score) in curve.scores.items():
+        trial.report(score, rung)
+        if epoch < LAST_RUNG_REACHED * epochs and trial.should_prune():
+            return epoch
+    return None
+
+
+def report(bank: Bank, seeds: Sequence[int], n_trials: int) -> str:
+    first = first_trial(bank.plan.space, bank.plan.settings.hparams)
+    plain = [statistics.mean(bank.curve(first, seed).value for seed in OTHER_SEEDS)] * len(seeds)
+    lines = [
+        "| strategy | trials | found value, by seed | trained anew with other seeds | mean | to the settings |",
+        "|---|---|---|---|---|---|",
+        f"| the settings | | | {shown(plain)} | {statistics.mean(plain):.4f} | |",
+    ]
+    for name, strategy in STRATEGIES.items():
+        found = [search(strategy, bank, seed=seed, n_trials=n_trials, first=first) for seed in seeds]
+        anew = [statistics.mean(bank.curve(one.values, seed).value for seed in OTHER_SEEDS) for one in found]
+        gain = statistics.mean(anew) - plain[0]
+        lines.append(
+            f"| {name} | {', '.join(str(one.n_trials) for one in found)} | {shown([one.value for one in found])} | "
+            f"{shown(anew)} | {statistics.mean(anew):.4f} | {gain:+.4f} |"
+        )
+        lines += [f"{name}: {line}" for one in found if (line := wrongly_ended(one))]
+    return "\n".join([*lines, "", *rank_correlations(bank)])
+
+
+def shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def wrongly_ended(found: Found) -> str:
+    """Of the trials ended early, those that would have come among the best quarter."""
+    if not found.ended:
+        return ""
+    values = sorted(curve.value for curve in [*found.ended, *found.whole])
+    limit = values[max(0, len(values) // 4 - 1)]
+    n_good = sum(curve.value <= limit for curve in found.ended)
+    return f"{len(found.ended)} of {len(values)} ended, {n_good} of the best quarter"
+
+
+def rank_correlations(bank: Bank) -> list[str]:
+    """How well the score on the way orders trials as their value at the end does, over all trainings of the bank."""
+    curves = [bank._read(read_metrics(one.parent)) for one in bank.folder.glob("*/metrics.jsonl")]
+    lines = [f"{len(curves)} trainings, {statistics.median(c.minutes for c in curves):.2f} minutes each (median)"]
+    for rung in sorted(set.intersection(*(set(c.scores) for c in curves))):
+        rho = spearmanr([c.scores[rung][1] for c in curves], [c.value for c in curves]).statistic
+        lines.append(f"rung {rung}: Spearman's rho {rho:.2f} to the value at the end")
+    return lines
+
+
+def bank_in(folder: Path, layers: Layers, max_steps: int | None) -> Bank:
+    settings: Resolved = resolve_hparams(**vars(layers))
+    options = Options(output=folder / "plan", logs=folder / "plan", max_steps=max_steps)
+    paths = run_paths(options.output, options.logs, settings.hparams)
+    plan = make_plan(layers, settings, search_space(settings), options, paths, ())
+    return Bank(folder, plan, layers)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path)
+    p.add_argument("--seed", type=int, action="append", required=True)
+    p.add_argument("--trials", type=int, default=10)
+    p.add_argument("--preset", default="demo")
+    p.add_argument("--hparams", default="")
+    p.add_argument("--max-steps", type=int)
+    args = p.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    layers = Layers(args.preset, None, ",".join(filter(None, [QUIET, args.hparams])))
+    print(report(bank_in(args.folder, layers, args.max_steps), args.seed, args.trials))
+
+
+if __name__ == "__main__":
+    main()
