@@ -26,8 +26,8 @@ COMMANDS = (
     "monitoring.report.__main__", "export", "serve", "prepare_data", "player.__main__", "exporting.__main__",
     "text.__main__",
 )  # fmt: skip
-VALUES = {"--prenet-dropout": "0.1", "--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1",
-          "--device": "cpu", "--search-space": "wide", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
+VALUES = {"--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1",
+          "--prenet-dropout": "0.1", "--device": "cpu", "--search-space": "wide", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
 
 
 def switches(command: str) -> list[tuple[Parser, argparse.Action]]:
