@@ -27,7 +27,8 @@ COMMANDS = (
     "text.__main__",
 )  # fmt: skip
 VALUES = {"--precision": "int8", "--language": "en", "--show-params": "md", "--rdzv_endpoint": "host:1",
-          "--prenet-dropout": "0.1", "--device": "cpu", "--search-space": "wide", "--validation": "0.5", "--text-input": "phonemes"}  # fmt: skip
+          "--prenet-dropout": "0.1", "--device": "cpu", "--search-space": "wide", "--validation": "0.5",
+          "--text-input": "phonemes"}  # fmt: skip
 
 
 def switches(command: str) -> list[tuple[Parser, argparse.Action]]:
