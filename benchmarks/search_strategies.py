@@ -91,9 +91,9 @@ class Bank:
             options = Options(output=directory, logs=directory / "logs", max_steps=plan.max_steps)
             if code := train(resolve_hparams(**{**vars(self.layers), "overrides": text}), options):
                 sys.exit(code)
-        return self._read(read_metrics(directory))
+        return self.read(read_metrics(directory))
 
-    def _read(self, records: Records) -> Curve:
+    def read(self, records: Records) -> Curve:
         result, judged, rung = score_trial(records, "finished"), validations(records), self.plan.budget.rung
         aligned = (r["epoch"] for r in judged if r["free_running"]["alignment"] >= 0.9)
         return Curve(
@@ -210,7 +210,9 @@ def wrongly_ended(found: Found) -> str:
 
 def rank_correlations(bank: Bank) -> list[str]:
     """How well the score on the way orders trials as their value at the end does, over all trainings of the bank."""
-    curves = [bank._read(read_metrics(one.parent)) for one in bank.folder.glob("*/metrics.jsonl")]
+    made = [bank.read(read_metrics(one.parent)) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
+    last = bank.plan.budget.rung(bank.plan.budget.epochs)
+    curves = [curve for curve in made if last in curve.scores]  # the others are still being made
     lines = [f"{len(curves)} trainings, {statistics.median(c.minutes for c in curves):.2f} minutes each (median)"]
     for rung in sorted(set.intersection(*(set(c.scores) for c in curves))):
         rho = spearmanr([c.scores[rung][1] for c in curves], [c.value for c in curves]).statistic
