@@ -89,7 +89,8 @@ class Confirmation:
         if outcome.ending == "interrupted":
             return None
         result = score_trial(outcome.records, outcome.ending)
-        LOG.info("%s %s: value=%.4f %s", training.name, outcome.ending, result.value, outcome.error)
+        said = outcome.error if result.is_failed else f"value={result.value:.4f}"
+        LOG.info("%s %s: %s", training.name, outcome.ending, said)
         drop_weights(self.plan.directory / training.name / "checkpoints")
         return result.value
 
