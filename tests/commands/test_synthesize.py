@@ -189,6 +189,7 @@ def test_a_prenet_dropout_that_leaves_nothing_is_refused(say) -> None:
         say("hi", "-o", "no.wav", "--prenet-dropout", "1")
 
 
+@pytest.mark.spec
 def test_doubtful_sentences_are_said_again_and_listed(say) -> None:
     said = say("A low tone. One more.", "-o", "a.wav", "--check", "--attempts", "2")
     assert said.code == 0, said.err

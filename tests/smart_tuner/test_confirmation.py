@@ -35,6 +35,7 @@ def test_better_means_better_with_every_seed() -> None:
     assert not is_confirmed({"of_best": [0.4], "of_first": [0.4]})
 
 
+@pytest.mark.spec
 def test_a_winner_that_stays_ahead_is_told_so(search, tmp_path: Path) -> None:
     output = tmp_path / "output"
     assert search(n_trials=8, confirm=3) == 0
@@ -57,6 +58,7 @@ def test_a_lead_that_does_not_last_is_a_tie_and_the_settings_stay(search, tmp_pa
     assert "A tie: trained anew" in (output / "study/report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.spec
 def test_the_same_command_trains_only_what_is_not_confirmed_yet(search, tmp_path: Path) -> None:
     output = tmp_path / "output"
     search(n_trials=8)
@@ -69,6 +71,7 @@ def test_the_same_command_trains_only_what_is_not_confirmed_yet(search, tmp_path
     assert len(loaded(output).user_attrs[CONFIRMATION]["of_best"]) == 2
 
 
+@pytest.mark.spec
 def test_time_that_is_up_leaves_the_confirmation_to_the_next_launch(search, tmp_path: Path, monkeypatch) -> None:
     output = tmp_path / "output"
     search(n_trials=8)

@@ -92,6 +92,7 @@ def test_one_bad_step_is_skipped_and_nothing_of_it_stays(
     assert trainer.progress.step == 6 and not trainer.events("rollback")
 
 
+@pytest.mark.spec
 def test_a_healthy_run_knows_nothing_of_all_this(tiny: Tiny, tmp_path: Path) -> None:
     trainer = trained(tiny(), tmp_path, 80)
     assert not kinds(trainer, "skipped", "tightened", "rollback", "out_of_memory")
@@ -185,6 +186,7 @@ def test_a_resume_after_a_rollback_is_bit_exact(tiny: Tiny, tmp_path: Path, kill
     assert_same_run(straight, second)
 
 
+@pytest.mark.spec
 def test_a_lasting_fault_ends_with_a_diagnosis_after_so_many_rollbacks(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny(f"{OFTEN},max_restart_attempts=2")
     make = sick(lambda train_step, step, losses: large_gradient(train_step, losses) if step > 12 else None)

@@ -96,6 +96,7 @@ def test_resuming_with_loader_processes_is_bit_exact_too(tiny: Tiny, tmp_path: P
     assert_same_run(straight, second)
 
 
+@pytest.mark.spec
 def test_metrics_have_each_step_once_after_a_crash(tiny: Tiny, tmp_path: Path) -> None:
     hp = tiny("iters_per_checkpoint=15")
     straight = trained(hp, tmp_path / "straight", 30)

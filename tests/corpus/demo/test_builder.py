@@ -193,6 +193,7 @@ def test_only_old_unfinished_folders_are_swept_away(tmp_path: Path) -> None:
     assert young.exists() and not old.exists()
 
 
+@pytest.mark.spec
 def test_two_processes_at_once_end_with_one_whole_corpus(tmp_path: Path) -> None:
     code = BUILD + f"print(ensure_demo_corpus(Path({str(tmp_path)!r}), sentences=said).root)"
     children = [start_python(code) for _ in range(2)]
