@@ -32,7 +32,7 @@ from common.files import write_atomic  # noqa: E402
 BASE = "base"
 TOGETHER = "together"
 ALIGNED = 0.9  # of free-running texts
-QUIET = "mlflow_logging=False,tensorboard_logging=False,telegram_monitoring=False,debug_reporting=False"
+QUIET = "mlflow_logging=False,tensorboard_logging=False,telegram_monitoring=False,debug_reporting=False,listen_every=0"
 # Each choice is tried against the base. {p40} is 40 % of the steps. A better choice goes into `together`.
 FACTORS: Mapping[str, Sequence[str]] = {
     "text": ("text_input=characters", "text_input=phonemes"),

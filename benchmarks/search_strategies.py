@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from scipy.stats import spearmanr
 
@@ -47,7 +47,6 @@ QUIET = (
 )
 OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
 NEVER = 1_000_000
-HALVING_RUNG, HALVING_FACTOR = 2, 3  # of five: there a third goes on
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ class Curve:
     value: float
     minutes: float
     constraints: Mapping[str, float]
-    aligned_at: float | None  # the epoch at which alignment passed 0.9
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,11 @@ class Bank:
 
     def read(self, records: Records) -> Curve:
         result, judged, rung = score_trial(records, "finished"), validations(records), self.plan.budget.rung
-        aligned = (r["epoch"] for r in judged if r["free_running"]["alignment"] >= 0.9)
         return Curve(
             {rung(r["epoch"]): (r["epoch"], pruning_score(r)) for r in judged},
             result.value,
             (records[-1]["time"] - records[0]["time"]) / 60,
             result.constraints,
-            next(aligned, None),
         )
 
 
@@ -119,15 +115,10 @@ def our_pruner(plan: Plan) -> BasePruner:
     return studies.pruner(warmup_validations=plan.budget.warmup_validations)
 
 
-def halving(_: Plan) -> BasePruner:
-    return SuccessiveHalvingPruner(min_resource=HALVING_RUNG, reduction_factor=HALVING_FACTOR)
-
-
 STRATEGIES = {
     "random": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first, n_startup=NEVER), no_pruner),
     "TPE": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), no_pruner),
     "TPE, pruning": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), our_pruner),
-    "TPE, a third goes on": Strategy(lambda seed, first: studies.SeededTPE(seed, first=first), halving),
 }
 
 

@@ -7,9 +7,9 @@ study's attribute `confirmation` holds the values, so an interrupted confirmatio
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from common.errors import UserError
+from common.files import explain_write_errors
 from common.log import LOG
 from common.translations import messages
 from smart_tuner import study as studies
+from smart_tuner import time_plan
 from smart_tuner.monitors.study_report import confirmation_said
 from smart_tuner.objective import Ending, Records, score_trial
 from smart_tuner.plan import Plan
 from smart_tuner.settings import SearchOptions
 from smart_tuner.slots import environment
+from smart_tuner.storage import retry_storage
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from smart_tuner.trial_queue import origin_of
-from smart_tuner.trials import drop_weights
+from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, drop_weights
 from training.trainer import StopRequest
 
 
@@ -47,36 +50,52 @@ class Confirmation:
     """Trains what is lacking, `n_jobs` at a time, and says what came out."""
 
     def __init__(self, study: optuna.Study, plan: Plan, search: SearchOptions, stop: StopRequest) -> None:
-        self.study, self.plan, self.search, self.stop = study, plan, search, stop
+        self.study, self.search, self.stop = study, search, stop
+        # as long as the trials were: a launch that finds all of them finished has planned nothing
+        budget = self._patiently(lambda: study.user_attrs.get(BUDGET_ATTRIBUTE, {}))
+        self.plan = replace(plan, budget=time_plan.from_attribute(budget, plan.budget))
 
     def run(self) -> None:
-        best, first = studies.lowest_trial(self.study), studies.first_of(self.study)
+        best = self._patiently(lambda: studies.lowest_trial(self.study))
+        first = self._patiently(lambda: studies.first_of(self.study))
         if best is None or first is None or best.number == first.number:
             LOG.info("nothing to confirm: no trial is better than the settings as they were")
             return
         seeds = [self.plan.settings.hparams.seed + n for n in range(1, self.search.confirm + 1)]
         trainings = [Training(trial, seed) for seed in seeds for trial in (best, first)]
-        values: dict[str, float] = dict(self._known().get("values", {}))
-        lacking = [training for training in trainings if training.name not in values]
+        lacking = [training for training in trainings if training.name not in self._values()]
         LOG.info("confirming trial_%05d beside the settings as they were: %d trainings", origin_of(best), len(lacking))
-        for start in range(0, len(lacking), self.search.n_jobs):
-            some = lacking[start : start + self.search.n_jobs]
-            with ThreadPoolExecutor(len(some)) as pool:
-                for training, value in zip(some, pool.map(self._value, some, range(len(some))), strict=True):
-                    if value is None:
-                        return  # the same command goes on
-                    values[training.name] = value
-            self._keep({"values": values})
-        by_trial = [[values[t.name] for t in trainings if t.trial is trial] for trial in (best, first)]
-        found = {"values": values, "best": origin_of(best), "of_best": by_trial[0], "of_first": by_trial[1]}
-        self._keep(found)
-        LOG.info("%s", confirmation_said(found, messages("search", "en")))
+        with explain_write_errors(f"to {self.plan.directory}", next_step=MAKE_ROOM):
+            for start in range(0, len(lacking), self.search.n_jobs):
+                self._train(lacking[start : start + self.search.n_jobs])
+        values = self._values()
+        if any(training.name not in values for training in trainings):
+            LOG.warning("time is up before the best is confirmed; the same command goes on with it")
+            return
+        of_best, of_first = ([values[t.name] for t in trainings if t.trial is trial] for trial in (best, first))
+        self._keep({"best": origin_of(best), "of_best": of_best, "of_first": of_first})
+        LOG.info("%s", confirmation_said(self._known(), messages("search", "en")))
+
+    def _train(self, some: Sequence[Training]) -> None:
+        """At the same time; what ends is kept at once, and only then its weights go."""
+        with ThreadPoolExecutor(len(some)) as pool:
+            for training, value in zip(some, pool.map(self._value, some, range(len(some))), strict=True):
+                if value is not None:
+                    self._keep({"values": {**self._values(), training.name: value}})
+                    drop_weights(self.plan.directory / training.name / "checkpoints")
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return retry_storage(action, time.sleep, is_ending=self._is_ending)
 
     def _known(self) -> Mapping[str, Any]:
-        return self.study.user_attrs.get(studies.CONFIRMATION, {})
+        return self._patiently(lambda: self.study.user_attrs.get(studies.CONFIRMATION, {}))
+
+    def _values(self) -> Mapping[str, float]:
+        return self._known().get("values", {})
 
     def _keep(self, found: Mapping[str, Any]) -> None:
-        self.study.set_user_attr(studies.CONFIRMATION, found)
+        kept = {**self._known(), **found}
+        self._patiently(lambda: self.study.set_user_attr(studies.CONFIRMATION, kept))
 
     def _is_ending(self) -> bool:
         return self.stop.signal is not None or time.monotonic() >= self.search.ends_at
@@ -91,7 +110,6 @@ class Confirmation:
         result = score_trial(outcome.records, outcome.ending)
         said = outcome.error if result.is_failed else f"value={result.value:.4f}"
         LOG.info("%s %s: %s", training.name, outcome.ending, said)
-        drop_weights(self.plan.directory / training.name / "checkpoints")
         return result.value
 
     def _outcome(self, training: Training, slot: int) -> TrialOutcome:

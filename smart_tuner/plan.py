@@ -26,6 +26,7 @@ IN_EVERY_TRIAL = {
     "validation_attention_analysis": True,
     "keep_checkpoints": 2,
     "save_interval": 0,
+    "listen_every": 0,
     "mlflow_logging": False,
     "telegram_monitoring": False,
 }

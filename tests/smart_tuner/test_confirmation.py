@@ -1,5 +1,9 @@
 """`--confirm`: a best trial that is better with every other seed is told so; else the settings stay as they were."""
 
+import json
+import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.errors import UserError
+from smart_tuner import storage as storages
 from smart_tuner import study as studies
+from smart_tuner import trainer_wrapper
 from smart_tuner.study import CONFIRMATION, is_confirmed
 from support.searches import loaded, table
 
@@ -81,6 +88,52 @@ def test_time_that_is_up_leaves_the_confirmation_to_the_next_launch(search, tmp_
     monkeypatch.delenv("STAND_IN")
     assert search(n_trials=8, confirm=2) == 0
     assert "best" in loaded(output).user_attrs[CONFIRMATION]
+
+
+def test_what_confirms_is_as_long_as_trials_that_an_earlier_launch_has_shortened(search, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    search(n_trials=8)
+    study = loaded(output)
+    study.set_user_attr("budget", {name: value / 2 for name, value in study.user_attrs["budget"].items()})
+    search(n_trials=8, confirm=1)
+    commands = [json.loads((one / "command.json").read_text()) for one in trainings(output)]
+    assert [command[command.index("--max-steps") + 1] for command in commands] == ["3", "3"]
+
+
+@pytest.mark.spec
+def test_a_full_disk_while_confirming_is_one_message(search, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    search(n_trials=8)
+    monkeypatch.setattr(trainer_wrapper, "write_atomic", refuse)
+    with pytest.raises(UserError, match=r"cannot write to .*/study \(No space left on device\); free space there"):
+        search(n_trials=8, confirm=1)
+
+
+@pytest.mark.spec
+def test_a_locked_database_costs_no_confirmation(search, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Longer than SQLite itself waits: what was trained is kept once it is free again."""
+    monkeypatch.setattr(storages, "LOCK_WAIT_S", 0.2)
+    search(n_trials=8)
+    monkeypatch.setenv("STAND_IN", "slow")
+    begun = tmp_path / "output/study"
+
+    def lock() -> None:
+        while not list(begun.glob("confirm_*/metrics.jsonl")):
+            time.sleep(0.02)
+        connection = sqlite3.connect(begun / "optuna.db", timeout=30, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(2)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    thread = threading.Thread(target=lock, daemon=True)
+    thread.start()
+    assert search(n_trials=8, confirm=1) == 0
+    thread.join(timeout=30)
+    assert "database can't be used (database is locked); trying again" in capsys.readouterr().err
+    assert "best" in loaded(tmp_path / "output").user_attrs[CONFIRMATION]
 
 
 def test_where_nothing_beats_the_settings_nothing_is_trained(tune, tmp_path: Path) -> None:
