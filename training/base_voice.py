@@ -56,12 +56,18 @@ def base_voice(hp: HParams, *, steps: int) -> Path:
     """
     corpus = synthetic_corpus(hp, SENTENCES)
     settings = base_settings(hp, corpus)
-    digest = hashlib.sha256(json.dumps([settings.canonical(), steps], sort_keys=True).encode()).hexdigest()[:12]
-    directory = cache_directory() / f"base-{digest}"
+    directory = cache_directory() / f"base-{digest_of(settings, steps)}"
     if not is_made(directory, steps):
         LOG.warning("making the base voice in %s: %d steps on synthetic speech, once", directory, steps)
         train_base(settings, directory, steps)
     return checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
+
+
+def digest_of(settings: HParams, steps: int) -> str:
+    """Of what differs from the defaults: a base voice stays good when a later version adds a parameter."""
+    defaults = HParams().canonical()
+    chosen = {name: value for name, value in settings.canonical().items() if value != defaults[name]}
+    return hashlib.sha256(json.dumps([chosen, steps], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_made(directory: Path, steps: int) -> bool:

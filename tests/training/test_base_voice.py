@@ -18,7 +18,7 @@ from hparams import HParams
 from support.corpora import tiny_settings, write_corpus
 from support.paths import REPOSITORY
 from training import base_voice
-from training.base_voice import HELD_OUT, LONGEST, SHORTEST, base_settings, recombined, synthetic_corpus
+from training.base_voice import HELD_OUT, LONGEST, SHORTEST, base_settings, digest_of, recombined, synthetic_corpus
 
 Tiny = Callable[..., HParams]
 TEXTS = ("The grey horse runs fast.", "Nobody saw it, I think!", "A cold river - and old stones?")
@@ -54,6 +54,11 @@ def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) 
     assert base_settings(same, corpus) == base_settings(tiny(), corpus)
     assert base_settings(tiny("batch_size=3"), corpus) != base_settings(tiny(), corpus)
     assert base_settings(tiny("symbol_set=nvidia"), corpus) == base_settings(tiny(), corpus)
+
+
+def test_a_base_made_by_this_version_is_found_by_a_later_one_with_more_parameters() -> None:
+    assert digest_of(HParams(batch_size=16), 10) == "ad2b5ba2c58b"  # it changes if it goes by more than what was chosen
+    assert digest_of(HParams(batch_size=17), 10) != digest_of(HParams(batch_size=16), 10)
 
 
 def test_a_base_without_recordings_of_ones_own_is_refused(tiny: Tiny) -> None:
