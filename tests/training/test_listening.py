@@ -22,7 +22,7 @@ from support.corpora import tiny_settings
 from support.runs import assert_same, logs_are_closed, trained, trainer_of, weights_of  # noqa: F401 - a fixture
 from support.voices import save_voice
 from training import listening
-from training.listening import Child, Heard, Listening, Text, best_heard, listening_of
+from training.listening import Child, Heard, Listening, Text, clearest_heard, listening_of
 from training.trainer import Limits
 from training.voice_info import voice_info_of
 
@@ -72,28 +72,47 @@ def listener(folder: Path, events: list[Event], *, every: int = 10) -> Listening
     return Listening("en", [Text("hello", None)], every=every, directory=folder / "checkpoints", emit=events.append)
 
 
-def test_best_moves_only_to_a_checkpoint_that_is_understood_better(
+def test_best_moves_only_to_a_checkpoint_that_is_understood_as_well(
     save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path
 ) -> None:
-    scripted.heard = {10: Heard(0.5, 0.3), 20: Heard(0.2, 0.1), 30: Heard(0.2, 0.15), 40: Heard(0.9, 0.9)}
+    scripted.heard = {10: Heard(0.5, 0.3, 100), 20: Heard(0.2, 0.1, 100), 30: Heard(0.25, 0.1, 100)}
+    scripted.heard[40] = Heard(0.2, 0.15, 100)
     events: list[Event] = []
     ears, best = listener(tmp_path, events), []
     for step in (10, 20, 30, 40):
         ears.on_record(save(step))
         ears.on_record(Event(step, "any", ""))
         best.append(checkpoint_dir.resolve(tmp_path).name)
-    assert best == ["step_00000010.pt", "step_00000020.pt", "step_00000020.pt", "step_00000020.pt"]
-    assert [(e.kind, e.data["is_best"]) for e in events] == [("heard", True), ("heard", True), *[("heard", False)] * 2]
-    assert events[3].message == (
-        "step 40: 90.0 % of the words and 90.0 % of the characters misheard; step_00000020.pt stays best with 20.0 % "
+    assert best == ["step_00000010.pt", "step_00000020.pt", "step_00000020.pt", "step_00000040.pt"]
+    assert [(e.kind, e.data["is_best"]) for e in events] == [("heard", best) for best in (True, True, False, True)]
+    assert events[2].message == (
+        "step 30: 25.0 % of the words and 10.0 % of the characters misheard; step_00000020.pt stays best with 20.0 % "
         "of the words and 10.0 % of the characters misheard"
+    )
+
+
+def test_of_what_so_few_words_do_not_tell_apart_the_longest_trained_is_best(
+    save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path
+) -> None:
+    """One standard error of 20 % of 100 words is 4 points, above the lowest so far and not above the last `best`."""
+    heard = {10: 0.20, 20: 0.24, 30: 0.245, 40: 0.235, 50: 0.0, 60: 0.0, 70: 0.03}
+    scripted.heard = {step: Heard(wer, 0.1, 100) for step, wer in heard.items()}
+    events: list[Event] = []
+    ears = listener(tmp_path, events)
+    for step in heard:
+        ears.on_record(save(step))
+        ears.on_record(Event(step, "any", ""))
+    assert [event.step for event in events if event.data["is_best"]] == [10, 20, 40, 50, 60]
+    assert events[1].message == (
+        "step 20: 24.0 % of the words and 10.0 % of the characters misheard; best, as 100 words don't tell it from "
+        "20.0 % and it is trained longer"
     )
 
 
 def test_training_never_waits_and_the_last_checkpoint_is_heard_in_the_end(
     save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted.heard = dict.fromkeys((10, 20, 24), Heard(0.5, 0.5))
+    scripted.heard = dict.fromkeys((10, 20, 24), Heard(0.5, 0.5, 100))
     events: list[Event] = []
     ears = listener(tmp_path, events)
     monkeypatch.setattr(scripted, "done", False)
@@ -115,13 +134,13 @@ def test_a_listener_that_fails_is_told_and_chooses_nothing(
     ears.on_record(save(10))
     ears.finish()
     assert [event.kind for event in events] == ["not_heard"] and "code -9" in events[0].message
-    assert best_heard(tmp_path / "checkpoints") is None
+    assert clearest_heard(tmp_path / "checkpoints") is None
 
 
 def test_once_heard_no_score_moves_best_and_what_is_heard_is_not_pruned(
     tiny: Tiny, save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path
 ) -> None:
-    scripted.heard = {10: Heard(0.5, 0.3)}
+    scripted.heard = {10: Heard(0.5, 0.3, 100)}
     ears, hp = listener(tmp_path, []), tiny()
     ears.on_record(save(10))
     ears.finish()
@@ -142,7 +161,7 @@ def test_a_disk_that_refuses_is_told_and_does_not_end_training(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    scripted.heard = {10: Heard(0.5, 0.5), 20: Heard(0.4, 0.4)}
+    scripted.heard = {10: Heard(0.5, 0.5, 100), 20: Heard(0.4, 0.4, 100)}
     events: list[Event] = []
     ears = listener(tmp_path, events)
     ears.on_record(save(10))
@@ -173,7 +192,8 @@ def test_the_listener_hears_checkpoints_and_chooses_the_best(tiny: Tiny, tmp_pat
     (event,) = trainer.events("heard")
     assert event.step == 2 and event.data["is_best"] and event.data["texts"] == 2 and event.data["wer"] > 0.5  # noise
     pointer = json.loads((tmp_path / "heard/checkpoints/clearest.json").read_text())
-    assert pointer == {"file": "step_00000002.pt", "wer": event.data["wer"], "cer": event.data["cer"]}
+    told = {name: event.data[name] for name in ("wer", "cer", "n_words")}
+    assert pointer == {"file": "step_00000002.pt", **told, "lowest_wer": event.data["wer"]}
     deaf = trained(tiny("iters_per_checkpoint=2"), tmp_path / "deaf", 2)
     assert_same(weights_of(trainer), weights_of(deaf))
 
@@ -208,5 +228,5 @@ def test_a_run_ends_when_its_last_checkpoint_was_heard(corpus_folder: Path, tmp_
     events = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
     heard = [event for event in events if event.get("kind") == "heard"]
     assert heard[-1]["step"] == 4 and events[-1]["kind"] == "ended"
-    best = min(heard, key=lambda event: (event["data"]["wer"], event["data"]["cer"], -event["step"]))
+    best = [event for event in heard if event["data"]["is_best"]][-1]
     assert checkpoint_dir.resolve(tmp_path / "run").name == f"step_{best['step']:08d}.pt"
