@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from filelock import FileLock, Timeout
+
 from checkpointing import directory as checkpoint_dir
 from common.cache_dir import cache_directory
 from common.errors import UserError
@@ -27,6 +29,7 @@ from common.log import LOG
 from common.signals import requests
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
+from corpus.demo.teachers import espeak
 from corpus.filelists import read_filelist
 from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
@@ -58,9 +61,28 @@ def base_voice(hp: HParams, *, steps: int) -> Path:
     settings = base_settings(hp, corpus)
     directory = cache_directory() / f"base-{digest_of(settings, steps)}"
     if not is_made(directory, steps):
-        LOG.warning("making the base voice in %s: %d steps on synthetic speech, once", directory, steps)
-        train_base(settings, directory, steps)
+        with alone_with(directory):
+            if not is_made(directory, steps):
+                LOG.warning("making the base voice in %s: %d steps on synthetic speech, once", directory, steps)
+                train_base(settings, directory, steps)
     return checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
+
+
+@contextmanager
+def alone_with(directory: Path) -> Iterator[None]:
+    """Runs that begin from the same base at the same time wait for the one that makes it."""
+    with explain_write_errors(f"to {directory.parent}", next_step="free space there"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{directory}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            LOG.warning("another run is making the base voice in %s; waiting for it", directory)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def digest_of(settings: HParams, steps: int) -> str:
@@ -85,8 +107,8 @@ def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
     texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for espeak-ng
     said = recombined(texts, n + 2 * HELD_OUT)
     split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
-    voice = VOICES.get(hp.language, hp.language)
-    return ensure_demo_corpus(progress=counted_progress("speaking the base corpus"), sentences=split, voice=voice)
+    teacher = espeak(VOICES.get(hp.language, hp.language))
+    return ensure_demo_corpus(progress=counted_progress("speaking the base corpus"), sentences=split, teacher=teacher)
 
 
 def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:

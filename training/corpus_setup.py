@@ -35,8 +35,8 @@ def demo_notice(settings: Resolved) -> str:
         return ""
     chosen = f"--{presets.pop()}" if presets else "the full-size model"
     return (
-        f"THESE ARE NOT YOUR RECORDINGS: this voice learns 600 sentences that espeak-ng reads aloud, and {chosen} is "
-        "meant for recordings of your own.\n"
+        "THESE ARE NOT YOUR RECORDINGS: this voice learns 600 sentences that another synthetic voice reads aloud, and "
+        f"{chosen} is meant for recordings of your own.\n"
         "To train on yours, with a text file beside each:\n"
         "  1. python prepare_data.py import FOLDER -o data/mine\n"
         "  2. this command again, with --fresh --hparams-file data/mine/hparams.yaml\n"
@@ -83,7 +83,7 @@ def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_en
 
 
 def _little_speech(hp: HParams, corpus: Corpus, options: Options) -> str:
-    """Of recordings; "" of what espeak-ng said for the demo or a base voice, which lies in the cache."""
+    """Of recordings; "" of synthetic speech, for the demo or a base voice, which lies in the cache."""
     listed = Path(hp.training_files)
     if listed.absolute().is_relative_to(cache_directory().absolute()):
         return ""

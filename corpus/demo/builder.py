@@ -1,4 +1,4 @@
-"""The demo corpus on disk: made once by espeak-ng in child processes, cached outside the repository, reused.
+"""A synthetic corpus on disk: spoken once in child processes, cached outside the repository, reused.
 
     <cache>/demo-<digest>/wavs/demo_0001.wav ...  train.csv  val.csv  test.csv  README.txt  complete.json
 
@@ -17,22 +17,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from common.cache_dir import CACHE_VARIABLE
 from common.cache_dir import cache_directory as default_cache_directory
 from common.errors import UserError
-from corpus.demo import espeak
+from corpus.demo.espeak import EXIT_NO_LIBRARY
 from corpus.demo.sentences import DemoSentences, demo_sentences
-
-PACKAGE = "espeakng-loader"
-INSTALL_HINT = f"install it with: pip install {PACKAGE}"
+from corpus.demo.teachers import Teacher, hibari
 
 FORMAT_VERSION = 1  # raise when the same settings would make other files
-VOICE = "en-us"
-RATE_WPM = 175
-PITCH = 30  # of 0..99: a low voice has more harmonics under the 8 kHz that a mel shows
 SAMPLING_RATE = 22050
 PEAK = 0.8
 # espeak-ng lets the pitch flutter, and the flutter goes on from sentence to sentence: the same sound comes only from
@@ -47,12 +41,9 @@ ABANDONED_AFTER_S = 3600.0  # building takes seconds, so an hour-old unfinished 
 README = f"""\
 A small corpus of synthetic speech for trying out the trainer. It can be deleted; it will be made again when needed.
 
-The sentences are the trainer's own. They were spoken by espeak-ng (voice {{voice}}, {RATE_WPM} words a minute, pitch
-{PITCH}) from the package {PACKAGE} {{version}}, then cut at the ends where they are silent and scaled to a peak of
-{PEAK}.
-
-espeak-ng is under the GNU General Public License, version 3. It ran as a separate program, and no part of it is in
-this folder. That licence covers the program; the sound that it makes is not covered by it.
+The sentences are the trainer's own. They were cut at the ends where they are silent, scaled to a peak of {PEAK}, and
+spoken by
+{{notice}}
 """
 
 
@@ -67,17 +58,17 @@ class DemoCorpus:
     digest: str
 
 
-def demo_fingerprint(sentences: DemoSentences | None = None, voice: str = VOICE) -> str:
-    """12 hex digits of everything that shapes the corpus: sentences, voice, trimming, version of the synthesiser.
+def demo_fingerprint(sentences: DemoSentences | None = None, teacher: Teacher | None = None) -> str:
+    """12 hex digits of everything that shapes the corpus: sentences, teacher, trimming, version of the synthesiser.
 
     Raises UserError if the synthesiser is not installed.
     """
-    said = sentences or demo_sentences()
+    said, teacher = sentences or demo_sentences(), teacher or hibari()
     parts = {
         "format": FORMAT_VERSION,
         "sentences": [said.training, said.validation, said.test],
-        "voice": [voice, RATE_WPM, PITCH, SAMPLING_RATE, PEAK, BATCH_SENTENCES],
-        "synthesiser": [PACKAGE, _synthesiser_version()],
+        "voice": [*teacher.shapes_sound, SAMPLING_RATE, PEAK, BATCH_SENTENCES],
+        "synthesiser": [teacher.package, teacher.version()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -87,24 +78,24 @@ def ensure_demo_corpus(
     *,
     progress: Callable[[int, int], None] | None = None,
     sentences: DemoSentences | None = None,
-    voice: str = VOICE,
+    teacher: Teacher | None = None,
 ) -> DemoCorpus:
     """The demo corpus, from the cache or made now (seconds); the cache defaults to cache.cache_directory().
 
-    sentences, voice: others than the demo's, for a base voice; voice as espeak-ng names it.
+    sentences, teacher: others than the demo's, for a base voice.
 
     progress is called with (sentences done, sentences in all) while the corpus is made, and not at all when it is
     reused. Several processes may call this at once: the first to finish wins and the others use its folder.
 
     Raises UserError if the synthesiser is missing or fails, or if the cache cannot be written.
     """
-    said = sentences or demo_sentences()
-    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said, voice))
+    said, teacher = sentences or demo_sentences(), teacher or hibari()
+    corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said, teacher))
     if _is_complete(corpus):
         return corpus
     try:
         _remove_abandoned(corpus.root.parent)
-        _build(corpus, said, voice=voice, progress=progress)
+        _build(corpus, said, teacher=teacher, progress=progress)
     except OSError as error:
         raise UserError(
             f"the demo corpus cannot be written to {corpus.root.parent}: {error}; "
@@ -116,13 +107,6 @@ def ensure_demo_corpus(
 def _corpus_at(folder: Path, *, digest: str) -> DemoCorpus:
     root = folder / f"demo-{digest}"
     return DemoCorpus(root, root / "train.csv", root / "val.csv", root / "test.csv", digest)
-
-
-def _synthesiser_version() -> str:
-    try:
-        return metadata.version(PACKAGE)
-    except metadata.PackageNotFoundError:
-        raise UserError(f"the demo voice needs the package {PACKAGE}, which is missing; {INSTALL_HINT}") from None
 
 
 # ---- complete or not
@@ -147,16 +131,16 @@ def _content(root: Path) -> dict[str, str]:
 
 
 def _build(
-    corpus: DemoCorpus, said: DemoSentences, *, voice: str, progress: Callable[[int, int], None] | None
+    corpus: DemoCorpus, said: DemoSentences, *, teacher: Teacher, progress: Callable[[int, int], None] | None
 ) -> None:
     corpus.root.parent.mkdir(parents=True, exist_ok=True)
     building = corpus.root.parent / f".{corpus.root.name}.{uuid.uuid4().hex}{BUILDING_SUFFIX}"
     try:
         (building / "wavs").mkdir(parents=True)
         identified = [(f"demo_{i:04d}", text) for i, text in enumerate(said.all, start=1)]
-        _speak_all(identified, building / "wavs", voice=voice, progress=progress)
+        _speak_all(identified, building / "wavs", teacher=teacher, progress=progress)
         _write_filelists(corpus, said, identified, folder=building)
-        readme = README.format(voice=voice, version=_synthesiser_version())
+        readme = README.format(notice=teacher.notice.format(version=teacher.version()))
         (building / "README.txt").write_text(readme, encoding="utf-8")
         marker = {"digest": corpus.digest, "files": _content(building)}
         (building / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
@@ -213,14 +197,15 @@ def _speak_all(
     identified: Sequence[tuple[str, str]],
     folder: Path,
     *,
-    voice: str,
+    teacher: Teacher,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     starts = range(0, len(identified), BATCH_SENTENCES)
     batches = [identified[start : start + BATCH_SENTENCES] for start in starts]
     done = 0
     with ThreadPoolExecutor(N_PROCESSES) as pool:  # the threads only wait for their child processes
-        for batch, _ in zip(batches, pool.map(lambda batch: _speak_batch(batch, folder, voice), batches), strict=True):
+        spoken = pool.map(lambda batch: _speak_batch(batch, folder, teacher), batches)
+        for batch, _ in zip(batches, spoken, strict=True):
             for name, _text in batch:
                 _finish_recording(folder / f"{name}.wav")
             done += len(batch)
@@ -228,27 +213,30 @@ def _speak_all(
                 progress(done, len(identified))
 
 
-def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path, voice: str) -> None:
+def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path, teacher: Teacher) -> None:
     """Run one child process over a batch; its working directory and imports do not matter."""
     lines = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in batch)
-    command = [sys.executable, str(Path(espeak.__file__).resolve()), str(folder), voice, str(RATE_WPM), str(PITCH)]
+    command = [sys.executable, str(teacher.script), str(folder), *teacher.arguments]
     child = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", check=False)
-    if child.returncode == espeak.EXIT_NO_LIBRARY:
-        raise UserError(f"the demo voice needs the package {PACKAGE}: {child.stderr.strip()}; {INSTALL_HINT}")
+    if child.returncode == EXIT_NO_LIBRARY:
+        raise UserError(
+            f"synthetic speech needs the package {teacher.package}: {child.stderr.strip()}; {teacher.install_hint}"
+        )
     if child.returncode != 0:
         raise UserError(
-            f"the demo voice failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "
-            f"install it again with: pip install --force-reinstall {PACKAGE}"
+            f"{teacher.package} failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "
+            f"install it again with: pip install --force-reinstall {teacher.package}"
         )
 
 
 def _finish_recording(path: Path) -> None:
-    """Cut the silence at both ends and scale to the common peak, in place."""
+    """Resample, cut the silence at both ends and scale to the common peak, in place."""
     import soundfile  # not at import: the command line asks for --help without loading libraries for sound
+    import soxr
 
     from audio.recordings import trim_silence, write_wav
 
     wav, rate = soundfile.read(path, dtype="float32")  # [L]
-    assert rate == SAMPLING_RATE, f"espeak-ng speaks at {rate} Hz"
-    wav = trim_silence(wav, sampling_rate=rate, threshold_db=-40.0, keep_before_s=0.010, keep_after_s=0.030)
-    write_wav(path, wav * (PEAK / abs(wav).max()), rate)
+    wav = soxr.resample(wav, rate, SAMPLING_RATE)
+    wav = trim_silence(wav, sampling_rate=SAMPLING_RATE, threshold_db=-40.0, keep_before_s=0.010, keep_after_s=0.030)
+    write_wav(path, wav * (PEAK / abs(wav).max()), SAMPLING_RATE)

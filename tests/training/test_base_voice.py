@@ -1,15 +1,19 @@
 """A base voice says the words of the user's texts, is made once, and a run begins with what it has learnt."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import train
 from checkpointing import checkpoint_file
@@ -92,6 +96,24 @@ def test_a_run_begins_from_a_base_that_is_made_once(
 
 
 @pytest.mark.campaign  # 3000 sentences are spoken before the signal comes
+def test_a_second_run_waits_for_the_base_that_another_makes(
+    tiny: Tiny, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = threading.Event()
+    monkeypatch.setattr(base_voice, "is_made", lambda directory, steps: made.is_set())
+    monkeypatch.setattr(base_voice, "train_base", lambda *_: pytest.fail("made twice"))
+    directory = isolated_cache / f"base-{digest_of(base_settings(tiny(), synthetic_corpus(tiny(), 3)), 4)}"
+    monkeypatch.setattr(base_voice, "SENTENCES", 3)
+    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
+        with FileLock(f"{directory}.lock"):
+            second = pool.submit(base_voice.base_voice, tiny(), steps=4)
+            while "waiting for it" not in caplog.text:
+                assert not second.done()
+                time.sleep(0.05)
+            made.set()
+        assert second.result(timeout=30) == directory / "checkpoints" / "step_00000004.pt"
+
+
 def test_a_signal_reaches_the_base_voice_which_saves_and_ends(tmp_path: Path, isolated_cache: Path) -> None:
     corpus = write_corpus(tmp_path / "data")
     command = [sys.executable, "train.py", "-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--from-base",

@@ -16,6 +16,7 @@ from common.cache_dir import cache_directory
 from common.errors import UserError
 from corpus.demo.builder import MARKER, DemoCorpus, demo_fingerprint, ensure_demo_corpus
 from corpus.demo.sentences import SLOTS, TEMPLATES, DemoSentences, demo_sentences
+from corpus.demo.teachers import Teacher, espeak, hibari
 from support.paths import REPOSITORY
 
 FEW = DemoSentences(("The dog is in the garden.", "My box is red."), ("My box is brown.",), ("The dog is red.",))
@@ -127,7 +128,25 @@ def test_filelists_name_existing_recordings_and_their_texts_split_by_split(few: 
 
 def test_the_cache_says_what_made_it_and_under_which_licence(few: DemoCorpus) -> None:
     text = (few.root / "README.txt").read_text()
-    assert "espeakng-loader 0." in text and "GNU General Public License" in text and "{" not in text
+    assert "hibari-tts 0." in text and "Apache" in text and "{" not in text
+
+
+def test_another_teacher_makes_another_corpus_which_says_so(few: DemoCorpus, tmp_path: Path) -> None:
+    german = ensure_demo_corpus(tmp_path, sentences=FEW, teacher=espeak("de"))
+    text = (german.root / "README.txt").read_text()
+    assert "espeakng-loader 0." in text and "voice de," in text and "GNU General Public License" in text
+    assert german.digest != few.digest and {*content(german)} == {*content(few)}
+
+
+def test_the_digest_of_speech_by_espeak_stays_so_base_voices_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Teacher, "version", lambda self: "0.2.4")
+    assert demo_fingerprint(FEW, espeak("en-us")) == "00fe7bf7e156"
+
+
+def test_a_sentence_sounds_the_same_whoever_else_is_in_the_batch(few: DemoCorpus, tmp_path: Path) -> None:
+    others = DemoSentences(FEW.training, ("Anna likes cheese.",), ("We need milk and bread.",))
+    again = ensure_demo_corpus(tmp_path, sentences=others)
+    assert content(again)["wavs/demo_0002.wav"] == content(few)["wavs/demo_0002.wav"]
 
 
 def test_making_it_twice_gives_the_same_bytes(few: DemoCorpus, tmp_path: Path) -> None:
@@ -214,17 +233,18 @@ def test_without_the_synthesiser_the_error_says_how_to_install_it(tmp_path: Path
     )
     bare = [sys.executable, "-S", "-c", code]  # -S: no site-packages, so no third-party package
     child = subprocess.run(bare, cwd=REPOSITORY, env={"HOME": str(tmp_path)}, capture_output=True, text=True)
-    assert "pip install espeakng-loader" in child.stdout, child.stderr
+    assert "pip install hibari-tts" in child.stdout, child.stderr
 
 
-def test_the_speaking_process_reports_a_missing_library_and_a_bad_voice(tmp_path: Path) -> None:
-    def speak(*flags: str, voice: str) -> subprocess.CompletedProcess[str]:
-        espeak = REPOSITORY / "corpus" / "demo" / "espeak.py"
-        script = [sys.executable, *flags, str(espeak), str(tmp_path), voice, "175", "30"]
+def test_the_speaking_processes_report_a_missing_package_and_a_bad_voice(tmp_path: Path) -> None:
+    def speak(teacher: Teacher, *flags: str) -> subprocess.CompletedProcess[str]:
+        script = [sys.executable, *flags, str(teacher.script), str(tmp_path), *teacher.arguments]
         return subprocess.run(script, input="", capture_output=True, text=True)
 
-    missing, unknown = speak("-S", voice="en-us"), speak(voice="no-such-voice")
-    assert missing.returncode == 3 and "espeakng-loader cannot be imported" in missing.stderr
+    for teacher in (hibari(), espeak("en-us")):
+        missing = speak(teacher, "-S")
+        assert missing.returncode == 3 and f"{teacher.package} cannot be imported" in missing.stderr
+    unknown = speak(espeak("no-such-voice"))
     assert unknown.returncode == 4 and "voice 'no-such-voice'" in unknown.stderr
 
 
