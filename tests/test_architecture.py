@@ -54,7 +54,8 @@ COMMANDS = frozenset(ROWS[-1])
 CARD = frozenset(("hparams", "tools", "data_utils", "model", "layers", "loss_function"))
 ROOT_FILES = (COMMANDS - {"benchmarks", "docs", "tacotron2_trainer"}) | CARD
 # create_hparams(verbose=True) prints, as NVIDIA's does; common.cli a command's errors; the others are child processes
-MAY_PRINT = COMMANDS | {"hparams", "common.cli", "corpus.demo.espeak", "training.listening_child"}
+MAY_PRINT = COMMANDS | {"hparams", "common.cli", "training.listening_child"}
+MAY_PRINT |= {"corpus.demo.espeak", "corpus.demo.hibari_speech"}  # processes of their own
 NETWORK_AND_TRAINING = frozenset(
     {"model", "layers", "modules", "kernels", "loss_function", "losses", "training", "corpus"}
 )
