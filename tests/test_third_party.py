@@ -1,7 +1,11 @@
 """THIRD_PARTY.md against the requirement files and against what is installed."""
 
 import importlib.metadata
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -104,3 +108,14 @@ def test_no_gpl_package_is_imported_by_our_source() -> None:
     assert [path for path in sources if imports.search(path.read_text(encoding="utf-8"))] == []
     loaders = [path for path in sources if "import espeakng_loader" in path.read_text(encoding="utf-8")]
     assert {path.name for path in loaders} <= {"espeak.py", "speak.py"}
+
+
+def test_onnxruntime_reports_nothing_to_its_makers(tmp_path: Path) -> None:
+    """What it means to send, and the number by which it knows a machine again, lie in the cache."""
+    bare = {"PATH": os.defpath, "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    script = "import common, os, onnxruntime; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    ran = subprocess.run([sys.executable, "-c", script], env=bare, cwd=REPOSITORY, check=True, capture_output=True)
+    assert ran.stdout == b"1\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    (library,) = (file for file in importlib.metadata.files("onnxruntime") or () if file.match("*pybind11_state*.so"))
+    assert b"ORT_DISABLE_TELEMETRY" in Path(str(library.locate())).read_bytes(), "it is called otherwise now"
