@@ -88,12 +88,20 @@ def exclusive_lock(directory: Path, *, what_next: str) -> Iterator[None]:
 
 def _acquire(lock: BaseFileLock, directory: Path, what_next: str) -> None:
     try:
-        lock.acquire()
+        acquire_where_possible(lock, directory)
     except Timeout:
         pid = read_mapping(directory / "run.json", []).get("pid")
         raise UserError(
             f"{directory}: {f'process {pid}' if pid else 'another'} is at work in it; {what_next}"
         ) from None
+
+
+def acquire_where_possible(lock: BaseFileLock, directory: Path) -> None:
+    """Raises Timeout if another has the lock of this directory. Goes on with a warning where nothing can be locked."""
+    try:
+        lock.acquire()
+    except Timeout:  # an OSError itself
+        raise
     except (NotImplementedError, OSError) as error:  # some network file systems have no locks
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise

@@ -51,6 +51,7 @@ def root() -> Path:
 # First, so that no other package's `model` or `text` is taken for ours.
 if str(root()) not in sys.path:
     sys.path.insert(0, str(root()))
+importlib.import_module("common")  # what libraries must be told before they are loaded
 
 
 def __getattr__(name: str) -> Any:

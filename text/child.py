@@ -98,7 +98,7 @@ class Child:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "ORT_DISABLE_TELEMETRY": "1"}  # see common
 
 
 def _collect(stdout: IO[bytes], answers: "queue.SimpleQueue[bytes]") -> None:

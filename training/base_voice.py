@@ -14,15 +14,16 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from checkpointing import directory as checkpoint_dir
-from common.cache_dir import cache_directory
+from common.cache_dir import CACHE_VARIABLE, cache_directory
 from common.errors import UserError
 from common.files import explain_write_errors, write_atomic
 from common.log import LOG
@@ -33,6 +34,7 @@ from corpus.demo.teachers import espeak
 from corpus.filelists import read_filelist
 from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
+from run_directory.paths import acquire_where_possible, is_in_use
 from text.language_settings import default_symbol_set
 from text.languages import language_of
 
@@ -42,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real speech gave fewer errors than 3000 without
 SHORTEST, LONGEST = 4, 14  # words
 SEED = 2017
+WAIT_S = 1.0
 VOICES = {"en": "en-us"}  # where espeak-ng's voice is named otherwise than the language
 # Of the run alone, beside what may change when a run is resumed: one base is made for all values of these.
 OF_THE_RUN = ("seed", "anneal_start", "anneal_steps", "ema_decay", "load_mel_from_disk")
@@ -70,24 +73,39 @@ def base_voice(hp: HParams, *, steps: int) -> Path:
 
 @contextmanager
 def alone_with(directory: Path) -> Iterator[None]:
-    """Runs that begin from the same base at the same time wait for the one that makes it."""
-    with explain_write_errors(f"to {directory.parent}", next_step="free space there"):
+    """Runs that begin from the same base wait for the one that makes it, or for what a killed one left training."""
+    lock, is_told = FileLock(f"{directory}.lock", timeout=0), False
+    with explain_write_errors(f"to {directory.parent}", next_step=f"set {CACHE_VARIABLE} to another folder"):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{directory}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            LOG.warning("another run is making the base voice in %s; waiting for it", directory)
-            lock.acquire()
+        while not _is_free(lock, directory):
+            if not is_told:
+                LOG.warning("another run is making the base voice in %s; waiting for it", directory)
+            is_told = True
+            time.sleep(WAIT_S)
     try:
         yield
     finally:
         lock.release()
 
 
+def _is_free(lock: BaseFileLock, directory: Path) -> bool:
+    """With the lock taken, then."""
+    try:
+        acquire_where_possible(lock, directory)
+    except Timeout:
+        return False
+    if is_in_use(directory):
+        lock.release()
+        return False
+    return True
+
+
 def digest_of(settings: HParams, steps: int) -> str:
-    """Of what differs from the defaults: a base voice stays good when a later version adds a parameter."""
-    defaults = HParams().canonical()
+    """Of what differs from the defaults, which stay: so a base is found again when a later version adds a parameter.
+
+    Who tries mixed precision later begins from the same weights.
+    """
+    defaults = HParams().canonical() | {"fp16_run": settings.fp16_run}
     chosen = {name: value for name, value in settings.canonical().items() if value != defaults[name]}
     return hashlib.sha256(json.dumps([chosen, steps], sort_keys=True).encode()).hexdigest()[:12]
 

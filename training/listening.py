@@ -150,6 +150,8 @@ class Listening:
             self._take_in(self._child)
         # the last step may be saved twice: with its validation, and with what that changed
         if isinstance(record, Event) and record.kind == "saved" and record.step != self._heard_step:
+            if self._heard_step is not None and record.step < self._heard_step:  # the run went back
+                self._heard_step = None
             self._unheard = checkpoint_dir.checkpoint_path(self.directory, record.step)
             if self._child is None and record.step - (self._heard_step or 0) >= self.every:
                 self._hear(record.step, self._unheard)
@@ -182,6 +184,8 @@ class Listening:
     def _take_in(self, child: Child) -> None:
         self._child, step = None, step_of(child.checkpoint)
         result = child.result()
+        if not isinstance(result, str) and not child.checkpoint.is_file():
+            result = "it is gone, as the run went back"
         if isinstance(result, str):
             self._tell_failure(child.checkpoint, result)
             return

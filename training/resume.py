@@ -94,6 +94,11 @@ class RunStart:
     def is_demo(self) -> bool:
         return self.data == DEMO
 
+    @property
+    def goes_on(self) -> bool:
+        """From its own checkpoints."""
+        return not self.is_fresh and bool(checkpoint_dir.all_checkpoints(self.directory / "checkpoints"))
+
 
 def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunStart:
     """Before anything takes its time: whether to start anew, on which data. UserError if -c can't be used."""
@@ -102,13 +107,13 @@ def inspect_run(paths: RunPaths, settings: Resolved, options: Options) -> RunSta
     sample_vocoder(settings.hparams.sample_vocoder, MelFingerprint.of(settings.hparams), torch.device("cpu"))
     directory = paths.directory
     is_fresh = is_fresh_start(directory, asked=options.fresh or settings.hparams.force_model_reinit)
-    goes_on = not is_fresh and checkpoint_dir.all_checkpoints(directory / "checkpoints")
-    if options.checkpoint is not None and not goes_on:
-        checkpoint_file.read(checkpoint_dir.resolve(options.checkpoint))  # a wrong -c is refused here
-    if goes_on:
-        _tell_unused_beginning(directory, options)
     is_demo = is_demo_wanted(settings, directory, is_fresh=is_fresh)
-    return RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
+    start = RunStart(directory, is_fresh, DEMO if is_demo else settings.hparams.training_files)
+    if options.checkpoint is not None and not start.goes_on:
+        checkpoint_file.read(checkpoint_dir.resolve(options.checkpoint))  # a wrong -c is refused here
+    if start.goes_on:
+        _tell_unused_beginning(directory, options)
+    return start
 
 
 def _tell_unused_beginning(directory: Path, options: Options) -> None:

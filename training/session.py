@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from checkpointing import directory as checkpoint_dir
 from common.busy_processors import yielding_to_other_programs
 from common.errors import GaveUp, UserError, cause_of
 from common.log import LOG
@@ -55,7 +54,7 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
         start = group.run_on_rank0(lambda: inspect_run(paths, settings, options))
         if group.is_first and group.device.type == "cpu" and (reason := idle_gpu()):
             LOG.warning("%s", reason)
-        if group.is_first and start.is_fresh and (hint := bf16_hint(hp, group.device)):
+        if group.is_first and not start.goes_on and (hint := bf16_hint(hp, group.device)):
             LOG.info("%s", hint)
         options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
         front_end = kept_front_end(start, hp, options)
@@ -70,8 +69,7 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
 
 def with_base_voice(hp: HParams, start: RunStart, options: Options) -> Options:
     """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning."""
-    goes_on = not start.is_fresh and checkpoint_dir.all_checkpoints(start.directory / "checkpoints")
-    if options.base_steps is None or goes_on:
+    if options.base_steps is None or start.goes_on:
         return options
     return replace(options, checkpoint=base_voice(hp, steps=options.base_steps), warm_start=True)
 

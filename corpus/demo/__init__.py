@@ -1,1 +1,2 @@
-"""The embedded demo corpus: sentences of our own, spoken once by espeak-ng in child processes, cached and reused."""
+"""The embedded demo corpus: sentences of our own, spoken once by a synthetic voice in child processes, cached
+and reused."""

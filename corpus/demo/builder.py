@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.cache_dir import CACHE_VARIABLE
@@ -98,7 +99,7 @@ def ensure_demo_corpus(
         _build(corpus, said, teacher=teacher, progress=progress)
     except OSError as error:
         raise UserError(
-            f"the demo corpus cannot be written to {corpus.root.parent}: {error}; "
+            f"synthetic speech cannot be written to {corpus.root.parent}: {error}; "
             f"make room there, or set {CACHE_VARIABLE} to another folder"
         ) from error
     return corpus
@@ -204,8 +205,7 @@ def _speak_all(
     batches = [identified[start : start + BATCH_SENTENCES] for start in starts]
     done = 0
     with ThreadPoolExecutor(N_PROCESSES) as pool:  # the threads only wait for their child processes
-        spoken = pool.map(lambda batch: _speak_batch(batch, folder, teacher), batches)
-        for batch, _ in zip(batches, spoken, strict=True):
+        for batch, _ in zip(batches, pool.map(partial(_speak_batch, folder, teacher), batches), strict=True):
             for name, _text in batch:
                 _finish_recording(folder / f"{name}.wav")
             done += len(batch)
@@ -213,7 +213,7 @@ def _speak_all(
                 progress(done, len(identified))
 
 
-def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path, teacher: Teacher) -> None:
+def _speak_batch(folder: Path, teacher: Teacher, batch: Sequence[tuple[str, str]]) -> None:
     """Run one child process over a batch; its working directory and imports do not matter."""
     lines = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in batch)
     command = [sys.executable, str(teacher.script), str(folder), *teacher.arguments]
@@ -225,7 +225,7 @@ def _speak_batch(batch: Sequence[tuple[str, str]], folder: Path, teacher: Teache
     if child.returncode != 0:
         raise UserError(
             f"{teacher.package} failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "
-            f"install it again with: pip install --force-reinstall {teacher.package}"
+            f"install it again with: pip install --force-reinstall --no-deps {teacher.package}"
         )
 
 

@@ -1,6 +1,6 @@
 """Speak sentences with espeak-ng, one wav file each; run as a process of its own.
 
-    python demo/speak.py FOLDER VOICE RATE PITCH < sentences.jsonl
+    python corpus/demo/espeak.py FOLDER VOICE RATE PITCH < sentences.jsonl
 
 Each line of stdin is {"id": ..., "text": ...}; FOLDER/<id>.wav appears as 16-bit mono at the rate of the
 synthesiser (22050 Hz). RATE is words per minute, PITCH is 0..99.

@@ -7,11 +7,14 @@ and weights come with the package hibari-tts (Apache-2.0); nothing is downloaded
 """
 
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
 
-EXIT_NO_PACKAGE = 3  # as espeak.EXIT_NO_LIBRARY: the caller says what to install
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # see common; this process imports nothing of the project
+
+EXIT_NO_PACKAGE, EXIT_FAILED = 3, 4  # as those of espeak.py: the caller says what to do
 
 
 def main(arguments: list[str]) -> int:
@@ -19,15 +22,19 @@ def main(arguments: list[str]) -> int:
     try:
         import soundfile
         from hibari import SAMPLE_RATE, Hibari
+
+        voice = Hibari()  # imports onnxruntime
+        for line in sys.stdin:
+            sentence = json.loads(line)
+            # the breath in the voice is noise: the same in each sentence of this name, whoever else is in the batch
+            wav = voice(sentence["text"], seed=zlib.crc32(sentence["id"].encode()))  # [L]
+            soundfile.write(Path(folder) / f"{sentence['id']}.wav", wav, SAMPLE_RATE, subtype="FLOAT")
     except ImportError as error:
         print(f"the package hibari-tts cannot be imported: {error}", file=sys.stderr)
         return EXIT_NO_PACKAGE
-    voice = Hibari()
-    for line in sys.stdin:
-        sentence = json.loads(line)
-        # the breath in the voice is noise: the same in each sentence of this name, whoever else is in the batch
-        wav = voice(sentence["text"], seed=zlib.crc32(sentence["id"].encode()))  # [L]
-        soundfile.write(Path(folder) / f"{sentence['id']}.wav", wav, SAMPLE_RATE, subtype="FLOAT")
+    except (OSError, RuntimeError) as error:  # soundfile's and onnxruntime's are RuntimeErrors
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
     return 0
 
 

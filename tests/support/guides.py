@@ -12,6 +12,7 @@ import soundfile
 
 from corpus.demo.builder import ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
+from corpus.demo.teachers import espeak
 from support.commands import TINY, environment, run
 from support.paths import REPOSITORY
 from support.warm_commands import warm_python
@@ -75,9 +76,8 @@ class Reader:
     def records(self, language: str, *, speaker: str = "", lists: bool = True) -> None:
         """data/dataset: recordings with a text beside each, and maybe lists of them, and a speaker."""
         said = TEXTS[language]
-        corpus = ensure_demo_corpus(
-            self.cache, sentences=DemoSentences(said[:-2], said[-2:-1], said[-1:]), voice=VOICES[language]
-        )
+        sentences = DemoSentences(said[:-2], said[-2:-1], said[-1:])
+        corpus = ensure_demo_corpus(self.cache, sentences=sentences, teacher=espeak(VOICES[language]))
         dataset = self.folder / "data" / "dataset"
         shutil.rmtree(dataset, ignore_errors=True)
         (dataset / "wavs").mkdir(parents=True)

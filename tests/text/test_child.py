@@ -112,7 +112,7 @@ def test_secrets_of_the_parent_are_not_passed_on(tmp_path: Path, monkeypatch: py
     seen = child.ask({})
     child.close()
     assert "secret" not in "".join(seen.values())
-    assert seen["PATH"] == os.environ["PATH"]
+    assert seen["PATH"] == os.environ["PATH"] and seen["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_a_child_that_dies_is_one_message_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,6 @@ def test_a_run_begins_from_a_base_that_is_made_once(
         assert torch.allclose(base.model[name], begun.model[name], atol=1e-6)
 
 
-@pytest.mark.campaign  # 3000 sentences are spoken before the signal comes
 def test_a_second_run_waits_for_the_base_that_another_makes(
     tiny: Tiny, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,6 +113,7 @@ def test_a_second_run_waits_for_the_base_that_another_makes(
         assert second.result(timeout=30) == directory / "checkpoints" / "step_00000004.pt"
 
 
+@pytest.mark.campaign  # 3000 sentences are spoken before the signal comes
 def test_a_signal_reaches_the_base_voice_which_saves_and_ends(tmp_path: Path, isolated_cache: Path) -> None:
     corpus = write_corpus(tmp_path / "data")
     command = [sys.executable, "train.py", "-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--from-base",

@@ -155,6 +155,22 @@ def test_once_heard_no_score_moves_best_and_what_is_heard_is_not_pruned(
     assert left == ["step_00000040.pt", "step_00000030.pt", "step_00000010.pt"]
 
 
+def test_a_run_that_goes_back_takes_the_checkpoint_in_hand_along_and_is_heard_anew(
+    save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path
+) -> None:
+    scripted.heard = {10: Heard(0.5, 0.3, 100), 20: Heard(0.1, 0.1, 100), 12: Heard(0.4, 0.3, 100)}
+    events: list[Event] = []
+    ears = listener(tmp_path, events)
+    ears.on_record(save(10))
+    ears.on_record(save(20))
+    checkpoint_dir.checkpoint_path(tmp_path / "checkpoints", 20).unlink()
+    ears.on_record(save(12))
+    ears.finish()
+    assert [(event.kind, event.step) for event in events] == [("heard", 10), ("not_heard", 20), ("heard", 12)]
+    assert "it is gone, as the run went back" in events[1].message
+    assert checkpoint_dir.resolve(tmp_path).name == "step_00000012.pt"
+
+
 def test_a_disk_that_refuses_is_told_and_does_not_end_training(
     save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

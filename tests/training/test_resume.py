@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import train
 from checkpointing import directory as checkpoint_dir
 from checkpointing.background_writer import CheckpointWriter
 from checkpointing.checkpoint_file import Checkpoint
@@ -21,6 +22,7 @@ from recovery.diagnosis import diagnose
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import DEMO, RunPaths, move_aside, run_paths
 from run_directory.run_info import launch_id, read_run_info, write_run_info
+from support.corpora import tiny_settings
 from support.limits import disk_that_takes
 from support.runs import run_to
 from training.options import Options
@@ -175,6 +177,17 @@ def test_torchruns_nameless_launches_are_told_apart(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     write_run(tmp_path, launch_id=f"none-{os.getppid() + 1}")
     assert is_fresh_start(tmp_path, asked=True)
+
+
+def test_bf16_is_proposed_when_a_run_begins_and_not_when_it_goes_on(
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.session.bf16_hint", lambda hp, device: "this processor multiplies in bf16")
+    settings = tiny_settings(corpus_folder)
+    for steps in (1, 2):
+        command = ["-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--max-steps", str(steps)]
+        assert train.main([*command, "--hparams", settings]) == 0
+        assert (tmp_path / "logs" / "train.log").read_text().count("multiplies in bf16") == 1
 
 
 def test_without_fresh_a_run_goes_on(tmp_path: Path) -> None:
