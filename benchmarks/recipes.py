@@ -3,6 +3,7 @@
     python benchmarks/recipes.py run OUT --corpus kathleen=FOLDER --steps 6000 --base "text_input=phonemes"
     python benchmarks/recipes.py run OUT --corpus demo --steps 2660 --factors drop_frame_rate ema --seeds 1 2
     python benchmarks/recipes.py run OUT --corpus kathleen=FOLDER --steps 18000 --together --seeds 1 2 3
+    python benchmarks/recipes.py run OUT --corpus kathleen=FOLDER --steps 600 --begin BASE/checkpoints/step_00003500.pt
     python benchmarks/recipes.py report OUT
 
 FOLDER holds train, val and test lists (.csv or .txt, there or in filelists/); `demo` is the embedded corpus. A cell is
@@ -106,11 +107,13 @@ class Cell:
     seed: int
     steps: int
     preset: str
+    begin: str = ""  # the checkpoint whose weights it begins with
 
     @property
     def key(self) -> str:
         """The name of its folder; other settings are another cell."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        named = {name: value for name, value in asdict(self).items() if name != "begin" or value}
+        digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.corpus}-{self.factor}-{digest}-{self.seed}"
 
 
@@ -160,7 +163,8 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
 def cell_of(args: argparse.Namespace, factor: str, choice: str, seed: int) -> Cell:
     filled = with_steps(choice, args.steps)
     settings = merged(with_steps(args.base, args.steps), filled)
-    return Cell(args.corpus.name, factor, filled, settings, seed, args.steps, args.preset)
+    begin = str(args.begin.resolve()) if args.begin else ""
+    return Cell(args.corpus.name, factor, filled, settings, seed, args.steps, args.preset, begin)
 
 
 def best_together(results: Sequence[Result], corpus: str, steps: int) -> str:
@@ -197,7 +201,8 @@ def run_cell(cell: Cell, args: argparse.Namespace) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     settings = merged(QUIET, args.corpus.settings, cell.settings, f"seed={cell.seed}")
     preset = ["--preset", cell.preset] if cell.preset else []
-    train = ["train.py", *preset, "-o", folder / "run", "-l", folder / "logs", "--max-steps", cell.steps]
+    begin = ["-c", cell.begin, "--warm-start"] if cell.begin else []
+    train = ["train.py", *preset, *begin, "-o", folder / "run", "-l", folder / "logs", "--max-steps", cell.steps]
     judged = [] if args.corpus.folder is None else test_list(args.corpus)
     judges = [] if args.judges == "none" else [f"--{args.judges}"]
     evaluate = ["evaluate.py", "-c", folder / "run", "-o", folder / "evaluation", "-n", args.n, *judges, *judged]
@@ -364,6 +369,7 @@ def parser() -> argparse.ArgumentParser:
     begun.add_argument("--steps", type=int, required=True, metavar="N", help="the budget of each cell")
     begun.add_argument("--base", default="", metavar="SETTINGS", help="what all cells share, over the preset")
     begun.add_argument("--preset", default=None, help="default: demo for the demo, small otherwise; '' for none")
+    begun.add_argument("--begin", type=Path, metavar="CHECKPOINT", help="its weights; layers of other shapes begin anew")
     begun.add_argument("--factors", nargs="*", choices=list(FACTORS), default=list(FACTORS), metavar="FACTOR")
     begun.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
     begun.add_argument("-n", type=int, default=50, metavar="N", help="test sentences that are judged (default 50)")

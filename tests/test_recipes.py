@@ -97,3 +97,7 @@ def test_a_tiny_campaign_trains_judges_fails_and_goes_on(
     broken = ["--base", merged(tiny, "training_files=absent.txt"), "--factors"]
     assert recipes.main([*command[: command.index("--base")], *broken, "--seeds", "1"]) == 0
     assert "train.py ended with" in capsys.readouterr().out
+    checkpoint = next((tmp_path / "out/cells").glob("*/run/checkpoints/*2.pt"))
+    assert recipes.main([*command, "--begin", str(checkpoint), "--factors"]) == 0
+    (begun,) = [cell for cell in recipes.read_results(tmp_path / "out") if cell.cell["begin"]]
+    assert begun.measures["mel_distance"] not in distances
