@@ -369,7 +369,7 @@ def parser() -> argparse.ArgumentParser:
     begun.add_argument("--steps", type=int, required=True, metavar="N", help="the budget of each cell")
     begun.add_argument("--base", default="", metavar="SETTINGS", help="what all cells share, over the preset")
     begun.add_argument("--preset", default=None, help="default: demo for the demo, small otherwise; '' for none")
-    begun.add_argument("--begin", type=Path, metavar="CHECKPOINT", help="its weights; layers of other shapes begin anew")
+    begun.add_argument("--begin", type=Path, metavar="CHECKPOINT", help="whose weights all cells begin with")
     begun.add_argument("--factors", nargs="*", choices=list(FACTORS), default=list(FACTORS), metavar="FACTOR")
     begun.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
     begun.add_argument("-n", type=int, default=50, metavar="N", help="test sentences that are judged (default 50)")

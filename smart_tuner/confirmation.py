@@ -107,7 +107,7 @@ class Confirmation:
         outcome = self._outcome(training, slot)
         if outcome.ending == "interrupted":
             return None
-        result = score_trial(outcome.records, outcome.ending)
+        result = score_trial(outcome.records, outcome.ending, outcome.misheard)
         said = outcome.error if result.is_failed else f"value={result.value:.4f}"
         LOG.info("%s %s: %s", training.name, outcome.ending, said)
         return result.value
@@ -122,4 +122,6 @@ class Confirmation:
         except UserError as error:
             return TrialOutcome("died", error.exit_code, [], str(error))
         shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
-        return TrainerWrapper(command, directory, environment=shared, ends_at=self.search.ends_at).run(watch)
+        outcome = TrainerWrapper(command, directory, environment=shared, ends_at=self.search.ends_at).run(watch)
+        listener = self.plan.listener
+        return outcome if listener is None else listener.hear(outcome, directory, is_ending=self._is_ending)

@@ -3,6 +3,7 @@
 A trial's value is that of its best validation; lower is better:
 
     composite_score + 0.1 min(5, validation mel loss) + penalty for dead attention
+      + share of the characters that a recognizer mishears in its last checkpoint        with --score-words
 
 `metrics.composite_score` is free-running: mel distance, alignment, stop, duration, with the trial's gate threshold.
 No loss weight enters, so that a search can't win by weighing less. Training is measured in utterances seen, not in
@@ -24,7 +25,9 @@ MEL_LOSS_WEIGHT = 0.1  # good and bad settings are 0.1 to 0.5 log-mel^2 apart: a
 WORST_MEL_LOSS = 5.0  # log-mel^2; an untrained model has about that
 DEAD_ALIGNMENT = 0.1  # metrics.alignment_score of attention that never formed is under it
 DEAD_PENALTY = 1.0  # at alignment 0; falls to nothing at DEAD_ALIGNMENT, so that half dead beats dead
-WORST_VALUE = WORST_COMPOSITE + MEL_LOSS_WEIGHT * WORST_MEL_LOSS + DEAD_PENALTY  # also of a trial that failed
+MISHEARD_WEIGHT = 1.0  # of the characters: voices that are understood differ by hundredths, as in mel distance
+# also of a trial that failed
+WORST_VALUE = WORST_COMPOSITE + MEL_LOSS_WEIGHT * WORST_MEL_LOSS + DEAD_PENALTY + MISHEARD_WEIGHT
 DIVERGED_RECORDS = 3  # so many records of ten steps in a row without one finite gradient
 WARM_SHARE = 1 / 3  # of the budget, where no range says what no trial is pruned before
 LEAST_RUNGS = 5  # validations of a trial, at least
@@ -135,9 +138,11 @@ class TrialResult:
     epoch: float
 
 
-def score_trial(records: Records, ending: Ending) -> TrialResult:
-    """A trial that ended so with these records. One that failed gets the worst value, never none: samplers ignore
-    what has no value, and would ask for the same again.
+def score_trial(records: Records, ending: Ending, misheard: float | None = None) -> TrialResult:
+    """A trial that ended so with these records, where so much of its speech was misheard (None: nobody has listened).
+
+    One that failed gets the worst value, never none: samplers ignore what has no value, and would ask for the same
+    again.
     """
     judged = validations(records)
     is_failed = ending in ("diverged", "stalled", "died", "lost") or not judged or is_diverged(records)
@@ -146,4 +151,6 @@ def score_trial(records: Records, ending: Ending) -> TrialResult:
     best = min(judged, key=value_of)
     constraints = {"failed": -1.0, "attention": DEAD_ALIGNMENT - best["free_running"]["alignment"]}
     parts = {**best["free_running"], "validation_mel_loss": _mel_loss(best), "composite": best["score"]}
-    return TrialResult(value_of(best), False, constraints, parts, best["step"], best["epoch"])
+    heard = {} if misheard is None else {"misheard": misheard}
+    value = value_of(best) + MISHEARD_WEIGHT * (misheard or 0.0)
+    return TrialResult(value, False, constraints, parts | heard, best["step"], best["epoch"])

@@ -55,7 +55,10 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
-        plan = make_plan(layers, settings, space, options, paths, repeated, gpus_per_trial=search.gpus_per_trial)
+        plan = make_plan(
+            layers, settings, space, options, paths, repeated,
+            gpus_per_trial=search.gpus_per_trial, scores_words=search.scores_words,
+        )  # fmt: skip
         storage = open_storage(search.storage, plan.directory)
         base = "study" if search.storage is None else str(paths.directory)
         name = studies.study_name(base, storage, is_new=search.is_new)
@@ -185,6 +188,8 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
     mine |= {"data": plan.corpus.fingerprint}
     if plan.gpus_per_trial > 1:
         mine |= {"--gpus-per-trial": plan.gpus_per_trial}  # as many times batch_size utterances a step
+    if plan.listener is not None:
+        mine |= {"--score-words": True}
     mine = json.loads(json.dumps(mine))
     theirs = study.user_attrs.get("settings")
     if theirs is None:

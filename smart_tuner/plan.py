@@ -12,6 +12,7 @@ from run_directory.paths import RunPaths
 from smart_tuner.objective import Budget, TrialPlan, budget_of, plan_of
 from smart_tuner.search_space import FIXED_BY, SearchSpace
 from smart_tuner.settings import Layers
+from smart_tuner.trial_words import TrialListener
 from tools import format_overrides
 from training.corpus_setup import read_corpus
 from training.options import Options
@@ -47,6 +48,7 @@ class Plan:
     max_minutes: float | None = None
     may_shrink: bool = False  # the budget, where time is short: nobody has set it
     gpus_per_trial: int = 1
+    listener: TrialListener | None = None
 
     def resolve(self, values: dict[str, Any]) -> HParams:
         return resolve_hparams(**vars(self.layers), trial=values).hparams
@@ -87,6 +89,7 @@ def make_plan(
     repeated: tuple[str, ...],
     *,
     gpus_per_trial: int = 1,
+    scores_words: bool = False,
 ) -> Plan:
     """Reads and checks the data once for all trials (DataError), and says what each may spend."""
     hp = settings.hparams
@@ -103,7 +106,7 @@ def make_plan(
     is_set = options.max_steps is not None or options.max_minutes is not None or settings.origins["epochs"] == FIXED_BY
     return Plan(
         layers, settings, space, budget, corpus, directory, logs, repeated, options.max_minutes, may_shrink=not is_set,
-        gpus_per_trial=gpus_per_trial,
+        gpus_per_trial=gpus_per_trial, listener=TrialListener.of(corpus) if scores_words else None,
     )  # fmt: skip
 
 

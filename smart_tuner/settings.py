@@ -13,7 +13,7 @@ from common.cli import int_at_least, positive
 from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "gpus_per_trial", "storage", "new_study", "train_best",
-             "search_space", "confirm")  # fmt: skip
+             "search_space", "score_words", "confirm")  # fmt: skip
 REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
 MOST_SPARED_S, SPARED_SHARE = 15.0, 0.1  # of the time given, for pictures and pages
 PICTURES_LATE_S, MOST_LATE_S = 15.0, 20.0  # after the time given: no other picture is begun; nobody is waited for
@@ -26,7 +26,8 @@ class SearchOptions:
 
     n_trials: of the whole study, earlier launches and other machines included. timeout_s: of this launch.
     storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside. is_wide:
-    config_wide.yaml is searched as well. confirm: other seeds with which the best and the settings are trained anew.
+    config_wide.yaml is searched as well. scores_words: a recognizer hears each trial. confirm: other seeds with which
+    the best and the settings are trained anew.
     began: of time.monotonic().
     """
 
@@ -38,6 +39,7 @@ class SearchOptions:
     is_new: bool = False
     train_best: bool = False
     is_wide: bool = False
+    scores_words: bool = False
     confirm: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -78,6 +80,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add("--storage", metavar="URL", help="an Optuna database for several machines (default: study/optuna.db in -o)")
     add("--new-study", action="store_true", help="start a new search; an older study in -o is moved aside")
     add("--search-space", choices=("default", "wide"), help="wide: eight hyperparameters more (docs/tuning.md)")
+    add("--score-words", action="store_true", help="a recognizer hears each trial; what it mishears counts")
     text = "train the best and the settings as they were anew with N other seeds each; a tie keeps the settings"
     add("--confirm", type=int_at_least(1), metavar="N", help=text)
     add("--train-best", action="store_true", help="after the search, train in -o with the best hyperparameters")
@@ -104,6 +107,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         is_new=args.new_study,
         train_best=args.train_best,
         is_wide=args.search_space == "wide",
+        scores_words=args.score_words,
         confirm=args.confirm or 0,
         began=command_began(),
     )

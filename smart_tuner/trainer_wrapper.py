@@ -35,12 +35,16 @@ DIES_WITH_US = (
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How a trial ended, its exit code (under 0: by that signal), its records, and the end of its output if it died."""
+    """How a trial ended, its exit code (under 0: by that signal), its records, and the end of its output if it died.
+
+    misheard: share of the characters, where somebody has listened.
+    """
 
     ending: Ending
     exit_code: int
     records: Records
     error: str = ""
+    misheard: float | None = None
 
 
 class TrainerWrapper:

@@ -43,6 +43,7 @@ from smart_tuner.slots import environment
 from smart_tuner.storage import experimental_parts, retry_storage
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
 from smart_tuner.trial_queue import MAX_RETRIES, Nothing, TrialQueue, is_given_up, origin_of
+from smart_tuner.trial_words import LISTENING_S
 from tools import format_overrides
 from training.trainer import StopRequest
 
@@ -165,7 +166,16 @@ class Search:
         except UserError as error:  # values that don't go together: a bad trial, not the end of the search
             return TrialOutcome("died", error.exit_code, [], str(error))
         watched.epochs = self.plan.budget.epochs
-        return wrapper.run(self._watch(trial, watched))
+        outcome = wrapper.run(self._watch(trial, watched))
+        if self.plan.listener is None:
+            return outcome
+        heartbeat = TrialHeartbeat(self.storage, trial)
+
+        def is_ending() -> bool:
+            heartbeat.beat()
+            return self._is_ending()
+
+        return self.plan.listener.hear(outcome, wrapper.directory, is_ending=is_ending)
 
     def _wrapper(self, trial: optuna.Trial, slot: int, own: TrialPlan | None = None) -> TrainerWrapper:
         directory = self.plan.trial_directory(origin_of(trial))
@@ -218,6 +228,8 @@ class Search:
     def _fit(self, speed: time_plan.Speed, trial: optuna.Trial) -> Budget:
         budget, left_s = self.plan.budget, self.ends_at - time.monotonic()
         n_trials = self.search.n_trials + 2 * self.search.confirm
+        if self.plan.listener is not None:
+            speed = replace(speed, startup_s=speed.startup_s + LISTENING_S)
         steps = self.plan.steps_per_epoch(trial.params)
         n_jobs = min(self.search.n_jobs, n_trials)
         fitted = time_plan.fit(
@@ -263,7 +275,7 @@ class Search:
         if outcome.ending == "interrupted":
             self.queue.interrupt(trial)
             return
-        result = score_trial(outcome.records, outcome.ending)
+        result = score_trial(outcome.records, outcome.ending, outcome.misheard)
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         describe(trial, result, outcome, told=frozen.constraints)
         name = self.plan.trial_directory(origin_of(trial)).name

@@ -238,20 +238,27 @@ def standing(heard: Heard, before: Clearest | None, is_best: bool) -> str:
     return f"{before.path.name} stays best with {before.heard}"
 
 
-def listening_of(
-    hp: HParams, corpus: Corpus, *, directory: Path, emit: Callable[[Event], None]
-) -> Listening | None:
+def validation_texts(corpus: Corpus) -> list[Text]:
+    """What every checkpoint is asked to say."""
+    utterances = [feature.utterance for feature in corpus.validation.features]
+    return [Text(u.text, u.speaker) for u in utterances if not PHONEMES.search(u.text)][:TEXTS]
+
+
+def check_listener(language: str, texts: Sequence[Text]) -> None:
+    """UserError where nobody can listen."""
+    require(words.PACKAGES, purpose="counting word errors")
+    Recogniser(language).check()
+    if not texts:
+        raise UserError("all validation texts hold phonemes, and a recogniser hears words")
+
+
+def listening_of(hp: HParams, corpus: Corpus, *, directory: Path, emit: Callable[[Event], None]) -> Listening | None:
     """None with listen_every=0, and, said in one line, where nobody can listen."""
     if not hp.listen_every:
         return None
-    language = corpus.front_end.language.code
-    utterances = [feature.utterance for feature in corpus.validation.features]
-    texts = [Text(u.text, u.speaker) for u in utterances if not PHONEMES.search(u.text)][:TEXTS]
+    language, texts = corpus.front_end.language.code, validation_texts(corpus)
     try:
-        require(words.PACKAGES, purpose="counting word errors")
-        Recogniser(language).check()
-        if not texts:
-            raise UserError("all validation texts hold phonemes, and a recogniser hears words")
+        check_listener(language, texts)
     except UserError as error:
         LOG.warning("listen_every=%d: nobody listens, `best` goes by the score: %s", hp.listen_every, error)
         return None

@@ -26,7 +26,7 @@ from smart_tuner.study import best_trial, finished, is_failed
 from smart_tuner.trial_queue import origin_of
 from tools import format_value
 
-PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation_mel_loss", "composite")
+PARTS = ("mel_distance", "alignment", "stop_rate", "duration_error", "validation_mel_loss", "composite", "misheard")
 FACTS = ("ending", "epoch", "step", *PARTS, "exit_code")
 FAILED_COLOUR, TRIAL_COLOUR, BEST_COLOUR = "tab:red", "tab:blue", "tab:orange"
 

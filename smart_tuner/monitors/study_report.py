@@ -33,7 +33,7 @@ from tools import format_value
 NAME = "report.html"
 SHOWN_BEST = 5
 PICTURE_WIDTH = 480  # pixels
-PARTS = ("alignment", "mel_distance", "stop_rate", "duration_error")
+PARTS = ("alignment", "mel_distance", "stop_rate", "duration_error", "misheard")
 HOUR_S = 3600.0
 
 

@@ -28,6 +28,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     return cwd, done
 
 
+def test_a_search_by_words_hears_its_trial(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    search = ("-o", "output", "-l", "logs", "--optimize-hyperparams", "--n-trials", "1", "--score-words", *LIMITS)
+    done = run("train.py", *search, cwd=tmp_path, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(tmp_path)
+    assert 0.5 < float(row["misheard"]) <= 1.0 and float(row["value"]) > float(row["misheard"])
+
+
 def rows(cwd: Path) -> list[dict[str, str]]:
     with (cwd / "output/study/trials.csv").open(newline="") as f:
         return list(csv.DictReader(f))

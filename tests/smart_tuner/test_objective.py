@@ -71,6 +71,14 @@ def test_the_best_validation_is_what_counts_and_gives_the_epoch() -> None:
     assert result.parts["mel_distance"] == 0.3 and result.parts["validation_mel_loss"] == 0.5
 
 
+def test_what_was_misheard_adds_to_the_value() -> None:
+    deaf, clear, noise = (score_trial([evaluation()], "finished", misheard) for misheard in (None, 0.1, 1.0))
+    assert clear.value == deaf.value + 0.1 and noise.value == deaf.value + 1.0
+    assert "misheard" not in deaf.parts and clear.parts["misheard"] == 0.1
+    worst = score_trial([evaluation(alignment=0.0, mel_distance=9.0)], "finished", 1.0)
+    assert worst.value <= WORST_VALUE
+
+
 @pytest.mark.parametrize("ending", ["died", "diverged", "stalled"])
 def test_a_failed_trial_has_the_worst_value_and_breaks_the_constraints(ending) -> None:
     result = score_trial([evaluation()], ending)
