@@ -1,5 +1,6 @@
 """`train.py --optimize-hyperparams`: checks once, runs the trials that a study lacks, writes down what was found."""
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -10,11 +11,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from checkpointing import directory as checkpoint_dir
 from common.cli import expect_foreign_threads
 from common.errors import GaveUp, UserError, format_problems
 from common.files import explain_write_errors
 from common.log import LOG
-from hparams import Resolved, field_info, resolve_hparams
+from hparams import HParams, Resolved, field_info, resolve_hparams
 from monitoring.logging_setup import configure_logging
 from run_directory.paths import exclusive_lock, move_aside, run_paths
 from smart_tuner import study as studies
@@ -32,6 +34,7 @@ from smart_tuner.trial_queue import origin_of
 from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
 from smart_tuner.winner import adopt, best_values
 from tools import format_overrides, read_yaml_layer
+from training.base_voice import base_voice
 from training.options import Options
 from training.session import train
 from training.trainer import StopRequest
@@ -55,6 +58,8 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
+        begins_with = beginning_of(options)
+        options, repeated = with_base_voice(settings.hparams, options, repeated)
         plan = make_plan(
             layers, settings, space, options, paths, repeated,
             gpus_per_trial=search.gpus_per_trial, scores_words=search.scores_words,
@@ -69,7 +74,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
             first=first_trial(space, settings.hparams),
             warmup_validations=plan.budget.warmup_validations,
         )
-        check_same_study(study, plan)
+        check_same_study(study, plan, begins_with=begins_with)
         with StopRequest() as stop:
             best = run_search(study, storage, plan, search, stop)
     if stop.signal is not None:
@@ -177,7 +182,26 @@ def without_default(raw: object) -> object:
     return {key: value for key, value in raw.items() if key != "default"}
 
 
-def check_same_study(study: optuna.Study, plan: Plan) -> None:
+def with_base_voice(hp: HParams, options: Options, repeated: tuple[str, ...]) -> tuple[Options, tuple[str, ...]]:
+    """--from-base as the -c and --warm-start that it stands for: one base, of the settings, for all trials."""
+    if options.base_steps is None:
+        return options, repeated
+    base = base_voice(hp, steps=options.base_steps)
+    begun = replace(options, checkpoint=base, warm_start=True, base_steps=None)
+    return begun, (*repeated, "-c", str(base), "--warm-start")
+
+
+def beginning_of(options: Options) -> str | None:
+    """Another machine's base voice is not this one's to the bit, and made in the same way."""
+    if options.base_steps is not None:
+        return f"a base voice of {options.base_steps} steps"
+    if options.checkpoint is None:
+        return None
+    path = checkpoint_dir.resolve(options.checkpoint)
+    return f"a checkpoint of SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def check_same_study(study: optuna.Study, plan: Plan, *, begins_with: str | None = None) -> None:
     """Values of trials compare only where all else is equal: UserError with what differs from the study's beginning."""
     hp = plan.settings.hparams
     mine = {name: value for name, value in hp.canonical().items() if not field_info(name).mutable}
@@ -190,6 +214,8 @@ def check_same_study(study: optuna.Study, plan: Plan) -> None:
         mine |= {"--gpus-per-trial": plan.gpus_per_trial}  # as many times batch_size utterances a step
     if plan.listener is not None:
         mine |= {"--score-words": True}
+    if begins_with is not None:
+        mine |= {"trials begin with": begins_with}
     mine = json.loads(json.dumps(mine))
     theirs = study.user_attrs.get("settings")
     if theirs is None:

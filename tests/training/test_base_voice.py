@@ -95,6 +95,24 @@ def test_a_run_begins_from_a_base_that_is_made_once(
         assert torch.allclose(base.model[name], begun.model[name], atol=1e-6)
 
 
+@pytest.mark.spec
+def test_all_trials_of_a_search_begin_from_the_base_voice_of_its_settings(
+    tmp_path: Path, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(base_voice, "SENTENCES", 4)
+    closed = ("batch_size=", "validation_attention_analysis=")
+    settings = tiny_settings(write_corpus(tmp_path / "data"))
+    settings = ",".join(pair for pair in settings.split(",") if not pair.startswith(closed))
+    command = ["-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--max-steps", "1", "--hparams", settings]
+    command += ["--optimize-hyperparams", "--n-trials"]
+    assert train.main([*command, "1", "--from-base", "--base-steps", "2"]) == 0
+    (base,) = isolated_cache.glob("base-*/checkpoints/*.pt")
+    trial = json.loads((tmp_path / "run/study/trial_00000/run.json").read_text())
+    assert f"-c {base} --warm-start" in " ".join(trial["command"])
+    assert train.main([*command, "2"]) == 2
+    assert "trials begin with: a base voice of 2 steps there, nothing here" in capsys.readouterr().err
+
+
 def test_a_second_run_waits_for_the_base_that_another_makes(
     tiny: Tiny, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
