@@ -4,7 +4,8 @@
 `--trials` whole trials take, in utterances seen; what an ended trial leaves, others get.
 Then the found settings are trained with other seeds, beside the settings as they were. Trainings are kept in FOLDER,
 run to their end also where a strategy ends them (so that it shows what was ended), and used wherever they are asked for
-again. The same command goes on; other seeds may run at the same time.
+again. The same command goes on; other seeds may run at the same time. `-c` begins each training with a checkpoint's
+weights, as a search with `-c CHECKPOINT --warm-start` or `--from-base` does; `--score-words` as for a search.
 """
 
 import argparse
@@ -27,14 +28,16 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from scipy.stats import spearmanr
 
+from common.files import write_atomic
 from hparams import Resolved, resolve_hparams
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import run_paths
 from smart_tuner import study as studies
-from smart_tuner.objective import LAST_RUNG_REACHED, Records, pruning_score, score_trial, validations
+from smart_tuner.objective import LAST_RUNG_REACHED, pruning_score, score_trial, validations
 from smart_tuner.plan import Plan, make_plan
 from smart_tuner.search_space import first_trial, search_space
 from smart_tuner.settings import Layers
+from smart_tuner.trainer_wrapper import TrialOutcome
 from smart_tuner.trials import suggest
 from tools import format_overrides
 from training.options import Options
@@ -47,6 +50,7 @@ QUIET = (
 )
 OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
 NEVER = 1_000_000
+HEARD = "misheard.json"  # share of the characters, beside a training's records
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Bank:
     folder: Path
     plan: Plan
     layers: Layers
+    begin: Path | None = None
 
     def curve(self, values: Mapping[str, Any], seed: int) -> Curve:
         directory = self.folder / hashlib.sha256(json.dumps([values, seed], sort_keys=True).encode()).hexdigest()[:12]
@@ -86,13 +91,27 @@ class Bank:
         if not done or done[-1]["step"] < plan.max_steps:
             limits = {"epochs": plan.epochs, "validate_interval": plan.validate_interval, "seed": seed}
             text = ",".join((self.layers.overrides, format_overrides({**values, **limits})))
-            options = Options(output=directory, logs=directory / "logs", max_steps=plan.max_steps)
+            options = Options(
+                directory, directory / "logs", self.begin, warm_start=self.begin is not None, max_steps=plan.max_steps
+            )  # fmt: skip
             if code := train(resolve_hparams(**{**vars(self.layers), "overrides": text}), options):
                 sys.exit(code)
-        return self.read(read_metrics(directory))
+        if self.plan.listener is not None and self.misheard(directory) is None:
+            heard = self.plan.listener.hear(TrialOutcome("finished", 0, []), directory, is_ending=lambda: False)
+            write_atomic(directory / HEARD, json.dumps(heard.misheard))
+        return self.read(directory)
 
-    def read(self, records: Records) -> Curve:
-        result, judged, rung = score_trial(records, "finished"), validations(records), self.plan.budget.rung
+    @staticmethod
+    def misheard(directory: Path) -> float | None:
+        """None if nobody has listened."""
+        path = directory / HEARD
+        return float(json.loads(path.read_text())) if path.exists() else None
+
+    def read(self, directory: Path) -> Curve:
+        records = read_metrics(directory)
+        result, judged, rung = (
+            score_trial(records, "finished", self.misheard(directory)), validations(records), self.plan.budget.rung
+        )  # fmt: skip
         return Curve(
             {rung(r["epoch"]): (r["epoch"], pruning_score(r)) for r in judged},
             result.value,
@@ -201,7 +220,7 @@ def wrongly_ended(found: Found) -> str:
 
 def rank_correlations(bank: Bank) -> list[str]:
     """How well the score on the way orders trials as their value at the end does, over all trainings of the bank."""
-    made = [bank.read(read_metrics(one.parent)) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
+    made = [bank.read(one.parent) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
     last = bank.plan.budget.rung(bank.plan.budget.epochs)
     curves = [curve for curve in made if last in curve.scores]  # the others are still being made
     lines = [f"{len(curves)} trainings, {statistics.median(c.minutes for c in curves):.2f} minutes each (median)"]
@@ -211,12 +230,12 @@ def rank_correlations(bank: Bank) -> list[str]:
     return lines
 
 
-def bank_in(folder: Path, layers: Layers, max_steps: int | None) -> Bank:
+def bank_in(folder: Path, layers: Layers, max_steps: int | None, *, begin: Path | None, scores_words: bool) -> Bank:
     settings: Resolved = resolve_hparams(**vars(layers))
     options = Options(output=folder / "plan", logs=folder / "plan", max_steps=max_steps)
     paths = run_paths(options.output, options.logs, settings.hparams)
-    plan = make_plan(layers, settings, search_space(settings), options, paths, ())
-    return Bank(folder, plan, layers)
+    plan = make_plan(layers, settings, search_space(settings), options, paths, (), scores_words=scores_words)
+    return Bank(folder, plan, layers, begin)
 
 
 def main() -> None:
@@ -227,11 +246,16 @@ def main() -> None:
     p.add_argument("--preset", default="demo")
     p.add_argument("--hparams", default="")
     p.add_argument("--max-steps", type=int)
+    p.add_argument("-c", "--checkpoint-path", type=Path)
+    p.add_argument("--score-words", action="store_true")
     args = p.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     layers = Layers(args.preset, None, ",".join(filter(None, [QUIET, args.hparams])))
-    print(report(bank_in(args.folder, layers, args.max_steps), args.seed, args.trials))
+    bank = bank_in(
+        args.folder, layers, args.max_steps, begin=args.checkpoint_path, scores_words=args.score_words
+    )  # fmt: skip
+    print(report(bank, args.seed, args.trials))
 
 
 if __name__ == "__main__":
