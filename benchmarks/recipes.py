@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from common.files import write_atomic  # noqa: E402
+from hparams import resolve_hparams  # noqa: E402
 
 BASE = "base"
 TOGETHER = "together"
@@ -156,8 +157,16 @@ def with_steps(settings: str, steps: int) -> str:
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:
     """The base, then every choice that differs from it; seed by seed, so that every choice has one soon."""
-    choices = [(BASE, "")] + [(name, choice) for name in args.factors for choice in FACTORS[name]]
-    return [cell_of(args, name, choice, seed) for seed in args.seeds for name, choice in choices]
+    base = cell_of(args, BASE, "", args.seeds[0])
+    choices = [(name, choice) for name in args.factors for choice in FACTORS[name]]
+    others = [(name, choice) for name, choice in choices if not is_same(cell_of(args, name, choice, base.seed), base)]
+    return [cell_of(args, name, choice, seed) for seed in args.seeds for name, choice in [(BASE, ""), *others]]
+
+
+def is_same(cell: Cell, base: Cell) -> bool:
+    """The base has this choice already."""
+    mine, its = (resolve_hparams(preset=one.preset or None, overrides=one.settings).hparams for one in (cell, base))
+    return mine == its
 
 
 def cell_of(args: argparse.Namespace, factor: str, choice: str, seed: int) -> Cell:
