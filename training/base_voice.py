@@ -1,7 +1,7 @@
 """A beginning that the project makes itself: a voice trained on synthetic speech of the words of the user's texts.
 
-Speech by espeak-ng is free and without end, and what a model learns from it (to read, attend and stop) is what an hour
-of recordings is short of. The base voice has the layers and symbols of the run that begins from it. A training process
+Synthetic speech is free and without end, and what a model learns from it (to read, attend and stop) is what an hour of
+recordings is short of. The base voice has the layers and symbols of the run that begins from it. A training process
 of its own makes it, once; it is kept in the cache, where it goes on if it was interrupted:
 
     <cache>/base-<digest>/checkpoints ...
@@ -30,7 +30,7 @@ from common.log import LOG
 from common.signals import requests
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
-from corpus.demo.teachers import espeak
+from corpus.demo.teachers import espeak, hibari
 from corpus.filelists import read_filelist
 from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
@@ -45,7 +45,6 @@ SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real spee
 SHORTEST, LONGEST = 4, 14  # words
 SEED = 2017
 WAIT_S = 1.0
-VOICES = {"en": "en-us"}  # where espeak-ng's voice is named otherwise than the language
 # Of the run alone, beside what may change when a run is resumed: one base is made for all values of these.
 OF_THE_RUN = ("seed", "anneal_start", "anneal_steps", "ema_decay", "load_mel_from_disk")
 # Nobody chooses among its checkpoints, watches it from afar or looks at its pictures.
@@ -116,16 +115,19 @@ def is_made(directory: Path, steps: int) -> bool:
 
 
 def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
-    """n sentences of the words of the training texts, said by espeak-ng in the voice's language."""
+    """n sentences of the words of the training texts, said in the voice's language.
+
+    In English by Hibari: a voice of ten minutes that begins with it has 10 % of its words misheard, with espeak-ng 16 %.
+    """
     if not Path(hp.training_files).is_file():
         raise UserError(f"--from-base: training_files={hp.training_files} is no file; the base voice says its words")
     listed = read_filelist(
         Path(hp.training_files), dataset_path=Path(hp.dataset_path), data_roots=[Path(root) for root in hp.data_roots]
     )
-    texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for espeak-ng
+    texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for its teacher
     said = recombined(texts, n + 2 * HELD_OUT)
     split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
-    teacher = espeak(VOICES.get(hp.language, hp.language))
+    teacher = hibari() if hp.language == "en" else espeak(hp.language)
     return ensure_demo_corpus(progress=counted_progress("speaking the base corpus"), sentences=split, teacher=teacher)
 
 
