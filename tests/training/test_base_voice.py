@@ -52,6 +52,12 @@ def test_the_base_has_the_layers_of_the_run_and_data_of_its_own(tiny: Tiny) -> N
     assert made.encoder_embedding_dim == hp.encoder_embedding_dim and made.training_files != hp.training_files
 
 
+@pytest.mark.parametrize(("language", "teacher"), [("en", "Hibari (voice heart)"), ("it", "espeak-ng (voice it,")])
+def test_a_neural_voice_says_what_is_english_and_espeak_the_rest(tiny: Tiny, language: str, teacher: str) -> None:
+    corpus = synthetic_corpus(tiny(f"language={language}"), 3)
+    assert teacher in (corpus.root / "README.txt").read_text(encoding="utf-8")
+
+
 def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) -> None:
     corpus = synthetic_corpus(tiny(), 3)
     same = tiny("seed=7,validate_interval=33,anneal_start=5,anneal_steps=9,epochs=2,keep_checkpoints=9,ema_decay=0.5")
