@@ -55,7 +55,7 @@ def speak(args: argparse.Namespace, text: Path, wav: Path) -> Run:
     command = [sys.executable, str(REPOSITORY / "synthesize.py"), "-c", str(args.checkpoint_path), "--file", str(text)]
     command += ["-o", str(wav), "--srt", "--textgrid", "--vocoder", args.vocoder, "--precision", args.precision]
     began = time.perf_counter()
-    child = psutil.Popen(command)
+    child = psutil.Popen([*command, *args.more])
     if args.cores:
         child.cpu_affinity(child.cpu_affinity()[: args.cores])
     memory, cpu_s = [], 0.0
@@ -87,6 +87,7 @@ def main() -> None:
     p.add_argument("--words", type=int, default=5000)
     p.add_argument("--vocoder", default="griffin-lim")
     p.add_argument("--precision", default="fp32")
+    p.add_argument("more", nargs="*", help="what else goes to synthesize.py, after --")
     p.add_argument("--cores", type=int, default=0, help="processors that it may use (default all)")
     args = p.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(args.cores or os.cpu_count()))
