@@ -48,7 +48,8 @@ WAIT_S = 1.0
 # Of the run alone, beside what may change when a run is resumed: one base is made for all values of these.
 OF_THE_RUN = ("seed", "anneal_start", "anneal_steps", "ema_decay", "load_mel_from_disk")
 # Nobody chooses among its checkpoints, watches it from afar or looks at its pictures.
-OWN = {
+OWN: dict[str, bool | int | float] = {
+    "drop_frame_rate": 0.2,  # it is where attention is learnt; a run that begins with it may drop none
     **dict.fromkeys(("mlflow_logging", "telegram_monitoring", "debug_reporting", "early_stopping"), False),
     **{"save_interval": 0, "iters_per_checkpoint": 400, "validate_interval": 1000},
 }

@@ -66,6 +66,11 @@ def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) 
     assert base_settings(tiny("symbol_set=nvidia"), corpus) == base_settings(tiny(), corpus)
 
 
+def test_frames_are_dropped_for_the_base_also_where_the_run_drops_none(tiny: Tiny) -> None:
+    corpus = synthetic_corpus(tiny(), 3)
+    assert all(base_settings(tiny(f"drop_frame_rate={rate}"), corpus).drop_frame_rate == 0.2 for rate in (0, 0.1))
+
+
 def test_a_base_made_by_this_version_is_found_by_a_later_one_with_more_parameters() -> None:
     assert digest_of(HParams(batch_size=16), 10) == "ad2b5ba2c58b"  # it changes if it goes by more than what was chosen
     assert digest_of(HParams(batch_size=17), 10) != digest_of(HParams(batch_size=16), 10)
