@@ -28,6 +28,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from common.cli import run_command  # noqa: E402
 from common.files import write_atomic  # noqa: E402
 from hparams import resolve_hparams  # noqa: E402
 
@@ -401,4 +402,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -1,6 +1,5 @@
 """`train.py --optimize-hyperparams`: checks once, runs the trials that a study lacks, writes down what was found."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from checkpointing import directory as checkpoint_dir
+from checkpointing.checkpoint_file import sha256_of
 from common.cli import expect_foreign_threads
 from common.errors import GaveUp, UserError, format_problems
 from common.files import explain_write_errors
@@ -58,8 +58,6 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
         if search.is_new and (aside := move_aside(paths.directory, (STUDY,))):
             LOG.warning("searching anew; the old study is kept in %s", aside)
-        begins_with = beginning_of(options)
-        options, repeated = with_base_voice(settings.hparams, options, repeated)
         plan = make_plan(
             layers, settings, space, options, paths, repeated,
             gpus_per_trial=search.gpus_per_trial, scores_words=search.scores_words,
@@ -74,7 +72,8 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
             first=first_trial(space, settings.hparams),
             warmup_validations=plan.budget.warmup_validations,
         )
-        check_same_study(study, plan, begins_with=begins_with)
+        check_same_study(study, plan, begins_with=beginning_of(options))
+        options, plan = with_base_voice(settings.hparams, options, plan)
         with StopRequest() as stop:
             best = run_search(study, storage, plan, search, stop)
     if stop.signal is not None:
@@ -182,13 +181,13 @@ def without_default(raw: object) -> object:
     return {key: value for key, value in raw.items() if key != "default"}
 
 
-def with_base_voice(hp: HParams, options: Options, repeated: tuple[str, ...]) -> tuple[Options, tuple[str, ...]]:
+def with_base_voice(hp: HParams, options: Options, plan: Plan) -> tuple[Options, Plan]:
     """--from-base as the -c and --warm-start that it stands for: one base, of the settings, for all trials."""
     if options.base_steps is None:
-        return options, repeated
+        return options, plan
     base = base_voice(hp, steps=options.base_steps)
     begun = replace(options, checkpoint=base, warm_start=True, base_steps=None)
-    return begun, (*repeated, "-c", str(base), "--warm-start")
+    return begun, replace(plan, repeated=(*plan.repeated, "-c", str(base), "--warm-start"))
 
 
 def beginning_of(options: Options) -> str | None:
@@ -197,8 +196,7 @@ def beginning_of(options: Options) -> str | None:
         return f"a base voice of {options.base_steps} steps"
     if options.checkpoint is None:
         return None
-    path = checkpoint_dir.resolve(options.checkpoint)
-    return f"a checkpoint of SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return f"a checkpoint of SHA-256 {sha256_of(checkpoint_dir.resolve(options.checkpoint))[:12]}"
 
 
 def check_same_study(study: optuna.Study, plan: Plan, *, begins_with: str | None = None) -> None:

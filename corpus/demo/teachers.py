@@ -1,4 +1,4 @@
-"""Who reads the sentences of a synthetic corpus aloud: Hibari the demo, espeak-ng what a base voice begins with.
+"""Who reads the sentences of a synthetic corpus aloud: Hibari in English, espeak-ng in all other languages.
 
 Each is a script that a process of its own runs: espeak-ng is under the GPL, and what a synthesiser loads is gone when
 the corpus is made.
