@@ -1,11 +1,13 @@
 """Whether a search pays: `python benchmarks/search_strategies.py FOLDER --seed 1 --seed 2 --seed 3 --preset demo`
 
-`--preset`, `--hparams` and `--max-steps` are those of `train.py`. With each seed each strategy searches as long as
-`--trials` whole trials take, in utterances seen; what an ended trial leaves, others get.
+`--preset`, `--hparams-file`, `--hparams` and `--max-steps` are those of `train.py`. With each seed each strategy
+searches as long as `--trials` whole trials take, in utterances seen, with `--by-time` in minutes of trials with the
+settings as they are; what an ended trial leaves, others get.
 Then the found settings are trained with other seeds, beside the settings as they were. Trainings are kept in FOLDER,
 run to their end also where a strategy ends them (so that it shows what was ended), and used wherever they are asked for
 again. The same command goes on; other seeds may run at the same time. `-c` begins each training with a checkpoint's
-weights, as a search with `-c CHECKPOINT --warm-start` or `--from-base` does; `--score-words` as for a search.
+weights, as a search with `-c CHECKPOINT --warm-start` or `--from-base` does; `--score-words` as for a search. Last the
+pruner is tried on all trainings of FOLDER in many random orders.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,15 +53,19 @@ QUIET = (
 )
 OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
 NEVER = 1_000_000
+N_ORDERS, N_IN_ORDER = 100, 20  # searches that the pruner is tried on: so many, each of so many trials
 HEARD = "misheard.json"  # share of the characters, beside a training's records
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One training that was run to its end. scores: epoch and pruning score by rung; lower is better."""
+    """One training that was run to its end. scores: epoch and pruning score by rung; lower is better. misheard: share
+    of the characters, None if nobody has listened.
+    """
 
     scores: Mapping[int, tuple[float, float]]
     value: float
+    misheard: float | None
     minutes: float
     constraints: Mapping[str, float]
 
@@ -109,12 +116,12 @@ class Bank:
 
     def read(self, directory: Path) -> Curve:
         records = read_metrics(directory)
-        result, judged, rung = (
-            score_trial(records, "finished", self.misheard(directory)), validations(records), self.plan.budget.rung
-        )  # fmt: skip
+        misheard, rung = self.misheard(directory), self.plan.budget.rung
+        result = score_trial(records, "finished", misheard)
         return Curve(
-            {rung(r["epoch"]): (r["epoch"], pruning_score(r)) for r in judged},
+            {rung(r["epoch"]): (r["epoch"], pruning_score(r)) for r in validations(records)},
             result.value,
+            misheard,
             (records[-1]["time"] - records[0]["time"]) / 60,
             result.constraints,
         )
@@ -152,18 +159,22 @@ class Found:
     whole: list[Curve] = field(default_factory=list)
 
 
-def search(strategy: Strategy, bank: Bank, *, seed: int, n_trials: int, first: Mapping[str, Any]) -> Found:
+def search(
+    strategy: Strategy, bank: Bank, *, seed: int, n_trials: int, first: Mapping[str, Any], by_time: bool
+) -> Found:
     study = optuna.create_study(sampler=strategy.sampler(seed, first), pruner=strategy.pruner(bank.plan))
-    budget, spent, found = bank.plan.budget, 0.0, Found(first, float("inf"))
-    while spent < (n_trials - 0.5) * budget.epochs:
+    spent, found = 0.0, Found(first, float("inf"))
+    whole = bank.curve(first, seed).minutes if by_time else 1.0
+    while spent < (n_trials - 0.5) * whole:
         trial = study.ask()
         suggest(trial, bank.plan)
         curve = bank.curve(trial.params, seed)
         for name, value in curve.constraints.items():
             trial.set_constraint(name, value)
         found.n_trials += 1
-        ended_at = epoch_of_end(trial, curve, budget.epochs)
-        spent += ended_at or budget.epochs
+        ended_at = epoch_of_end(trial, curve, bank.plan.budget.epochs)
+        share = 1.0 if ended_at is None else ended_at / bank.plan.budget.epochs
+        spent += share * (curve.minutes if by_time else 1.0)
         if ended_at is not None:
             found.ended.append(curve)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -184,28 +195,48 @@ def epoch_of_end(trial: optuna.Trial, curve: Curve, epochs: float) -> float | No
     return None
 
 
-def report(bank: Bank, seeds: Sequence[int], n_trials: int) -> str:
+def report(bank: Bank, seeds: Sequence[int], n_trials: int, *, by_time: bool) -> str:
     first = first_trial(bank.plan.space, bank.plan.settings.hparams)
-    plain = [statistics.mean(bank.curve(first, seed).value for seed in OTHER_SEEDS)] * len(seeds)
+    plain = trained_anew(bank, first)
     lines = [
-        "| strategy | trials | found value, by seed | trained anew with other seeds | mean | to the settings |",
-        "|---|---|---|---|---|---|",
-        f"| the settings | | | {shown(plain)} | {statistics.mean(plain):.4f} | |",
+        "| strategy | trials | found value, by seed | trained anew with other seeds | mean | to them | misheard |",
+        "|---|---|---|---|---|---|---|",
+        f"| the settings | | | {plain.value:.4f} | {plain.value:.4f} | | {heard([plain])} |",
     ]
     for name, strategy in STRATEGIES.items():
-        found = [search(strategy, bank, seed=seed, n_trials=n_trials, first=first) for seed in seeds]
-        anew = [statistics.mean(bank.curve(one.values, seed).value for seed in OTHER_SEEDS) for one in found]
-        gain = statistics.mean(anew) - plain[0]
+        found = [search(strategy, bank, seed=seed, n_trials=n_trials, first=first, by_time=by_time) for seed in seeds]
+        anew = [trained_anew(bank, one.values) for one in found]
+        mean = statistics.mean(one.value for one in anew)
         lines.append(
-            f"| {name} | {', '.join(str(one.n_trials) for one in found)} | {shown([one.value for one in found])} | "
-            f"{shown(anew)} | {statistics.mean(anew):.4f} | {gain:+.4f} |"
+            f"| {name} | {', '.join(str(one.n_trials) for one in found)} | {shown(found)} | {shown(anew)} | "
+            f"{mean:.4f} | {mean - plain.value:+.4f} | {heard(anew)} |"
         )
+        lines += [f"{name}, seed {seed}: {one.values}" for seed, one in zip(seeds, found, strict=True)]
         lines += [f"{name}: {line}" for one in found if (line := wrongly_ended(one))]
-    return "\n".join([*lines, "", *rank_correlations(bank)])
+    curves = all_curves(bank)
+    return "\n".join([*lines, "", *rank_correlations(curves), *pruner_tried(curves, bank)])
 
 
-def shown(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
+@dataclass(frozen=True)
+class Anew:
+    """Means over OTHER_SEEDS. misheard: share of the characters, None if nobody has listened."""
+
+    value: float
+    misheard: float | None
+
+
+def trained_anew(bank: Bank, values: Mapping[str, Any]) -> Anew:
+    curves = [bank.curve(values, seed) for seed in OTHER_SEEDS]
+    misheard = [curve.misheard for curve in curves if curve.misheard is not None]
+    return Anew(statistics.mean(curve.value for curve in curves), statistics.mean(misheard) if misheard else None)
+
+
+def shown(some: Sequence[Found | Anew]) -> str:
+    return ", ".join(f"{one.value:.4f}" for one in some)
+
+
+def heard(some: Sequence[Anew]) -> str:
+    return ", ".join("" if one.misheard is None else f"{100 * one.misheard:.1f} %" for one in some)
 
 
 def wrongly_ended(found: Found) -> str:
@@ -218,16 +249,50 @@ def wrongly_ended(found: Found) -> str:
     return f"{len(found.ended)} of {len(values)} ended, {n_good} of the best quarter"
 
 
-def rank_correlations(bank: Bank) -> list[str]:
-    """How well the score on the way orders trials as their value at the end does, over all trainings of the bank."""
+def all_curves(bank: Bank) -> list[Curve]:
+    """Of all trainings of the bank that have reached the end; others may be at work on the rest."""
     made = [bank.read(one.parent) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
     last = bank.plan.budget.rung(bank.plan.budget.epochs)
-    curves = [curve for curve in made if last in curve.scores]  # the others are still being made
+    return [curve for curve in made if last in curve.scores]
+
+
+def rank_correlations(curves: Sequence[Curve]) -> list[str]:
+    """How well the score on the way orders trials as their value at the end does."""
     lines = [f"{len(curves)} trainings, {statistics.median(c.minutes for c in curves):.2f} minutes each (median)"]
     for rung in sorted(set.intersection(*(set(c.scores) for c in curves))):
         rho = spearmanr([c.scores[rung][1] for c in curves], [c.value for c in curves]).statistic
         lines.append(f"rung {rung}: Spearman's rho {rho:.2f} to the value at the end")
     return lines
+
+
+def pruner_tried(curves: Sequence[Curve], bank: Bank) -> list[str]:
+    """The search's pruner on these trainings in random orders: what it ends, and what it ends wrongly."""
+    dice, n_ended, n_good, spent, n_best_kept = random.Random(1), 0, 0, 0.0, 0
+    n = min(N_IN_ORDER, len(curves))
+    for _ in range(N_ORDERS):
+        order = dice.sample(list(curves), n)
+        ends = ends_of(order, bank)
+        good = set(map(id, sorted(order, key=lambda curve: curve.value)[: max(1, n // 4)]))
+        ended = [curve for curve, end in zip(order, ends, strict=True) if end is not None]
+        n_ended, n_good = n_ended + len(ended), n_good + sum(id(curve) in good for curve in ended)
+        spent += sum(bank.plan.budget.epochs if end is None else end for end in ends)
+        n_best_kept += min(order, key=lambda curve: curve.value) not in ended
+    whole = N_ORDERS * n
+    return [
+        f"the pruner, {N_ORDERS} orders of {n} trainings: {100 * n_ended / whole:.1f} % ended, {n_good} of these "
+        f"{n_ended} of the best quarter; {100 * (1 - spent / whole / bank.plan.budget.epochs):.1f} % of the utterances "
+        f"saved; the best of {n} was kept in {n_best_kept} of {N_ORDERS}"
+    ]
+
+
+def ends_of(order: Sequence[Curve], bank: Bank) -> list[float | None]:
+    """By training, the epoch at which the search's pruner ends it in a search that makes them in this order."""
+    study, ends = optuna.create_study(pruner=our_pruner(bank.plan)), []
+    for curve in order:
+        trial = study.ask()
+        ends.append(epoch_of_end(trial, curve, bank.plan.budget.epochs))
+        study.tell(trial, curve.value) if ends[-1] is None else study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return ends
 
 
 def bank_in(folder: Path, layers: Layers, max_steps: int | None, *, begin: Path | None, scores_words: bool) -> Bank:
@@ -244,18 +309,20 @@ def main() -> None:
     p.add_argument("--seed", type=int, action="append", required=True)
     p.add_argument("--trials", type=int, default=10)
     p.add_argument("--preset", default="demo")
+    p.add_argument("--hparams-file", type=Path)
     p.add_argument("--hparams", default="")
     p.add_argument("--max-steps", type=int)
     p.add_argument("-c", "--checkpoint-path", type=Path)
     p.add_argument("--score-words", action="store_true")
+    p.add_argument("--by-time", action="store_true")
     args = p.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    layers = Layers(args.preset, None, ",".join(filter(None, [QUIET, args.hparams])))
+    layers = Layers(args.preset, args.hparams_file, ",".join(filter(None, [QUIET, args.hparams])))
     bank = bank_in(
         args.folder, layers, args.max_steps, begin=args.checkpoint_path, scores_words=args.score_words
     )  # fmt: skip
-    print(report(bank, args.seed, args.trials))
+    print(report(bank, args.seed, args.trials, by_time=args.by_time))
 
 
 if __name__ == "__main__":
