@@ -49,6 +49,10 @@ class NothingToRecover(UserError):
     exit_code = 5
 
 
+class TimeIsUp(Exception):
+    """What was begun is saved as far as it came; TimeoutError would be an OSError, and a disk's."""
+
+
 def first_line(error: Exception) -> str:
     """What it says, without the rest that PyTorch adds; its type where it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,6 +1,7 @@
 """`train.py --optimize-hyperparams`: checks once, runs the trials that a study lacks, writes down what was found."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,10 +11,10 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from checkpointing import directory as checkpoint_dir
+from checkpointing import checkpoint_file
 from checkpointing.checkpoint_file import sha256_of
 from common.cli import expect_foreign_threads
-from common.errors import GaveUp, UserError, format_problems
+from common.errors import GaveUp, TimeIsUp, UserError, format_problems
 from common.files import explain_write_errors
 from common.log import LOG
 from hparams import HParams, Resolved, field_info, resolve_hparams
@@ -32,10 +33,11 @@ from smart_tuner.slots import check_gpus, visible_gpus
 from smart_tuner.storage import check_address, open_storage
 from smart_tuner.trial_queue import origin_of
 from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
-from smart_tuner.winner import adopt, best_values
+from smart_tuner.winner import adopt, best_values, make_way
 from tools import format_overrides, read_yaml_layer
-from training.base_voice import base_voice
+from training.base_voice import base_recipe, base_voice
 from training.options import Options
+from training.resume import chosen_checkpoint
 from training.session import train
 from training.trainer import StopRequest
 
@@ -72,14 +74,26 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
             first=first_trial(space, settings.hparams),
             warmup_validations=plan.budget.warmup_validations,
         )
-        check_same_study(study, plan, begins_with=beginning_of(options))
-        options, plan = with_base_voice(settings.hparams, options, plan)
+        options = with_named_checkpoint(options)
+        check_same_study(study, plan, begins_with=beginning_of(settings.hparams, options))
+        began = time.monotonic()
+        try:
+            options = with_base_voice(settings.hparams, options, ends_at=search.ends_at)
+        except TimeIsUp:
+            LOG.warning("time is up before the base voice is made; %s goes on with it", same_command(search))
+            return 0
+        plan = replace(plan, begins_with=beginning_switches(options))
+        search = replace(search, base_voice_s=time.monotonic() - began)
         with StopRequest() as stop:
             best = run_search(study, storage, plan, search, stop)
     if stop.signal is not None:
-        LOG.warning("interrupted; the same command goes on with this study")
+        LOG.warning("interrupted; %s goes on with this study", same_command(search))
         return 128 + stop.signal
     return conclude(study, plan, search, options, best)
+
+
+def same_command(search: SearchOptions) -> str:
+    return "the same command without --new-study" if search.is_new else "the same command"
 
 
 def run_search(
@@ -99,7 +113,9 @@ def run_search(
             Confirmation(study, trials.plan, search, stop).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
-            best = write_results(study, plan.directory, exported, pictures_until=search.pictures_until)
+            best = write_results(
+                study, plan.directory, exported, begins_with=plan.begins_with, pictures_until=search.pictures_until
+            )  # fmt: skip
         late = "time" if time.monotonic() >= search.ends_at else "done"
         if late == "time":
             expect_foreign_threads()  # the interpreter's orderly end takes seconds, too, where all is busy
@@ -117,22 +133,28 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
         failed = studies.finished(study)
         if failed:
             raise GaveUp(all_failed(failed, plan))
-        LOG.warning("time is up before any trial has finished; the same command goes on where they stopped")
+        LOG.warning(
+            "time is up before any trial has finished; %s goes on where they stopped", same_command(search)
+        )  # fmt: skip
         return 0
     if (done := len(studies.finished(study))) < search.n_trials:
-        LOG.warning("time is up with %d of %d trials finished; the same command goes on with the others", done,
-                    search.n_trials)  # fmt: skip
+        LOG.warning("time is up with %d of %d trials finished; %s goes on with the others", done, search.n_trials,
+                    same_command(search))  # fmt: skip
     if search.gpus_per_trial > 1:
-        LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s ...",
-                 search.gpus_per_trial, plan.directory / "best_hparams.yaml")  # fmt: skip
+        shown = shlex.join(["--hparams-file", str(plan.directory / "best_hparams.yaml"), *plan.begins_with])
+        LOG.info(
+            "the same with the best: python multiproc.py --n_gpus %d train.py %s ...", search.gpus_per_trial, shown
+        )
     if not search.train_best:
         return 0
     values = best_values(plan, best, spent=spent_budget(study))
     LOG.info("training with the best hyperparameters: %s", format_overrides(values))
     if options.max_steps is not None:  # it was meant in steps of the settings' batch size
-        options = replace(options, max_steps=plan.trial_plan(best.params).max_steps)
+        share = plan.steps_per_epoch(best.params) / plan.steps_per_epoch({})
+        options = replace(options, max_steps=max(1, round(options.max_steps * share)))
     settings = resolve_hparams(**vars(plan.layers), trial=values)
     with exclusive_lock(plan.directory.parent, what_next=WHAT_NEXT):
+        make_way(settings.hparams, plan.directory.parent)
         adopt(plan, best, settings.hparams, plan.directory.parent, is_fresh=options.fresh)
     return train(settings, options)
 
@@ -181,22 +203,41 @@ def without_default(raw: object) -> object:
     return {key: value for key, value in raw.items() if key != "default"}
 
 
-def with_base_voice(hp: HParams, options: Options, plan: Plan) -> tuple[Options, Plan]:
-    """--from-base as the -c and --warm-start that it stands for: one base, of the settings, for all trials."""
+def with_base_voice(hp: HParams, options: Options, *, ends_at: float) -> Options:
+    """--from-base as the -c and --warm-start that it stands for: one base, of the settings, for all trials.
+
+    TimeIsUp where it isn't made when time is up.
+    """
     if options.base_steps is None:
-        return options, plan
-    base = base_voice(hp, steps=options.base_steps)
-    begun = replace(options, checkpoint=base, warm_start=True, base_steps=None)
-    return begun, replace(plan, repeated=(*plan.repeated, "-c", str(base), "--warm-start"))
+        return options
+    base = base_voice(hp, steps=options.base_steps, ends_at=ends_at)
+    return replace(options, checkpoint=base, warm_start=True, base_steps=None)
 
 
-def beginning_of(options: Options) -> str | None:
+def with_named_checkpoint(options: Options) -> Options:
+    """The file that -c names now: a run that trains on must not begin one trial otherwise than another."""
+    if options.checkpoint is None:
+        return options
+    path = chosen_checkpoint(options.checkpoint).resolve()
+    if not options.warm_start and checkpoint_file.read_voice(path) is not None:
+        raise UserError(
+            f"-c {options.checkpoint} without --warm-start would go on with its steps, settings and optimizer in every "
+            "trial; add --warm-start to take its weights as a beginning"
+        )
+    return replace(options, checkpoint=path)
+
+
+def beginning_switches(options: Options) -> tuple[str, ...]:
+    if options.checkpoint is None:
+        return ()
+    return ("-c", str(options.checkpoint), *(("--warm-start",) if options.warm_start else ()))
+
+
+def beginning_of(hp: HParams, options: Options) -> str | None:
     """Another machine's base voice is not this one's to the bit, and made in the same way."""
     if options.base_steps is not None:
-        return f"a base voice of {options.base_steps} steps"
-    if options.checkpoint is None:
-        return None
-    return f"a checkpoint of SHA-256 {sha256_of(checkpoint_dir.resolve(options.checkpoint))[:12]}"
+        return f"a base voice {base_recipe(hp, steps=options.base_steps)} of {options.base_steps} steps"
+    return None if options.checkpoint is None else f"a checkpoint of SHA-256 {sha256_of(options.checkpoint)[:12]}"
 
 
 def check_same_study(study: optuna.Study, plan: Plan, *, begins_with: str | None = None) -> None:

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Plan:
     may_shrink: bool = False  # the budget, where time is short: nobody has set it
     gpus_per_trial: int = 1
     listener: TrialListener | None = None
+    begins_with: tuple[str, ...] = ()  # switches: the checkpoint that all trials begin with
 
     def resolve(self, values: dict[str, Any]) -> HParams:
         return resolve_hparams(**vars(self.layers), trial=values).hparams
@@ -75,7 +77,7 @@ class Plan:
         launcher = () if n_gpus == 1 else (str(LAUNCHER), "--n_gpus", str(n_gpus))
         return [
             *(sys.executable, *launcher, str(TRAIN), "-o", str(directory), "-l", str(self.logs / directory.name)),
-            *(*self.repeated, "--max-steps", str(plan.max_steps), *minutes),
+            *(*self.repeated, *self.begins_with, "--max-steps", str(plan.max_steps), *minutes),
             *("--hparams", format_overrides(fixed | IN_EVERY_TRIAL | values | limits | seeds)),
         ]
 
@@ -95,15 +97,17 @@ def make_plan(
     hp = settings.hparams
     is_demo = is_demo_wanted(settings, paths.directory)
     corpus = read_corpus(settings, options, is_demo=is_demo)
-    budget = budget_of(
+    whole = partial(
+        budget_of,
         space.budget,
         epochs=hp.epochs,
         validate_interval=hp.validate_interval,
         steps_per_epoch=steps_per_epoch(hp, corpus, n_processes=gpus_per_trial),
-        max_steps=options.max_steps,
     )
+    budget = whole(max_steps=options.max_steps)
     directory, logs = paths.directory / STUDY, paths.log_directory
-    is_set = options.max_steps is not None or options.max_minutes is not None or settings.origins["epochs"] == FIXED_BY
+    is_shorter = budget != whole(max_steps=None) or options.max_minutes is not None
+    is_set = is_shorter or settings.origins["epochs"] == FIXED_BY
     return Plan(
         layers, settings, space, budget, corpus, directory, logs, repeated, options.max_minutes, may_shrink=not is_set,
         gpus_per_trial=gpus_per_trial, listener=TrialListener.of(corpus) if scores_words else None,

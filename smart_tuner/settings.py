@@ -14,10 +14,10 @@ from common.errors import UserError
 
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "gpus_per_trial", "storage", "new_study", "train_best",
              "search_space", "score_words", "confirm")  # fmt: skip
-REPEATED = ("preset", "hparams_file", "checkpoint_path")  # with a value
+REPEATED = ("preset", "hparams_file")  # with a value
 MOST_SPARED_S, SPARED_SHARE = 15.0, 0.1  # of the time given, for pictures and pages
 PICTURES_LATE_S, MOST_LATE_S = 15.0, 20.0  # after the time given: no other picture is begun; nobody is waited for
-REPEATED_FLAGS = ("warm_start", "skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
+REPEATED_FLAGS = ("skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SearchOptions:
     storage: an Optuna RDB URL; None is SQLite in the run's own folder. is_new: an older study is moved aside. is_wide:
     config_wide.yaml is searched as well. scores_words: a recognizer hears each trial. confirm: other seeds with which
     the best and the settings are trained anew.
-    began: of time.monotonic().
+    began: of time.monotonic(). base_voice_s: of this launch, before its trials.
     """
 
     n_trials: int = 10
@@ -41,6 +41,7 @@ class SearchOptions:
     is_wide: bool = False
     scores_words: bool = False
     confirm: int = 0
+    base_voice_s: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     @property

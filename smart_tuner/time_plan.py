@@ -50,9 +50,22 @@ class TimePlan:
     n_fitting: int
 
 
-def fit(budget: Budget, speed: Speed, *, steps_per_epoch: int, n_trials: int, n_jobs: int, left_s: float) -> TimePlan:
-    """The budget, or as much of it as fits `n_trials` times, `n_jobs` at a time, into `left_s` seconds."""
-    each_s = SPENT_SHARE * left_s * n_jobs / n_trials
+def fit(
+    budget: Budget,
+    speed: Speed,
+    *,
+    steps_per_epoch: int,
+    n_trials: int,
+    n_jobs: int,
+    left_s: float,
+    base_voice_s: float = 0.0,
+) -> TimePlan:
+    """The budget, or as much of it as fits `n_trials` times, `n_jobs` at a time, into `left_s` seconds.
+
+    What a base voice took beside them counts as if it were left: the study keeps its budget, and a later launch has
+    the base voice.
+    """
+    each_s = SPENT_SHARE * (left_s + base_voice_s) * n_jobs / n_trials
     whole_s = speed.trial_s(
         steps=budget.epochs * steps_per_epoch, n_validations=math.ceil(budget.epochs / budget.rung_epochs)
     )

@@ -14,7 +14,7 @@ from training.listening import Child, Heard, Text, check_listener, validation_te
 
 LOOK_EVERY_S = 0.5
 LISTENING_S = 60.0  # that a plan keeps for each trial: 20 s of a quiet core, a minute of a busy one
-ATTEMPTS = 2  # a process that the system killed may live the next time
+ATTEMPTS, BETWEEN_S = 3, 20.0  # a process that the system killed may live the next time
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class TrialListener:
 
     language: str
     texts: Sequence[Text]
+    between_s: float = BETWEEN_S  # attempts
 
     @classmethod
     def of(cls, corpus: Corpus) -> "TrialListener":
@@ -35,26 +36,31 @@ class TrialListener:
         return cls(language, texts)
 
     def hear(self, outcome: TrialOutcome, directory: Path, *, is_ending: Callable[[], bool]) -> TrialOutcome:
-        """The outcome of a trial in `directory` that has finished, with what was misheard; others as they are."""
+        """The outcome of a trial in `directory` that has finished, with what was misheard; others as they are.
+
+        UserError where it can't be heard: a value without its words would not compare.
+        """
         if outcome.ending != "finished":
             return outcome
-        problem = "it has no checkpoint"
         path = checkpoint_dir.newest_good(directory / "checkpoints")
-        for _ in range(ATTEMPTS if path is not None else 0):
-            assert path is not None
+        if path is None:
+            LOG.warning("%s: all of it counts as misheard, as it has no checkpoint", directory.name)
+            return replace(outcome, misheard=1.0)
+        for attempt in range(ATTEMPTS):
             found = self._heard(path, is_ending)
             if isinstance(found, Heard):
                 return replace(outcome, misheard=min(1.0, found.cer))
             if found is None:
                 return replace(outcome, ending="interrupted")
-            problem = found
-        LOG.warning("%s: not heard, so all of it counts as misheard: %s", directory.name, problem)
-        return replace(outcome, misheard=1.0)
+            LOG.warning("%s: attempt %d of %d to hear it failed: %s", directory.name, attempt + 1, ATTEMPTS, found)
+            if attempt + 1 < ATTEMPTS and not waited(self.between_s, is_ending):
+                return replace(outcome, ending="interrupted")
+        raise UserError(f"--score-words: {directory.name} can't be heard, see above; the same command hears it again")
 
     def _heard(self, checkpoint: Path, is_ending: Callable[[], bool]) -> Heard | str | None:
         """What was heard, or why nothing was; None where the search is to end."""
         try:
-            child = Child(checkpoint, self.language, self.texts)
+            child = Child(checkpoint, self.language, self.texts, niceness=0)  # the trial's processors are free now
         except OSError as error:
             return str(error)
         while not child.is_done:
@@ -63,3 +69,13 @@ class TrialListener:
                 return None
             time.sleep(LOOK_EVERY_S)
         return child.result()
+
+
+def waited(seconds: float, is_ending: Callable[[], bool]) -> bool:
+    """False where the search is to end before."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if is_ending():
+            return False
+        time.sleep(min(LOOK_EVERY_S, seconds))
+    return True

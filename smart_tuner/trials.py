@@ -233,8 +233,9 @@ class Search:
         steps = self.plan.steps_per_epoch(trial.params)
         n_jobs = min(self.search.n_jobs, n_trials)
         fitted = time_plan.fit(
-            budget, speed, steps_per_epoch=steps, n_trials=n_trials, n_jobs=n_jobs, left_s=max(1.0, left_s)
-        )
+            budget, speed, steps_per_epoch=steps, n_trials=n_trials, n_jobs=n_jobs, left_s=max(1.0, left_s),
+            base_voice_s=self.search.base_voice_s,
+        )  # fmt: skip
         LOG.info("%s", time_plan.say(fitted, budget, speed, n_trials=n_trials, left_s=left_s))
         return fitted.budget
 

@@ -9,13 +9,14 @@ of its own makes it, once; it is kept in the cache, where it goes on if it was i
 
 import hashlib
 import json
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from checkpointing import directory as checkpoint_dir
 from common.cache_dir import CACHE_VARIABLE, cache_directory
-from common.errors import UserError
+from common.errors import TimeIsUp, UserError
 from common.files import explain_write_errors, write_atomic
 from common.log import LOG
 from common.signals import requests
@@ -47,6 +48,7 @@ SEED = 2017
 WAIT_S = 1.0
 # Of the run alone, beside what may change when a run is resumed: one base is made for all values of these.
 OF_THE_RUN = ("seed", "anneal_start", "anneal_steps", "ema_decay", "load_mel_from_disk")
+FILES = ("training_files", "validation_files", "dataset_path")
 # Nobody chooses among its checkpoints, watches it from afar or looks at its pictures.
 OWN: dict[str, bool | int | float] = {
     "drop_frame_rate": 0.2,  # it is where attention is learnt; a run that begins with it may drop none
@@ -55,25 +57,28 @@ OWN: dict[str, bool | int | float] = {
 }
 
 
-def base_voice(hp: HParams, *, steps: int) -> Path:
+def base_voice(hp: HParams, *, steps: int, ends_at: float = math.inf) -> Path:
     """The checkpoint of the base voice for these hyperparameters; made now if the cache lacks it.
 
-    UserError where its speech or its training fails; SystemExit if a signal ended it, after it was saved.
+    UserError where its speech or its training fails; SystemExit if a signal ended it, TimeIsUp at `ends_at` (of
+    time.monotonic()), after it was saved.
     """
-    corpus = synthetic_corpus(hp, SENTENCES)
-    settings = base_settings(hp, corpus)
+    corpus = synthetic_corpus(hp, SENTENCES, ends_at=ends_at)
+    settings = base_settings(hp, files_of(corpus))
     directory = cache_directory() / f"base-{digest_of(settings, steps)}"
     if not is_made(directory, steps):
-        with alone_with(directory):
+        with alone_with(directory, ends_at=ends_at):
             if not is_made(directory, steps):
                 LOG.warning("making the base voice in %s: %d steps on synthetic speech, once", directory, steps)
-                train_base(settings, directory, steps)
+                train_base(settings, directory, steps, ends_at=ends_at)
     return checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
 
 
 @contextmanager
-def alone_with(directory: Path) -> Iterator[None]:
-    """Runs that begin from the same base wait for the one that makes it, or for what a killed one left training."""
+def alone_with(directory: Path, *, ends_at: float = math.inf) -> Iterator[None]:
+    """Runs that begin from the same base wait for the one that makes it, or for what a killed one left training;
+    TimeIsUp where that takes longer than until `ends_at` (of time.monotonic()).
+    """
     lock, is_told = FileLock(f"{directory}.lock", timeout=0), False
     with explain_write_errors(f"to {directory.parent}", next_step=f"set {CACHE_VARIABLE} to another folder"):
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +86,8 @@ def alone_with(directory: Path) -> Iterator[None]:
             if not is_told:
                 LOG.warning("another run is making the base voice in %s; waiting for it", directory)
             is_told = True
+            if time.monotonic() >= ends_at:
+                raise TimeIsUp(f"another run is still making the base voice in {directory}")
             time.sleep(WAIT_S)
     try:
         yield
@@ -110,15 +117,21 @@ def digest_of(settings: HParams, steps: int) -> str:
     return hashlib.sha256(json.dumps([chosen, steps], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def base_recipe(hp: HParams, *, steps: int) -> str:
+    """A name for how a base voice is made, the same on all machines, whatever its words."""
+    return digest_of(base_settings(hp, {name: getattr(HParams(), name) for name in FILES}), steps)
+
+
 def is_made(directory: Path, steps: int) -> bool:
     path = checkpoint_dir.checkpoint_path(directory / "checkpoints", steps)
     return path.is_file() and checkpoint_dir.problem_of(path) is None
 
 
-def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
+def synthetic_corpus(hp: HParams, n: int, *, ends_at: float = math.inf) -> DemoCorpus:
     """n sentences of the words of the training texts, said in the voice's language.
 
     In English by Hibari: a voice of ten minutes had 10 % word errors with such a base, 16 % with espeak-ng's.
+    TimeIsUp at `ends_at` (of time.monotonic()).
     """
     if not Path(hp.training_files).is_file():
         raise UserError(f"--from-base: training_files={hp.training_files} is no file; the base voice says its words")
@@ -129,7 +142,14 @@ def synthetic_corpus(hp: HParams, n: int) -> DemoCorpus:
     said = recombined(texts, n + 2 * HELD_OUT)
     split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
     teacher = hibari() if hp.language == "en" else espeak(hp.language)
-    return ensure_demo_corpus(progress=counted_progress("speaking the base corpus"), sentences=split, teacher=teacher)
+    show = counted_progress("speaking the base corpus")
+
+    def in_time(done: int, total: int) -> None:
+        show(done, total)
+        if time.monotonic() >= ends_at:
+            raise TimeIsUp("the base corpus is not spoken yet")
+
+    return ensure_demo_corpus(progress=in_time, sentences=split, teacher=teacher)
 
 
 def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:
@@ -144,23 +164,22 @@ def recombined(texts: Sequence[str], n: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def base_settings(hp: HParams, corpus: DemoCorpus) -> HParams:
+def files_of(corpus: DemoCorpus) -> dict[str, str]:
+    return dict(zip(FILES, map(str, (corpus.training_files, corpus.validation_files, corpus.root)), strict=True))
+
+
+def base_settings(hp: HParams, files: Mapping[str, str]) -> HParams:
     """Layers, symbols and rates as they are; what the run alone has, as by default; the base's own data.
 
     The set of symbols is named also where the user leaves it to the language: one base serves both ways to say it.
     """
     defaults = HParams()
     by_default = [name for name in field_names() if field_info(name).mutable or name in OF_THE_RUN]
-    files = {
-        "training_files": str(corpus.training_files),
-        "validation_files": str(corpus.validation_files),
-        "dataset_path": str(corpus.root),
-    }
     own = {"symbol_set": hp.symbol_set or default_symbol_set(language_of(hp.language), hp.text_input, hp.text_cleaners)}
     return hp.model_copy(update={**{name: getattr(defaults, name) for name in by_default}, **OWN, **files, **own})
 
 
-def train_base(settings: HParams, directory: Path, steps: int) -> None:
+def train_base(settings: HParams, directory: Path, steps: int, *, ends_at: float = math.inf) -> None:
     with explain_write_errors(f"to {directory}", next_step="free space there"):
         directory.mkdir(parents=True, exist_ok=True)
         write_atomic(directory / "base.yaml", settings.to_yaml())
@@ -171,7 +190,15 @@ def train_base(settings: HParams, directory: Path, steps: int) -> None:
     alone = {name: value for name, value in os.environ.items() if name not in OF_SEVERAL_PROCESSES}
     child = subprocess.Popen(command, env=alone, start_new_session=True)
     with passing_signals_on(child) as signals:
-        code = child.wait()
+        is_late = False
+        try:
+            code = child.wait(None if ends_at == math.inf else max(0.0, ends_at - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            is_late = True
+            child.terminate()  # it saves
+            code = child.wait()
+    if is_late and not is_made(directory, steps):
+        raise TimeIsUp(f"the base voice in {directory} is saved as far as it came")
     if signals:
         LOG.warning("the base voice is saved as far as it came; the same command goes on")
         sys.exit(128 + signals[0])

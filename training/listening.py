@@ -28,6 +28,7 @@ from run_directory.records import Event, Record
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = 25  # some 200 words, for which one core needs a minute
+NICENESS = 19  # training comes first
 LIMIT_S = 900.0  # for one checkpoint, on a busy machine
 PHONEMES = re.compile(r"\{[^{}]*\}")  # of a filelist: a recogniser hears words
 POLL_S = 0.2
@@ -46,6 +47,7 @@ class Job:
     checkpoint: str
     language: str
     texts: Sequence[Text]
+    niceness: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Clearest:
 class Child:
     """One checkpoint being heard."""
 
-    def __init__(self, checkpoint: Path, language: str, texts: Sequence[Text]) -> None:
+    def __init__(
+        self, checkpoint: Path, language: str, texts: Sequence[Text], *, niceness: int = NICENESS
+    ) -> None:  # fmt: skip
         self.checkpoint, self.began = checkpoint, time.monotonic()
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115 - see `end`
         # one thread and no device: what training uses is its own
@@ -91,7 +95,7 @@ class Child:
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=self._out, stderr=self._err, text=True,
             start_new_session=True,  # Ctrl-C is training's to handle
         )  # fmt: skip
-        job = Job(str(checkpoint.absolute()), language, texts)
+        job = Job(str(checkpoint.absolute()), language, texts, niceness)
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # dead already: its status tells
             stdin.write(json.dumps(asdict(job)))

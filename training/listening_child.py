@@ -18,15 +18,14 @@ from speech.voice import Speaker
 
 SEED = 1234  # the same readings of every checkpoint
 VOCODER_ITERATIONS = 30  # of Griffin-Lim; 60 change no words
-NICENESS = 19  # training comes first
 
 
 def main() -> int:
     parent = os.getppid()
+    job = json.load(sys.stdin)
     with contextlib.suppress(AttributeError, OSError):  # Windows has none
-        os.nice(NICENESS)
+        os.nice(job["niceness"])
     try:
-        job = json.load(sys.stdin)
         print(json.dumps(counts(job, parent=parent)))
     except UserError as error:
         print(str(error).partition("\n")[0], file=sys.stderr)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,17 +40,19 @@ def write_results(
     directory: Path,
     exported: Callable[[FrozenTrial], dict[str, Any]],
     *,
+    begins_with: Sequence[str] = (),
     pictures_until: float = math.inf,
 ) -> FrozenTrial | None:
     """Writes everything that the finished trials allow. -> the best one, None if none lived.
 
-    pictures_until: of time.monotonic(), after which no other picture is begun: a busy machine draws slowly.
+    begins_with: switches that all trials began with. pictures_until: of time.monotonic(), after which no other picture
+    is begun: a busy machine draws slowly.
     """
     trials, best = finished(study), best_trial(study)
     if trials:
         write_atomic(directory / "trials.csv", trials_csv(trials))
     if best is not None:
-        write_atomic(directory / "best_hparams.yaml", best_yaml(study, best, exported(best)))
+        write_atomic(directory / "best_hparams.yaml", best_yaml(study, best, exported(best), begins_with))
         for name, figure in figures(trials, best):
             plots.save_png(figure, directory / f"{name}.png")
             if time.monotonic() >= pictures_until:
@@ -79,7 +82,9 @@ def trials_csv(trials: list[FrozenTrial]) -> str:
     return text.getvalue()
 
 
-def best_yaml(study: optuna.Study, best: FrozenTrial, values: Mapping[str, Any]) -> str:
+def best_yaml(
+    study: optuna.Study, best: FrozenTrial, values: Mapping[str, Any], begins_with: Sequence[str] = ()
+) -> str:  # fmt: skip
     """With why, in comments."""
     trials = finished(study)
     facts, failed = best.user_attrs, sum(is_failed(trial) for trial in trials)
@@ -90,6 +95,7 @@ def best_yaml(study: optuna.Study, best: FrozenTrial, values: Mapping[str, Any])
         f"Its parts: {parts}." if parts else "",
         f"Of {len(trials)} finished trials {pruned} were pruned and {failed} failed; report.html shows all.",
         "Use it as --hparams-file, beside the --preset and --hparams of the search.",
+        f"Begin as the trials did: {shlex.join(begins_with)}" if begins_with else "",
     ]
     head = "".join(f"# {line}\n" for line in lines if line)
     return head + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)

@@ -35,9 +35,17 @@ def tune(tmp_path: Path, corpus_folder: Path, quick: None) -> Callable[..., int]
         assert name in text, name
         text = text.replace(name, "")
 
-    def launch(*, hparams: str = "", file: Path | None = None, max_steps: int | None = 6, **search) -> int:
+    def launch(
+        *,
+        hparams: str = "",
+        file: Path | None = None,
+        max_steps: int | None = 6,
+        begin: Path | None = None,
+        warm_start: bool = False,
+        **search,
+    ) -> int:
         overrides = ",".join(filter(None, [text, hparams]))
-        options = Options(output=tmp_path / "output", logs=tmp_path / "logs", max_steps=max_steps)
+        options = Options(tmp_path / "output", tmp_path / "logs", begin, warm_start=warm_start, max_steps=max_steps)
         layers = Layers(hparams_file=file, overrides=overrides)
         return engine.optimize(layers, options, SearchOptions(**search), repeated=())
 

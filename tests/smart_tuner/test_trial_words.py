@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from smart_tuner.trainer_wrapper import TrialOutcome
 from smart_tuner.trial_words import TrialListener
 from support.searches import table
 from support.voices import save_voice
+from training.listening import Text
 
 Tiny = Callable[..., HParams]
 needs_recogniser = pytest.mark.skipif(bool(lacks("en")), reason="pip install -r requirements-eval.txt")
@@ -46,10 +48,24 @@ def test_what_cannot_be_heard_counts_as_misheard_and_is_said(
     listener = TrialListener.of(load_corpus(tiny()))
     with caplog.at_level(logging.WARNING):
         assert listener.hear(FINISHED, tmp_path / "trial_00007", is_ending=never).misheard == 1.0
-    assert "trial_00007: not heard, so all of it counts as misheard: it has no checkpoint" in caplog.text
+    assert "trial_00007: all of it counts as misheard, as it has no checkpoint" in caplog.text
     for ending in ("pruned", "died", "interrupted"):
         outcome = TrialOutcome(ending, 1, [])  # type: ignore[arg-type]
         assert listener.hear(outcome, tmp_path, is_ending=never) is outcome
+
+
+def test_a_voice_that_cannot_be_heard_ends_the_search_and_gets_no_value(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_voice(tiny(), load_corpus(tiny()), tmp_path / "trial_00007")
+    listener = TrialListener("tlh", (Text("qapla", None),), between_s=0.0)
+    with pytest.raises(UserError, match="trial_00007 can't be heard, see above; the same command hears it again"):
+        listener.hear(FINISHED, tmp_path / "trial_00007", is_ending=never)
+    assert "attempt 3 of 3 to hear it failed: " in caplog.text
+    patient = replace(listener, between_s=60.0)
+    looks = iter(range(10**6))
+    heard = patient.hear(FINISHED, tmp_path / "trial_00007", is_ending=lambda: next(looks) > 100)
+    assert heard.ending == "interrupted"
 
 
 def test_without_a_recognizer_the_search_does_not_begin(tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

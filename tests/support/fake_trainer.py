@@ -19,7 +19,8 @@ TIMES = {"time": time.time(), "step_s": 0.5, "duration_s": 2.0}
 
 
 def main() -> int:
-    arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+    words = [word for word in sys.argv[1:] if word != "--warm-start"]
+    arguments = dict(zip(words[::2], words[1::2], strict=False))
     directory = Path(arguments["-o"])
     values = dict(pair.split("=", 1) for pair in arguments["--hparams"].split(",") if "[" not in pair)
     behaviour = os.environ.get("STAND_IN", "")

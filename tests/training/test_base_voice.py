@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,12 +18,22 @@ from filelock import FileLock
 
 import train
 from checkpointing import checkpoint_file
-from common.errors import UserError
+from common.errors import TimeIsUp, UserError
 from hparams import HParams
 from support.corpora import tiny_settings, write_corpus
 from support.paths import REPOSITORY
 from training import base_voice
-from training.base_voice import HELD_OUT, LONGEST, SHORTEST, base_settings, digest_of, recombined, synthetic_corpus
+from training.base_voice import (
+    HELD_OUT,
+    LONGEST,
+    SHORTEST,
+    base_recipe,
+    base_settings,
+    digest_of,
+    files_of,
+    recombined,
+    synthetic_corpus,
+)
 
 Tiny = Callable[..., HParams]
 TEXTS = ("The grey horse runs fast.", "Nobody saw it, I think!", "A cold river - and old stones?")
@@ -47,7 +58,7 @@ def test_the_base_has_the_layers_of_the_run_and_data_of_its_own(tiny: Tiny) -> N
     corpus = synthetic_corpus(hp, 3)
     spoken = corpus.training_files.read_text(encoding="utf-8").splitlines()
     assert len(spoken) == 3 and len(list((corpus.root / "wavs").iterdir())) == 3 + 2 * HELD_OUT
-    made = base_settings(hp, corpus)
+    made = base_settings(hp, files_of(corpus))
     assert (made.ema_decay, made.listen_every, made.anneal_steps) == (0, 0, 0)
     assert made.encoder_embedding_dim == hp.encoder_embedding_dim and made.training_files != hp.training_files
 
@@ -59,16 +70,16 @@ def test_a_neural_voice_says_what_is_english_and_espeak_the_rest(tiny: Tiny, lan
 
 
 def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) -> None:
-    corpus = synthetic_corpus(tiny(), 3)
+    files = files_of(synthetic_corpus(tiny(), 3))
     same = tiny("seed=7,validate_interval=33,anneal_start=5,anneal_steps=9,epochs=2,keep_checkpoints=9,ema_decay=0.5")
-    assert base_settings(same, corpus) == base_settings(tiny(), corpus)
-    assert base_settings(tiny("batch_size=3"), corpus) != base_settings(tiny(), corpus)
-    assert base_settings(tiny("symbol_set=nvidia"), corpus) == base_settings(tiny(), corpus)
+    assert base_settings(same, files) == base_settings(tiny(), files)
+    assert base_settings(tiny("batch_size=3"), files) != base_settings(tiny(), files)
+    assert base_settings(tiny("symbol_set=nvidia"), files) == base_settings(tiny(), files)
 
 
 def test_frames_are_dropped_for_the_base_also_where_the_run_drops_none(tiny: Tiny) -> None:
-    corpus = synthetic_corpus(tiny(), 3)
-    assert all(base_settings(tiny(f"drop_frame_rate={rate}"), corpus).drop_frame_rate == 0.2 for rate in (0, 0.1))
+    files = files_of(synthetic_corpus(tiny(), 3))
+    assert all(base_settings(tiny(f"drop_frame_rate={rate}"), files).drop_frame_rate == 0.2 for rate in (0, 0.1))
 
 
 def test_a_base_made_by_this_version_is_found_by_a_later_one_with_more_parameters() -> None:
@@ -121,7 +132,29 @@ def test_all_trials_of_a_search_begin_from_the_base_voice_of_its_settings(
     trial = json.loads((tmp_path / "run/study/trial_00000/run.json").read_text())
     assert f"-c {base} --warm-start" in " ".join(trial["command"])
     assert train.main([*command, "2"]) == 2
-    assert "trials begin with: a base voice of 2 steps there, nothing here" in capsys.readouterr().err
+    assert re.search(r"trials begin with: a base voice \w{12} of 2 steps there, nothing here", capsys.readouterr().err)
+    best = (tmp_path / "run/study/best_hparams.yaml").read_text()
+    assert f"# Begin as the trials did: -c {base} --warm-start\n" in best
+
+
+def test_time_that_is_up_ends_the_making_of_a_base_voice_which_is_kept(
+    tiny: Tiny, isolated_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_voice, "SENTENCES", 3)
+    with pytest.raises(TimeIsUp, match="not spoken yet"):
+        base_voice.base_voice(tiny(), steps=4, ends_at=time.monotonic())
+    corpus = synthetic_corpus(tiny(), 3)
+    with pytest.raises(TimeIsUp, match="saved as far as it came"):
+        base_voice.base_voice(tiny(), steps=10**6, ends_at=time.monotonic() + 1)
+    directory = isolated_cache / f"base-{digest_of(base_settings(tiny(), files_of(corpus)), 4)}"
+    with FileLock(f"{directory}.lock"), pytest.raises(TimeIsUp, match="another run is still making"):
+        base_voice.base_voice(tiny(), steps=4, ends_at=time.monotonic())
+
+
+def test_the_recipe_of_a_base_voice_is_the_same_on_all_machines(tiny: Tiny, tmp_path: Path) -> None:
+    there = tiny(f"training_files={tmp_path}/train.txt,dataset_path={tmp_path}")
+    assert base_recipe(tiny(), steps=4) == base_recipe(there, steps=4) != base_recipe(tiny(), steps=5)
+    assert base_recipe(tiny("batch_size=3"), steps=4) != base_recipe(tiny(), steps=4)
 
 
 def test_a_second_run_waits_for_the_base_that_another_makes(
@@ -129,8 +162,8 @@ def test_a_second_run_waits_for_the_base_that_another_makes(
 ) -> None:
     made = threading.Event()
     monkeypatch.setattr(base_voice, "is_made", lambda directory, steps: made.is_set())
-    monkeypatch.setattr(base_voice, "train_base", lambda *_: pytest.fail("made twice"))
-    directory = isolated_cache / f"base-{digest_of(base_settings(tiny(), synthetic_corpus(tiny(), 3)), 4)}"
+    monkeypatch.setattr(base_voice, "train_base", lambda *_, **__: pytest.fail("made twice"))
+    directory = isolated_cache / f"base-{digest_of(base_settings(tiny(), files_of(synthetic_corpus(tiny(), 3))), 4)}"
     monkeypatch.setattr(base_voice, "SENTENCES", 3)
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
         with FileLock(f"{directory}.lock"):
