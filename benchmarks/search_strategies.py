@@ -49,7 +49,7 @@ from training.session import train
 QUIET = (
     "validation_attention_analysis=True,num_workers=0,save_interval=0,keep_checkpoints=2,tensorboard_logging=False,"
     "save_attention_plots=False,mlflow_logging=False,telegram_monitoring=False,debug_reporting=False,"
-    "early_stopping=False"
+    "early_stopping=False,listen_every=0"
 )
 OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
 NEVER = 1_000_000

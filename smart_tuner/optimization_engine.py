@@ -36,6 +36,7 @@ from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
 from smart_tuner.winner import adopt, best_values, make_way
 from tools import format_overrides, read_yaml_layer
 from training.base_voice import base_recipe, base_voice
+from training.corpus_setup import training_seconds
 from training.options import Options
 from training.resume import chosen_checkpoint
 from training.session import train
@@ -55,6 +56,7 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
     paths = run_paths(options.output, options.logs, settings.hparams)
     configure_logging(paths.log_directory)
     space = checked_space(layers, settings, is_wide=search.is_wide)
+    options = with_named_checkpoint(options)
     if search.storage is not None:
         check_address(search.storage)  # before the corpus is read, which may take an hour
     with exclusive_lock(paths.directory, what_next=WHAT_NEXT):
@@ -74,11 +76,10 @@ def optimize(layers: Layers, options: Options, search: SearchOptions, *, repeate
             first=first_trial(space, settings.hparams),
             warmup_validations=plan.budget.warmup_validations,
         )
-        options = with_named_checkpoint(options)
         check_same_study(study, plan, begins_with=beginning_of(settings.hparams, options))
         began = time.monotonic()
         try:
-            options = with_base_voice(settings.hparams, options, ends_at=search.ends_at)
+            options = with_base_voice(plan, options, ends_at=search.ends_at)
         except TimeIsUp:
             LOG.warning("time is up before the base voice is made; %s goes on with it", same_command(search))
             return 0
@@ -203,14 +204,16 @@ def without_default(raw: object) -> object:
     return {key: value for key, value in raw.items() if key != "default"}
 
 
-def with_base_voice(hp: HParams, options: Options, *, ends_at: float) -> Options:
+def with_base_voice(plan: Plan, options: Options, *, ends_at: float) -> Options:
     """--from-base as the -c and --warm-start that it stands for: one base, of the settings, for all trials.
 
     TimeIsUp where it isn't made when time is up.
     """
     if options.base_steps is None:
         return options
-    base = base_voice(hp, steps=options.base_steps, ends_at=ends_at)
+    hp = plan.settings.hparams
+    speech_s = training_seconds(hp, plan.corpus)
+    base = base_voice(hp, steps=options.base_steps, speech_s=speech_s, ends_at=ends_at)
     return replace(options, checkpoint=base, warm_start=True, base_steps=None)
 
 

@@ -82,11 +82,14 @@ def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_en
     return corpus
 
 
+def training_seconds(hp: HParams, corpus: Corpus) -> float:
+    return sum(feature.n_frames for feature in corpus.train.features) * hp.hop_length / hp.sampling_rate
+
+
 def _little_speech(hp: HParams, corpus: Corpus, options: Options) -> str:
     """Of recordings; "" of synthetic speech, for the demo or a base voice, which lies in the cache."""
     listed = Path(hp.training_files)
     if listed.absolute().is_relative_to(cache_directory().absolute()):
         return ""
-    seconds = sum(feature.n_frames for feature in corpus.train.features) * hp.hop_length / hp.sampling_rate
     has_base = options.base_steps is not None or options.checkpoint is not None
-    return little_speech(seconds, listed, begins_with_voice=has_base)
+    return little_speech(training_seconds(hp, corpus), listed, begins_with_voice=has_base)

@@ -27,7 +27,7 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
 from training.base_voice import base_voice
-from training.corpus_setup import check_same_data, demo_notice, read_corpus
+from training.corpus_setup import check_same_data, demo_notice, read_corpus, training_seconds
 from training.listening import Listening, listening_of
 from training.mixed_precision import bf16_hint
 from training.options import Options
@@ -56,22 +56,23 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
             LOG.warning("%s", reason)
         if group.is_first and not start.goes_on and (hint := bf16_hint(hp, group.device)):
             LOG.info("%s", hint)
-        options = group.run_on_rank0(lambda: with_base_voice(hp, start, options))
         front_end = kept_front_end(start, hp, options)
         corpus = group.run_one_at_a_time(
             lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end)
         )
         check_same_data(group.all_gather(corpus.fingerprint))
+        options = group.run_on_rank0(lambda: with_base_voice(hp, corpus, start, options))
         hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
         return fit(trainer, paths, notice=demo_notice(settings) if start.is_demo else "")
 
 
-def with_base_voice(hp: HParams, start: RunStart, options: Options) -> Options:
+def with_base_voice(hp: HParams, corpus: Corpus, start: RunStart, options: Options) -> Options:
     """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning."""
     if options.base_steps is None or start.goes_on:
         return options
-    return replace(options, checkpoint=base_voice(hp, steps=options.base_steps), warm_start=True)
+    base = base_voice(hp, steps=options.base_steps, speech_s=training_seconds(hp, corpus))
+    return replace(options, checkpoint=base, warm_start=True)
 
 
 def build_trainer(

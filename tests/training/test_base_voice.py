@@ -22,7 +22,7 @@ from common.errors import TimeIsUp, UserError
 from hparams import HParams
 from support.corpora import tiny_settings, write_corpus
 from support.paths import REPOSITORY
-from training import base_voice
+from training import base_voice, session
 from training.base_voice import (
     HELD_OUT,
     LONGEST,
@@ -63,10 +63,32 @@ def test_the_base_has_the_layers_of_the_run_and_data_of_its_own(tiny: Tiny) -> N
     assert made.encoder_embedding_dim == hp.encoder_embedding_dim and made.training_files != hp.training_files
 
 
-@pytest.mark.parametrize(("language", "teacher"), [("en", "Hibari (voice heart)"), ("it", "espeak-ng (voice it,")])
-def test_a_neural_voice_says_what_is_english_and_espeak_the_rest(tiny: Tiny, language: str, teacher: str) -> None:
-    corpus = synthetic_corpus(tiny(f"language={language}"), 3)
+@pytest.mark.parametrize(
+    ("language", "minutes", "teacher"),
+    [
+        ("en", 10, "Hibari (voice heart)"),
+        ("en", 57, "espeak-ng (voice en,"),
+        ("it", 10, "espeak-ng (voice it,"),
+    ],
+)
+def test_a_neural_voice_says_what_is_english_and_little_and_espeak_the_rest(
+    tiny: Tiny, language: str, minutes: int, teacher: str
+) -> None:
+    corpus = synthetic_corpus(tiny(f"language={language}"), 3, speech_s=60.0 * minutes)
     assert teacher in (corpus.root / "README.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("isolated_cache")
+def test_bad_data_is_told_before_a_base_voice_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_corpus(tmp_path / "data")
+    with (corpus / "train.txt").open("a") as listed:
+        listed.write("wavs/absent.wav|Nobody has said this.\n")
+    monkeypatch.setattr(session, "base_voice", lambda *_, **__: pytest.fail("made before the data was checked"))
+    command = ["-o", str(tmp_path / "run"), "-l", str(tmp_path / "logs"), "--hparams", tiny_settings(corpus)]
+    assert train.main([*command, "--from-base"]) == 3
+    assert "absent.wav" in capsys.readouterr().err
 
 
 def test_what_may_change_on_the_way_and_the_seed_need_no_other_base(tiny: Tiny) -> None:
@@ -142,13 +164,13 @@ def test_time_that_is_up_ends_the_making_of_a_base_voice_which_is_kept(
 ) -> None:
     monkeypatch.setattr(base_voice, "SENTENCES", 3)
     with pytest.raises(TimeIsUp, match="not spoken yet"):
-        base_voice.base_voice(tiny(), steps=4, ends_at=time.monotonic())
+        base_voice.base_voice(tiny(), steps=4, speech_s=1.0, ends_at=time.monotonic())
     corpus = synthetic_corpus(tiny(), 3)
     with pytest.raises(TimeIsUp, match="saved as far as it came"):
-        base_voice.base_voice(tiny(), steps=10**6, ends_at=time.monotonic() + 1)
+        base_voice.base_voice(tiny(), steps=10**6, speech_s=1.0, ends_at=time.monotonic() + 1)
     directory = isolated_cache / f"base-{digest_of(base_settings(tiny(), files_of(corpus)), 4)}"
     with FileLock(f"{directory}.lock"), pytest.raises(TimeIsUp, match="another run is still making"):
-        base_voice.base_voice(tiny(), steps=4, ends_at=time.monotonic())
+        base_voice.base_voice(tiny(), steps=4, speech_s=1.0, ends_at=time.monotonic())
 
 
 def test_the_recipe_of_a_base_voice_is_the_same_on_all_machines(tiny: Tiny, tmp_path: Path) -> None:
@@ -167,7 +189,7 @@ def test_a_second_run_waits_for_the_base_that_another_makes(
     monkeypatch.setattr(base_voice, "SENTENCES", 3)
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
         with FileLock(f"{directory}.lock"):
-            second = pool.submit(base_voice.base_voice, tiny(), steps=4)
+            second = pool.submit(base_voice.base_voice, tiny(), steps=4, speech_s=1.0)
             while "waiting for it" not in caplog.text:
                 assert not second.done()
                 time.sleep(0.05)
