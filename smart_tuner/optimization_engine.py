@@ -36,7 +36,6 @@ from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
 from smart_tuner.winner import adopt, best_values, make_way
 from tools import format_overrides, read_yaml_layer
 from training.base_voice import base_recipe, base_voice
-from training.corpus_setup import training_seconds
 from training.options import Options
 from training.resume import chosen_checkpoint
 from training.session import train
@@ -211,9 +210,7 @@ def with_base_voice(plan: Plan, options: Options, *, ends_at: float) -> Options:
     """
     if options.base_steps is None:
         return options
-    hp = plan.settings.hparams
-    speech_s = training_seconds(hp, plan.corpus)
-    base = base_voice(hp, steps=options.base_steps, speech_s=speech_s, ends_at=ends_at)
+    base = base_voice(plan.settings.hparams, plan.corpus, steps=options.base_steps, ends_at=ends_at)
     return replace(options, checkpoint=base, warm_start=True, base_steps=None)
 
 

@@ -20,7 +20,7 @@ _DIGIT = re.compile(r"\d")
 # What espeak-ng passes over without a word.
 _UNREAD_SIGNS = "{}|\\*_~^`"
 _WITHOUT_UNREAD = str.maketrans(dict.fromkeys(_UNREAD_SIGNS, " "))
-_VOICES = {"en-gb": "en"}  # espeak-ng's names, where they are not the language's code
+ESPEAK_VOICES = {"en-gb": "en"}  # espeak-ng's names, where they are not the language's code
 
 
 class EnglishPhonemes:
@@ -80,7 +80,7 @@ class EspeakPhonemes:
     @cached_property
     def _children(self) -> Children:
         check_installed(("espeakng-loader",), purpose=f"text_input=phonemes for language={self._language.code}")
-        return children_of("espeak", {"voice": _VOICES.get(self._language.code, self._language.code)})
+        return children_of("espeak", {"voice": ESPEAK_VOICES.get(self._language.code, self._language.code)})
 
     def read(self, texts: Sequence[str]) -> list[Spelling]:
         if self._cleaners is not None:

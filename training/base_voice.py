@@ -20,24 +20,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from checkpointing import directory as checkpoint_dir
 from common.cache_dir import CACHE_VARIABLE, cache_directory
-from common.errors import TimeIsUp, UserError
+from common.errors import GaveUp, TimeIsUp, UserError
 from common.files import explain_write_errors, write_atomic
 from common.log import LOG
 from common.signals import requests
 from corpus.demo.builder import DemoCorpus, ensure_demo_corpus
 from corpus.demo.sentences import DemoSentences
-from corpus.demo.teachers import espeak, hibari
-from corpus.filelists import read_filelist
+from corpus.demo.teachers import Teacher, espeak, hibari
+from data_utils import Corpus
 from hparams import HParams, field_info, field_names
 from monitoring.progress_bar import counted_progress
 from run_directory.paths import acquire_where_possible, is_in_use
 from text.language_settings import default_symbol_set
 from text.languages import language_of
+from text.phoneme_readers import ESPEAK_VOICES
+from training.corpus_setup import training_seconds
 
 # of the launcher that started this process: the base voice is trained by one
 OF_SEVERAL_PROCESSES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
@@ -60,14 +63,15 @@ OWN: dict[str, bool | int | float] = {
 }
 
 
-def base_voice(hp: HParams, *, steps: int, speech_s: float, ends_at: float = math.inf) -> Path:
-    """The checkpoint of the base voice for these hyperparameters; made now if the cache lacks it.
+def base_voice(hp: HParams, recordings: Corpus, *, steps: int, ends_at: float = math.inf) -> Path:
+    """The checkpoint of the base voice for these hyperparameters and recordings; made now if the cache lacks it.
 
-    speech_s: seconds of recordings to train on.
     UserError where its speech or its training fails; SystemExit if a signal ended it, TimeIsUp at `ends_at` (of
     time.monotonic()), after it was saved.
     """
-    corpus = synthetic_corpus(hp, SENTENCES, speech_s=speech_s, ends_at=ends_at)
+    texts = [feature.utterance.text for feature in recordings.train.features]
+    teacher = teacher_of(hp.language, speech_s=training_seconds(hp, recordings))
+    corpus = synthetic_corpus(texts, SENTENCES, teacher=teacher, ends_at=ends_at)
     settings = base_settings(hp, files_of(corpus))
     directory = cache_directory() / f"base-{digest_of(settings, steps)}"
     if not is_made(directory, steps):
@@ -131,21 +135,19 @@ def is_made(directory: Path, steps: int) -> bool:
     return path.is_file() and checkpoint_dir.problem_of(path) is None
 
 
-def synthetic_corpus(hp: HParams, n: int, *, speech_s: float = 0.0, ends_at: float = math.inf) -> DemoCorpus:
-    """n sentences of the words of the training texts, said in the voice's language.
+def teacher_of(language: str, *, speech_s: float) -> Teacher:
+    """Who says the words of so many seconds of recordings."""
+    known = language_of(language)
+    if known.is_english and speech_s < 60 * LITTLE_SPEECH_MIN:
+        return hibari()
+    return espeak(ESPEAK_VOICES.get(known.code, known.code))
 
-    speech_s: seconds of recordings; TimeIsUp at `ends_at` (of time.monotonic()).
-    """
-    if not Path(hp.training_files).is_file():
-        raise UserError(f"--from-base: training_files={hp.training_files} is no file; the base voice says its words")
-    listed = read_filelist(
-        Path(hp.training_files), dataset_path=Path(hp.dataset_path), data_roots=[Path(root) for root in hp.data_roots]
-    )
-    texts = [u.text for u in listed.utterances if "{" not in u.text]  # phonemes are for the voice, not for its teacher
-    said = recombined(texts, n + 2 * HELD_OUT)
+
+def synthetic_corpus(texts: Sequence[str], n: int, *, teacher: Teacher, ends_at: float = math.inf) -> DemoCorpus:
+    """n sentences of the words of the texts. TimeIsUp at `ends_at` (of time.monotonic())."""
+    words_only = [text for text in texts if "{" not in text]  # phonemes are for the voice, not for its teacher
+    said = recombined(words_only, n + 2 * HELD_OUT)
     split = DemoSentences(said[: -2 * HELD_OUT], said[-2 * HELD_OUT : -HELD_OUT], said[-HELD_OUT:])
-    is_little = speech_s < 60 * LITTLE_SPEECH_MIN
-    teacher = hibari() if hp.language == "en" and is_little else espeak(hp.language)
     show = counted_progress("speaking the base corpus")
 
     def in_time(done: int, total: int) -> None:
@@ -189,7 +191,7 @@ def train_base(settings: HParams, directory: Path, steps: int, *, ends_at: float
         write_atomic(directory / "base.yaml", settings.to_yaml())
     command = [
         *(sys.executable, str(ROOT / "train.py"), "-o", str(directory), "-l", str(directory / "logs")),
-        *("--hparams-file", str(directory / "base.yaml"), "--max-steps", str(steps)),
+        *("--hparams-file", str(directory / "base.yaml"), "--max-steps", str(steps), "--resume-with-changes"),
     ]
     alone = {name: value for name, value in os.environ.items() if name not in OF_SEVERAL_PROCESSES}
     child = subprocess.Popen(command, env=alone, start_new_session=True)
@@ -207,7 +209,16 @@ def train_base(settings: HParams, directory: Path, steps: int, *, ends_at: float
         LOG.warning("the base voice is saved as far as it came; the same command goes on")
         sys.exit(128 + signals[0])
     if code or not is_made(directory, steps):
-        raise UserError(f"the base voice was not made: its training ended with status {code}, see {directory}/logs")
+        refuse_unmade(code, directory)
+
+
+def refuse_unmade(code: int, directory: Path) -> NoReturn:
+    """With the exit code of what its training ended by."""
+    said = f"the base voice was not made: its training ended with status {code}, see {directory}/logs"
+    if code < 0:
+        LOG.error("%s; killed from outside, most often for lack of memory; the same command goes on", said)
+        sys.exit(128 - code)
+    raise GaveUp(said) if code == GaveUp.exit_code else UserError(said)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cache_dir import cache_directory
-from common.errors import DataError
+from common.errors import DataError, UserError
 from common.log import LOG
 from corpus.amount import little_speech
 from corpus.demo.builder import ensure_demo_corpus
@@ -59,6 +59,11 @@ def with_demo_files(hp: HParams) -> HParams:
 
 def read_corpus(settings: Resolved, options: Options, *, is_demo: bool, front_end: FrontEnd | None = None) -> Corpus:
     """front_end: of the voice that goes on; None for a new one."""
+    if is_demo and options.base_steps is not None:
+        raise UserError(
+            f"--from-base: nothing names recordings, and training_files={settings.hparams.training_files} is no file; "
+            "a base voice says the words of your recordings (docs/your_own_voice.md)"
+        )
     if not is_demo and settings.origins.get("training_files") == DEFAULT:
         LOG.info("no dataset is named: training on %s, which is there", settings.hparams.training_files)
     hp = with_demo_files(settings.hparams) if is_demo else settings.hparams

@@ -24,6 +24,7 @@ from listeners import words
 from listeners.packages import require
 from listeners.recogniser import Recogniser
 from monitoring.observer import RunInfo
+from run_directory.metrics_log import read_jsonl
 from run_directory.records import Event, Record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +149,9 @@ class Listening:
 
     def on_start(self, run: RunInfo) -> None:
         self._heard_step = run.first_step or None
+        path = checkpoint_dir.checkpoint_path(self.directory, run.first_step)
+        if run.first_step and path.is_file() and not was_heard(self.directory.parent, run.first_step):
+            self._unheard = path  # a launch ended before; if nothing follows it is heard at the end
 
     def on_record(self, record: Record) -> None:
         if self._child is not None and self._child.is_done:
@@ -160,8 +164,8 @@ class Listening:
             if self._child is None and record.step - (self._heard_step or 0) >= self.every:
                 self._hear(record.step, self._unheard)
 
-    def finish(self) -> None:
-        """Waits for the checkpoint in hand, then has the last one heard."""
+    def finish(self, *, is_ending: Callable[[], bool] = lambda: False) -> None:
+        """Waits for the checkpoint in hand, then has the last one heard; both only until `is_ending`."""
         while self._child is not None or self._unheard is not None:
             if self._child is None and self._unheard is not None:
                 self._hear(step_of(self._unheard), self._unheard)
@@ -169,6 +173,10 @@ class Listening:
                 return
             LOG.info("the listener hears %s; Ctrl-C ends without it", self._child.checkpoint.name)
             while not self._child.is_done:
+                if is_ending():
+                    LOG.info("ended without it; the same command has it heard")
+                    self.close()
+                    return
                 time.sleep(POLL_S)
             self._take_in(self._child)
 
@@ -207,6 +215,10 @@ class Listening:
 
     def _tell_failure(self, checkpoint: Path, reason: str) -> None:
         self.emit(Event(step_of(checkpoint), "not_heard", f"the listener, on {checkpoint.name}: {reason}"))
+
+
+def was_heard(run: Path, step: int) -> bool:
+    return any(event.get("kind") == "heard" and event.get("step") == step for event in read_jsonl(run / "events.jsonl"))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -1,7 +1,9 @@
 """One launch of a run: its directory, its corpus, its trainer with what a checkpoint brings, and how it ended."""
 
+import math
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +12,7 @@ from pathlib import Path
 import torch
 
 from common.busy_processors import yielding_to_other_programs
-from common.errors import GaveUp, UserError, cause_of
+from common.errors import GaveUp, TimeIsUp, UserError, cause_of
 from common.log import LOG
 from common.redaction import argument_without_secrets
 from common.threads import keep_to_share, one_thread_for_others
@@ -27,13 +29,13 @@ from run_directory.metrics_log import RunLog
 from run_directory.paths import RunPaths, exclusive_lock, run_paths
 from run_directory.records import Event
 from training.base_voice import base_voice
-from training.corpus_setup import check_same_data, demo_notice, read_corpus, training_seconds
+from training.corpus_setup import check_same_data, demo_notice, read_corpus
 from training.listening import Listening, listening_of
 from training.mixed_precision import bf16_hint
 from training.options import Options
 from training.resume import RunStart, inspect_run, kept_front_end, prepare_run, set_aside_damaged
 from training.summary import closing_summary, describe, ending, facts_of
-from training.trainer import Limits, Trainer
+from training.trainer import Limits, StopRequest, Trainer
 
 WHAT_NEXT = "end it first (Ctrl-C or SIGTERM saves), or give another -o"
 MakeTrainer = Callable[..., Trainer]
@@ -61,18 +63,31 @@ def train(settings: Resolved, options: Options, *, make_trainer: MakeTrainer = T
             lambda: read_corpus(settings, options, is_demo=start.is_demo, front_end=front_end)
         )
         check_same_data(group.all_gather(corpus.fingerprint))
-        options = group.run_on_rank0(lambda: with_base_voice(hp, corpus, start, options))
+        begun = group.run_on_rank0(lambda: with_base_voice(hp, corpus, start, options))
+        if begun is None:
+            return 0
+        options = begun
         hp = hp.model_copy(update={"n_symbols": len(corpus.front_end.table)})
         trainer = build_trainer(hp, corpus, start, options, group=group, make_trainer=make_trainer)
         return fit(trainer, paths, notice=demo_notice(settings) if start.is_demo else "")
 
 
-def with_base_voice(hp: HParams, corpus: Corpus, start: RunStart, options: Options) -> Options:
-    """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning."""
+def with_base_voice(hp: HParams, corpus: Corpus, start: RunStart, options: Options) -> Options | None:
+    """--from-base as the -c and --warm-start that it stands for. A run that goes on needs no beginning.
+
+    --max-minutes counts the making of it: None, and said, where they end first; else what is left of them.
+    """
     if options.base_steps is None or start.goes_on:
         return options
-    base = base_voice(hp, steps=options.base_steps, speech_s=training_seconds(hp, corpus))
-    return replace(options, checkpoint=base, warm_start=True)
+    began, minutes = time.monotonic(), options.max_minutes
+    ends_at = math.inf if minutes is None else began + 60 * minutes
+    try:
+        base = base_voice(hp, corpus, steps=options.base_steps, ends_at=ends_at)
+    except TimeIsUp:
+        LOG.warning("time is up before the base voice is made; the same command goes on with it")
+        return None
+    left = None if minutes is None else max(0.0, ends_at - time.monotonic()) / 60
+    return replace(options, checkpoint=base, warm_start=True, max_minutes=left)
 
 
 def build_trainer(
@@ -155,7 +170,8 @@ def fit(trainer: Trainer, paths: RunPaths, *, notice: str = "") -> int:
             outcome = trainer.fit()
         if listening is not None and outcome.signal is None:
             trainer.group.long_operation()
-            listening.finish()
+            with StopRequest() as stop:
+                listening.finish(is_ending=lambda: stop.signal is not None)
         recorder.emit(Event(outcome.step, "ended", outcome.reason, ending(outcome, trainer)))
     except GaveUp:  # reported already
         raise

@@ -130,7 +130,8 @@ class Trainer:
 
         GaveUp where training fails again and again, with the diagnosis in `diagnosis.json`.
         """
-        deadline = time.monotonic() + 60 * self.limits.max_minutes if self.limits.max_minutes else None
+        minutes = self.limits.max_minutes
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self.model.train()
         with StopRequest() as stop:
             reason = self._reason_to_stop(stop, deadline)

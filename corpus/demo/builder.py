@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,10 +93,10 @@ def ensure_demo_corpus(
     """
     said, teacher = sentences or demo_sentences(), teacher or hibari()
     corpus = _corpus_at(cache_directory or default_cache_directory(), digest=demo_fingerprint(said, teacher))
+    _remove_abandoned(corpus.root.parent)
     if _is_complete(corpus):
         return corpus
     try:
-        _remove_abandoned(corpus.root.parent)
         _build(corpus, said, teacher=teacher, progress=progress)
     except OSError as error:
         raise UserError(
@@ -187,8 +188,10 @@ def _discard(folder: Path, aside: Path) -> None:
 def _remove_abandoned(folder: Path) -> None:
     """Delete what builds that were killed left behind; a build in progress is too young to be touched."""
     for path in folder.glob(f".*{BUILDING_SUFFIX}"):
-        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # another process removes it
+            written = max(part.stat().st_mtime for part in (path, *path.glob("wavs")))
+            if time.time() - written > ABANDONED_AFTER_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 # ---- speaking

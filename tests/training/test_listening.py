@@ -17,6 +17,7 @@ from data_utils import load_corpus
 from hparams import HParams
 from listeners import packages
 from listeners.recogniser import lacks
+from monitoring.observer import RunInfo
 from run_directory.records import Event
 from support.corpora import tiny_settings
 from support.runs import assert_same, logs_are_closed, trained, trainer_of, weights_of  # noqa: F401 - a fixture
@@ -123,6 +124,25 @@ def test_training_never_waits_and_the_last_checkpoint_is_heard_in_the_end(
     monkeypatch.setattr(scripted, "done", True)
     ears.finish()
     assert [event.step for event in events] == [10, 24]
+
+
+def test_what_a_launch_left_unheard_the_next_one_has_heard(
+    save: Callable[[int], Event], scripted: type[Scripted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.heard = {10: Heard(0.5, 0.5, 100)}
+    events: list[Event] = []
+    ears = listener(tmp_path, events)
+    monkeypatch.setattr(scripted, "done", False)
+    ears.on_record(save(10))
+    ears.finish(is_ending=lambda: True)
+    assert events == [], "a signal ends it"
+    monkeypatch.setattr(scripted, "done", True)
+    for n_heard in (1, 1):  # once heard it is not heard again
+        ears = listener(tmp_path, events)
+        ears.on_start(RunInfo(tmp_path, tmp_path, {}, total_steps=10, first_step=10, command=""))
+        ears.finish()
+        assert [event.step for event in events] == [10] * n_heard
+        (tmp_path / "events.jsonl").write_text(json.dumps({"kind": "heard", "step": 10}) + "\n")
 
 
 def test_a_listener_that_fails_is_told_and_chooses_nothing(
