@@ -1,7 +1,9 @@
 """A trial as a process: the ordinary `train.py`, in a process group of its own, followed through its metrics.jsonl."""
 
+import errno
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from common.errors import NO_ROOM
 from common.files import write_atomic
 from common.log import LOG
 from common.signals import KILL, signal_group
@@ -23,6 +26,8 @@ GRACE_S = 60.0  # from SIGTERM to SIGKILL: the step is finished, a checkpoint is
 LATE_GRACE_S = 20.0  # the same, where the time given to the search is up
 STALLED_S = 1800.0  # without a new record a trial hangs
 POLL_S = 0.5
+ROOM_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)  # before a trial that ended on a full disk is started again
+LEAST_ROOM = 1 << 20  # bytes
 SHOWN_LINES = 3  # of the output of a trial that died
 OUTPUT_FILE, PID_FILE = "output.log", "pid"
 
@@ -59,10 +64,12 @@ class TrainerWrapper:
         grace_s: float = GRACE_S,
         stalled_s: float = STALLED_S,
         poll_s: float = POLL_S,
+        room_waits_s: Sequence[float] = ROOM_WAITS_S,
         ends_at: float = math.inf,
     ) -> None:
         self.command, self.directory = list(command), directory
         self.environment = dict(os.environ if environment is None else environment)
+        self.room_waits_s = room_waits_s
         self._grace_s, self.stalled_s, self.poll_s, self.ends_at = grace_s, stalled_s, poll_s, ends_at
 
     @property
@@ -72,14 +79,34 @@ class TrainerWrapper:
     def run(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
         """Runs until the command ends or `watch`, called every `poll_s` with all records so far, says how it shall.
 
-        A trial that something killed is started once more, and goes on from its own checkpoint.
+        A trial that something killed is started once more, and goes on from its own checkpoint. So is one that ended on
+        a full disk, after a while; OSError (ENOSPC) where there is still no room.
         """
         end_leftover(self.directory, grace_s=self.grace_s)
         outcome = self._run_once(watch)
         if outcome.ending == "died" and is_kill(outcome.exit_code):
             LOG.warning("%s was killed (exit code %d); it goes on once more", self.directory, outcome.exit_code)
             outcome = self._run_once(watch)
+        for wait_s in self.room_waits_s:
+            if not self._lacks_room(outcome):
+                return outcome
+            LOG.warning("%s ended as the disk is full; it goes on in %.0f s", self.directory, wait_s)
+            until = time.monotonic() + wait_s
+            while time.monotonic() < until:
+                if watch(outcome.records) == "interrupted":
+                    return TrialOutcome("interrupted", outcome.exit_code, outcome.records)
+                time.sleep(self.poll_s)
+            outcome = self._run_once(watch)
+        if self._lacks_room(outcome):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
         return outcome
+
+    def _lacks_room(self, outcome: TrialOutcome) -> bool:
+        """Whether it died for want of room: it says so, or had not even the room to say it."""
+        if outcome.ending != "died" or is_kill(outcome.exit_code):
+            return False
+        is_said = any(os.strerror(number) in outcome.error for number in NO_ROOM)
+        return is_said or shutil.disk_usage(self.directory).free < LEAST_ROOM
 
     def _run_once(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
         process = self._start()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,17 @@ STAND_IN = REPOSITORY / "tests/support/fake_trainer.py"
 
 @pytest.fixture
 def wrapper(tmp_path: Path) -> Callable[..., TrainerWrapper]:
-    def make(behaviour: str = "", *, grace_s: float = 20.0, stalled_s: float = 60.0) -> TrainerWrapper:
+    def make(
+        behaviour: str = "", *, grace_s: float = 20.0, stalled_s: float = 60.0, room_waits_s: Sequence[float] = ()
+    ) -> TrainerWrapper:
         directory = tmp_path / "trial_00000"
         hparams = "learning_rate=0.001,validate_interval=2,epochs=2"
         command = [sys.executable, str(STAND_IN), "-o", str(directory), "--max-steps", "4", "--hparams", hparams]
         environment = dict(os.environ) | {"STAND_IN": behaviour}
         return TrainerWrapper(
-            command, directory, environment=environment, grace_s=grace_s, stalled_s=stalled_s, poll_s=0.02
-        )
+            command, directory, environment=environment, grace_s=grace_s, stalled_s=stalled_s, poll_s=0.02,
+            room_waits_s=room_waits_s,
+        )  # fmt: skip
 
     return make
 
@@ -70,6 +73,21 @@ def test_a_trial_that_died_is_not_repeated_and_its_last_words_are_kept(wrapper) 
     outcome = trial.run(lambda _: None)
     assert (outcome.ending, outcome.exit_code, launches(trial)) == ("died", 1, 1)
     assert outcome.error == "RuntimeError: this trial was made to die" in (trial.directory / OUTPUT_FILE).read_text()
+
+
+def test_a_trial_that_found_no_room_on_the_disk_is_no_bad_trial_and_goes_on(wrapper) -> None:
+    trial = wrapper("full", room_waits_s=(0.05, 0.05))
+    assert trial.run(lambda _: None).ending == "finished" and launches(trial) == 3
+
+
+def test_a_disk_that_stays_full_ends_the_search_and_a_signal_the_waiting(wrapper) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        wrapper("full", room_waits_s=(0.05,)).run(lambda _: None)
+    (wrapper().directory / "launches").unlink()
+    waiting = wrapper("full", room_waits_s=(60.0,))
+    looks = iter(range(10**6))
+    ended = waiting.run(lambda _: "interrupted" if next(looks) > 100 else None)
+    assert ended.ending == "interrupted" and launches(waiting) == 1
 
 
 def test_what_an_earlier_search_left_running_is_ended_before_the_trial_goes_on(wrapper) -> None:

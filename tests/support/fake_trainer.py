@@ -3,10 +3,11 @@
 Its score falls with training, and the nearer learning_rate is to 1e-3, the lower. STAND_IN says what else it does:
 `die` exit 1 with a last line, `nan` no finite gradient, `hang` never ends, `deaf` hangs and ignores SIGTERM, `killed`
 kills itself the first time, `all_but_0` dies unless it is trial 0, `slow` takes a twentieth of a second a step,
-`memory` is killed each time, `luck` has the same score for all seeds but the search's own. A learning_rate over 0.01
-has no finite gradient.
+`memory` is killed each time, `full` finds no room the first two times, `luck` has the same score for all seeds but
+the search's own. A learning_rate over 0.01 has no finite gradient.
 """
 
+import errno
 import json
 import math
 import os
@@ -33,6 +34,9 @@ def main() -> int:
     if behaviour == "die" or (behaviour == "all_but_0" and not directory.name.endswith("_00000")):
         print("RuntimeError: this trial was made to die")
         return 1
+    if behaviour == "full" and len(launches.read_text()) <= 2:
+        print(f"not saved: steps 1 to 4 ({os.strerror(errno.ENOSPC)})")
+        return 2
     if behaviour == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
