@@ -211,6 +211,9 @@ def report(bank: Bank, seeds: Sequence[int], n_trials: int, *, by_time: bool) ->
             f"| {name} | {', '.join(str(one.n_trials) for one in found)} | {shown(found)} | {shown(anew)} | "
             f"{mean:.4f} | {mean - plain.value:+.4f} | {heard(anew)} |"
         )
+        lines.append(
+            f"{name}, where a tie keeps the settings: {shown([one if one.beats(plain) else plain for one in anew])}"
+        )
         lines += [f"{name}, seed {seed}: {one.values}" for seed, one in zip(seeds, found, strict=True)]
         lines += [f"{name}: {line}" for one in found if (line := wrongly_ended(one))]
     curves = all_curves(bank)
@@ -219,16 +222,22 @@ def report(bank: Bank, seeds: Sequence[int], n_trials: int, *, by_time: bool) ->
 
 @dataclass(frozen=True)
 class Anew:
-    """Means over OTHER_SEEDS. misheard: share of the characters, None if nobody has listened."""
+    """value, misheard: means over OTHER_SEEDS. misheard: share of the characters, None if nobody has listened."""
 
     value: float
     misheard: float | None
+    values: Sequence[float]
+
+    def beats(self, other: "Anew") -> bool:
+        """As `--confirm` has it: with every seed, any of the other's."""
+        return max(self.values) < min(other.values)
 
 
 def trained_anew(bank: Bank, values: Mapping[str, Any]) -> Anew:
     curves = [bank.curve(values, seed) for seed in OTHER_SEEDS]
     misheard = [curve.misheard for curve in curves if curve.misheard is not None]
-    return Anew(statistics.mean(curve.value for curve in curves), statistics.mean(misheard) if misheard else None)
+    reached = [curve.value for curve in curves]
+    return Anew(statistics.mean(reached), statistics.mean(misheard) if misheard else None, reached)
 
 
 def shown(some: Sequence[Found | Anew]) -> str:

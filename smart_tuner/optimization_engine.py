@@ -41,6 +41,10 @@ from training.resume import chosen_checkpoint
 from training.session import train
 from training.trainer import StopRequest
 
+CONFIRM_HINT = (
+    "each trial is one seed, so the best may be the luckiest: --confirm 2 trains it and the settings as they were anew "
+    "with two other seeds each, and a tie keeps the settings"
+)
 WHAT_NEXT = "--n-jobs runs more trials at a time, another -o is another search"
 
 
@@ -145,6 +149,9 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
         LOG.info(
             "the same with the best: python multiproc.py --n_gpus %d train.py %s ...", search.gpus_per_trial, shown
         )
+    first = studies.first_of(study)
+    if not search.confirm and first is not None and best.number != first.number:
+        LOG.info(CONFIRM_HINT)
     if not search.train_best:
         return 0
     values = best_values(plan, best, spent=spent_budget(study))
