@@ -10,9 +10,10 @@ import sqlite3
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from operator import contains
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,16 @@ class Search:
     def trial_pid(self) -> int:
         return int((self.trial / PID_FILE).read_text())
 
-    def row(self, fault: str, endings: list[str], *, exit_codes: list[int]) -> Row:
-        """endings: what each trial must have come to, in their order."""
+    def row(self, fault: str, endings: list[str], *, exit_codes: Sequence[Collection[int]]) -> Row:
+        """endings: what each trial must have come to, in their order. exit_codes: those allowed, of each launch."""
         found = self.found()
         done = [trial for trial in found if trial.state in DONE]
         open_ = sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in found)
         ended = [str(trial.user_attrs.get("ending")) for trial in done]
         outcome = f"{len(done)} of {TRIALS} trials have their one result ({', '.join(ended)}), {open_} left running or "
         outcome += f"waiting, exit code {', then '.join(map(str, self.exit_codes))}"
-        return Row(fault, outcome, ended == endings and not open_ and self.exit_codes == exit_codes)
+        is_expected = len(self.exit_codes) == len(exit_codes) and all(map(contains, exit_codes, self.exit_codes))
+        return Row(fault, outcome, ended == endings and not open_ and is_expected)
 
     def found(self) -> list[FrozenTrial]:
         storage = storages.open_storage(self.url, self.folder / "output/study")
@@ -142,7 +144,7 @@ def locked(place: Place, chance: random.Random) -> Row:
         time.sleep(LOCKED_S)
         held.execute("ROLLBACK")
     search.wait()
-    return search.row(f"a search's SQLite locked for {LOCKED_S:.0f} s", ["finished"] * TRIALS, exit_codes=[0])
+    return search.row(f"a search's SQLite locked for {LOCKED_S:.0f} s", ["finished"] * TRIALS, exit_codes=[{0}])
 
 
 def restarted(place: Place, chance: random.Random) -> Row:
@@ -155,14 +157,14 @@ def restarted(place: Place, chance: random.Random) -> Row:
         time.sleep(DOWN_S)
         server.start()
         search.wait()
-        return search.row(fault, ["finished"] * TRIALS, exit_codes=[0])
+        return search.row(fault, ["finished"] * TRIALS, exit_codes=[{0}])
 
 
 def hung(place: Place, chance: random.Random) -> Row:
     search = begun(place, "hung", patience={"stalled_s": STALLED_S, "grace_s": GRACE_S})
     os.kill(search.trial_pid(), signal.SIGSTOP)
     search.wait()
-    return search.row("a trial that hangs (SIGSTOP)", ["stalled", "finished"], exit_codes=[0])
+    return search.row("a trial that hangs (SIGSTOP)", ["stalled", "finished"], exit_codes=[{0}])
 
 
 def out_of_memory(place: Place, chance: random.Random) -> Row:
@@ -173,20 +175,20 @@ def out_of_memory(place: Place, chance: random.Random) -> Row:
     search.wait_until(lambda: (search.trial / PID_FILE).exists() and search.trial_pid() != first)
     os.kill(search.trial_pid(), signal.SIGKILL)
     search.wait()
-    return search.row("a trial killed for memory, twice (kill -9)", ["died", "finished"], exit_codes=[0])
+    return search.row("a trial killed for memory, twice (kill -9)", ["died", "finished"], exit_codes=[{0}])
 
 
 def killed_once(place: Place, chance: random.Random) -> Row:
     search = begun(place, "killed")
     os.kill(search.trial_pid(), signal.SIGKILL)
     search.wait()
-    return search.row("a trial killed once (kill -9)", ["finished"] * TRIALS, exit_codes=[0])
+    return search.row("a trial killed once (kill -9)", ["finished"] * TRIALS, exit_codes=[{0}])
 
 
 def full_for_a_while(place: Place, chance: random.Random) -> Row:
     """The study, its trials and their logs on a disk that is full while the first trial trains."""
     fault = f"a search's disk full for {FULL_S:.0f} s (tmpfs)"
-    return on_own_disk(place, fault, lambda search: None, exit_codes=[0])
+    return on_own_disk(place, fault, lambda search: None, exit_codes=[{0}])
 
 
 def full_until_it_ends(place: Place, chance: random.Random) -> Row:
@@ -196,10 +198,13 @@ def full_until_it_ends(place: Place, chance: random.Random) -> Row:
         search.wait()
 
     fault = "a search's disk full to its end (tmpfs), the same command again"
-    return on_own_disk(place, fault, ends, exit_codes=[2, 0])
+    no_room = {2, 4}  # for the trial's files, or for the database, whichever is told first
+    return on_own_disk(place, fault, ends, exit_codes=[no_room, {0}])
 
 
-def on_own_disk(place: Place, fault: str, while_full: Callable[[Search], None], *, exit_codes: list[int]) -> Row:
+def on_own_disk(
+    place: Place, fault: str, while_full: Callable[[Search], None], *, exit_codes: Sequence[Collection[int]]
+) -> Row:
     if os.geteuid() != 0:
         return Row(fault, "not tried: mounting a disk needs root", True)
     disk = place.folder / f"disk{len(exit_codes)}"
