@@ -35,10 +35,11 @@ from common.files import write_atomic
 from hparams import Resolved, resolve_hparams
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import run_paths
+from run_directory.reader import read_mapping
 from smart_tuner import study as studies
 from smart_tuner.objective import LAST_RUNG_REACHED, pruning_score, score_trial, validations
 from smart_tuner.plan import Plan, make_plan
-from smart_tuner.search_space import first_trial, search_space
+from smart_tuner.search_space import Choices, first_trial, search_space
 from smart_tuner.settings import Layers
 from smart_tuner.trainer_wrapper import TrialOutcome
 from smart_tuner.trials import suggest
@@ -216,17 +217,21 @@ def report(bank: Bank, seeds: Sequence[int], n_trials: int, *, by_time: bool) ->
         )
         lines += [f"{name}, seed {seed}: {one.values}" for seed, one in zip(seeds, found, strict=True)]
         lines += [f"{name}: {line}" for one in found if (line := wrongly_ended(one))]
-    curves = all_curves(bank)
-    return "\n".join([*lines, "", *rank_correlations(curves), *pruner_tried(curves, bank)])
+    made = all_curves(bank)
+    curves = [curve for _, curve in made]
+    return "\n".join([*lines, "", *rank_correlations(curves), *pruner_tried(curves, bank), *by_setting(made, bank)])
 
 
 @dataclass(frozen=True)
 class Anew:
-    """value, misheard: means over OTHER_SEEDS. misheard: share of the characters, None if nobody has listened."""
+    """values: one for each of OTHER_SEEDS. misheard: share of the characters, their mean; None if nobody listened."""
 
-    value: float
-    misheard: float | None
     values: Sequence[float]
+    misheard: float | None
+
+    @property
+    def value(self) -> float:
+        return statistics.mean(self.values)
 
     def beats(self, other: "Anew") -> bool:
         """As `--confirm` has it: with every seed, any of the other's."""
@@ -236,8 +241,7 @@ class Anew:
 def trained_anew(bank: Bank, values: Mapping[str, Any]) -> Anew:
     curves = [bank.curve(values, seed) for seed in OTHER_SEEDS]
     misheard = [curve.misheard for curve in curves if curve.misheard is not None]
-    reached = [curve.value for curve in curves]
-    return Anew(statistics.mean(reached), statistics.mean(misheard) if misheard else None, reached)
+    return Anew([curve.value for curve in curves], statistics.mean(misheard) if misheard else None)
 
 
 def shown(some: Sequence[Found | Anew]) -> str:
@@ -258,11 +262,37 @@ def wrongly_ended(found: Found) -> str:
     return f"{len(found.ended)} of {len(values)} ended, {n_good} of the best quarter"
 
 
-def all_curves(bank: Bank) -> list[Curve]:
-    """Of all trainings of the bank that have reached the end; others may be at work on the rest."""
-    made = [bank.read(one.parent) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
+def all_curves(bank: Bank) -> list[tuple[Mapping[str, Any], Curve]]:
+    """With the settings, of all trainings of the bank that have reached the end; others may be at work on the rest."""
+    made = [(one.parent, bank.read(one.parent)) for one in sorted(bank.folder.glob("*/metrics.jsonl"))]
     last = bank.plan.budget.rung(bank.plan.budget.epochs)
-    return [curve for curve in made if last in curve.scores]
+    return [(read_mapping(folder / "hparams.yaml", []), curve) for folder, curve in made if last in curve.scores]
+
+
+def by_setting(made: Sequence[tuple[Mapping[str, Any], Curve]], bank: Bank) -> list[str]:
+    """Of each searched setting: means by choice, or below and above its median, with the rank correlation."""
+    lines = []
+    for name, searched in bank.plan.space.ranges.items():
+        values = [settings[name] for settings, _ in made]
+        if isinstance(searched, Choices):
+            groups = {f"{choice}": [c for s, c in made if s[name] == choice] for choice in searched.values}
+            lines.append(f"{name}: {means(groups)}")
+            continue
+        middle = statistics.median(values)
+        groups = {f"up to {middle:.3g}": [c for s, c in made if s[name] <= middle]}
+        groups["above"] = [c for s, c in made if s[name] > middle]
+        told = spearmanr(values, [curve.value for _, curve in made])
+        lines.append(f"{name}: {means(groups)}; rho {told.statistic:+.2f}, p {told.pvalue:.2f}")
+    return lines
+
+
+def means(groups: Mapping[str, Sequence[Curve]]) -> str:
+    told = []
+    for name, curves in groups.items():
+        misheard = [curve.misheard for curve in curves if curve.misheard is not None]
+        words = f", {100 * statistics.mean(misheard):.1f} % misheard" if misheard else ""
+        told += [f"{name} ({len(curves)}) {statistics.mean(c.value for c in curves):.3f}{words}"] if curves else []
+    return "; ".join(told)
 
 
 def rank_correlations(curves: Sequence[Curve]) -> list[str]:

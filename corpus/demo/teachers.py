@@ -1,4 +1,4 @@
-"""Who reads the sentences of a synthetic corpus aloud: Hibari in English, espeak-ng in all other languages.
+"""Who reads the sentences of a synthetic corpus aloud: Hibari the demo and some English, espeak-ng the rest.
 
 Each is a script that a process of its own runs: espeak-ng is under the GPL, and what a synthesiser loads is gone when
 the corpus is made.
