@@ -145,10 +145,10 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
         LOG.warning("time is up with %d of %d trials finished; %s goes on with the others", done, search.n_trials,
                     same_command(search))  # fmt: skip
     if search.gpus_per_trial > 1:
-        shown = shlex.join(["--hparams-file", str(plan.directory / "best_hparams.yaml"), *plan.begins_with])
-        LOG.info(
-            "the same with the best: python multiproc.py --n_gpus %d train.py %s ...", search.gpus_per_trial, shown
-        )
+        begins_with = "".join(f" {shlex.quote(word)}" for word in plan.begins_with)
+        file = shlex.quote(str(plan.directory / "best_hparams.yaml"))
+        LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s%s ...",
+                 search.gpus_per_trial, file, begins_with)  # fmt: skip
     first = studies.first_of(study)
     if not search.confirm and first is not None and best.number != first.number:
         LOG.info(CONFIRM_HINT)
