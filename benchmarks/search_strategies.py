@@ -6,8 +6,8 @@ settings as they are; what an ended trial leaves, others get.
 Then the found settings are trained with other seeds, beside the settings as they were. Trainings are kept in FOLDER,
 run to their end also where a strategy ends them (so that it shows what was ended), and used wherever they are asked for
 again. The same command goes on; other seeds may run at the same time. `-c` begins each training with a checkpoint's
-weights, as a search with `-c CHECKPOINT --warm-start` or `--from-base` does; `--score-words` as for a search. Last the
-pruner is tried on all trainings of FOLDER in many random orders.
+weights, as a search with `-c CHECKPOINT --warm-start` or `--from-base` does; `--score-words` as for a search, and tells
+when the first trial is understood. Last the pruner is tried on all trainings of FOLDER in many random orders.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from optuna.samplers import BaseSampler
 from scipy.stats import spearmanr
 
 from common.files import write_atomic
+from evaluation.intervals import Share, estimate
 from hparams import Resolved, resolve_hparams
 from run_directory.metrics_log import read_metrics
 from run_directory.paths import run_paths
@@ -56,6 +57,7 @@ OTHER_SEEDS = (101, 102)  # of the trainings that judge what was found
 NEVER = 1_000_000
 N_ORDERS, N_IN_ORDER = 100, 20  # searches that the pruner is tried on: so many, each of so many trials
 HEARD = "misheard.json"  # share of the characters, beside a training's records
+UNDERSTOOD = (0.5, 0.2, 0.1, 0.05)  # shares of the characters misheard, at most
 
 
 @dataclass(frozen=True)
@@ -151,20 +153,26 @@ STRATEGIES = {
 
 @dataclass
 class Found:
-    """What one search has found. ended: curves of the trials that it ended, and beside them all that ran on."""
+    """What one search has found. ended: curves of the trials that it ended, and beside them all that ran on, with the
+    minutes of trials up to their end.
+    """
 
     values: Mapping[str, Any]
     value: float
     n_trials: int = 0
     ended: list[Curve] = field(default_factory=list)
-    whole: list[Curve] = field(default_factory=list)
+    whole: list[tuple[float, Curve]] = field(default_factory=list)
+
+    def understood_after(self, share: float) -> float | None:
+        """Minutes of trials until one has no more of the characters misheard; None if none has."""
+        return next((m for m, curve in self.whole if curve.misheard is not None and curve.misheard <= share), None)
 
 
 def search(
     strategy: Strategy, bank: Bank, *, seed: int, n_trials: int, first: Mapping[str, Any], by_time: bool
 ) -> Found:
     study = optuna.create_study(sampler=strategy.sampler(seed, first), pruner=strategy.pruner(bank.plan))
-    spent, found = 0.0, Found(first, float("inf"))
+    spent, minutes, found = 0.0, 0.0, Found(first, float("inf"))
     whole = bank.curve(first, seed).minutes if by_time else 1.0
     while spent < (n_trials - 0.5) * whole:
         trial = study.ask()
@@ -176,11 +184,12 @@ def search(
         ended_at = epoch_of_end(trial, curve, bank.plan.budget.epochs)
         share = 1.0 if ended_at is None else ended_at / bank.plan.budget.epochs
         spent += share * (curve.minutes if by_time else 1.0)
+        minutes += share * curve.minutes
         if ended_at is not None:
             found.ended.append(curve)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
-        found.whole.append(curve)
+        found.whole.append((minutes, curve))
         study.tell(trial, curve.value)
         if curve.value < found.value:
             found.values, found.value = dict(trial.params), curve.value
@@ -207,11 +216,11 @@ def report(bank: Bank, seeds: Sequence[int], n_trials: int, *, by_time: bool) ->
     for name, strategy in STRATEGIES.items():
         found = [search(strategy, bank, seed=seed, n_trials=n_trials, first=first, by_time=by_time) for seed in seeds]
         anew = [trained_anew(bank, one.values) for one in found]
-        mean = statistics.mean(one.value for one in anew)
         lines.append(
             f"| {name} | {', '.join(str(one.n_trials) for one in found)} | {shown(found)} | {shown(anew)} | "
-            f"{mean:.4f} | {mean - plain.value:+.4f} | {heard(anew)} |"
+            f"{statistics.mean(one.value for one in anew):.4f} | {compared(anew, plain)} | {heard(anew)} |"
         )
+        lines += [f"{name}: {line}" for line in minutes_to_understanding(found)]
         lines.append(
             f"{name}, where a tie keeps the settings: {shown([one if one.beats(plain) else plain for one in anew])}"
         )
@@ -238,6 +247,25 @@ class Anew:
         return max(self.values) < min(other.values)
 
 
+def compared(anew: Sequence[Anew], plain: Anew) -> str:
+    """Mean of the differences, each to the training of `plain` with the same seed; 95 % by bootstrap over searches."""
+    shares = [Share(a - b) for one in anew for a, b in zip(one.values, plain.values, strict=True)]
+    told = estimate(shares, [str(i) for i in range(len(anew)) for _ in OTHER_SEEDS])
+    assert told is not None
+    return f"{told.value:+.4f}" + ("" if told.low is None else f" ({told.low:+.4f} to {told.high:+.4f})")
+
+
+def minutes_to_understanding(found: Sequence[Found]) -> list[str]:
+    if not any(curve.misheard is not None for one in found for _, curve in one.whole):
+        return []
+    lines = []
+    for share in UNDERSTOOD:
+        times = [one.understood_after(share) for one in found]
+        told = ", ".join("never" if minutes is None else f"{minutes:.1f}" for minutes in times)
+        lines.append(f"minutes of trials until one has at most {share:.0%} misheard, by seed: {told}")
+    return lines
+
+
 def trained_anew(bank: Bank, values: Mapping[str, Any]) -> Anew:
     curves = [bank.curve(values, seed) for seed in OTHER_SEEDS]
     misheard = [curve.misheard for curve in curves if curve.misheard is not None]
@@ -256,7 +284,7 @@ def wrongly_ended(found: Found) -> str:
     """Of the trials ended early, those that would have come among the best quarter."""
     if not found.ended:
         return ""
-    values = sorted(curve.value for curve in [*found.ended, *found.whole])
+    values = sorted(curve.value for curve in [*found.ended, *(curve for _, curve in found.whole)])
     limit = values[max(0, len(values) // 4 - 1)]
     n_good = sum(curve.value <= limit for curve in found.ended)
     return f"{len(found.ended)} of {len(values)} ended, {n_good} of the best quarter"
