@@ -6,6 +6,7 @@ The digest names everything that shapes the corpus, so another sentence, setting
 own. A folder appears under its name only when it is whole; complete.json is the proof and lists every file.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ PEAK = 0.8
 # the same sentences in the same process. A batch is also the step of the progress display.
 BATCH_SENTENCES = 40
 N_PROCESSES = 2
+FULL_BYTES = 2**20  # a disk with less room is full: a sentence takes some 200 KB
 
 MARKER = "complete.json"
 BUILDING_SUFFIX = ".building"
@@ -225,6 +227,8 @@ def _speak_batch(folder: Path, teacher: Teacher, batch: Sequence[tuple[str, str]
         raise UserError(
             f"synthetic speech needs the package {teacher.package}: {child.stderr.strip()}; {teacher.install_hint}"
         )
+    if child.returncode != 0 and shutil.disk_usage(folder).free < FULL_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the teacher's libraries do not tell
     if child.returncode != 0:
         raise UserError(
             f"{teacher.package} failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "

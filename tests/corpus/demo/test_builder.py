@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -43,6 +44,22 @@ def start_python(code: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("teacher", ("hibari()", "espeak('en-us')"))
+def test_a_disk_that_is_full_while_a_teacher_speaks_is_told_as_such(teacher: str, tmp_path: Path) -> None:
+    code = "from pathlib import Path; from corpus.demo.builder import *; from corpus.demo.teachers import *; "
+    code += f"ensure_demo_corpus(Path({str(tmp_path)!r}), teacher={teacher})"
+    mount = f"mount -t tmpfs -o size=600k tmpfs {tmp_path} && exec {shlex.join((sys.executable, '-c', code))}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount], env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip(f"no private mount here: {done.stderr.strip()}")
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"cannot be written to {tmp_path}: [Errno 28] No space left on device; make room there" in last, done.stderr
 
 
 @pytest.fixture(scope="module")
