@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from common.errors import UserError
 
 # what a shell gives for <(command) and for the standard streams
 PASSED_ON = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
+LEAST_ROOM_BYTES = 2**20  # a disk with less is full: many small things still fit
 LONGEST_STEM = 50  # characters of a temporary file's name: of four bytes each they leave room for the rest
 
 
@@ -107,6 +109,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Text (UTF-8) or bytes through `atomic_file`."""
     with atomic_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def is_disk_full(folder: Path) -> bool:
+    """Whether what failed there may have failed for want of room, where it doesn't say so itself."""
+    return shutil.disk_usage(folder).free < LEAST_ROOM_BYTES
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from common.errors import NO_ROOM
-from common.files import write_atomic
+from common.files import is_disk_full, write_atomic
 from common.log import LOG
 from common.signals import KILL, signal_group
 from run_directory.metrics_log import MetricsFollower, read_metrics
@@ -27,7 +26,6 @@ LATE_GRACE_S = 20.0  # the same, where the time given to the search is up
 STALLED_S = 1800.0  # without a new record a trial hangs
 POLL_S = 0.5
 ROOM_WAITS_S = (15.0, 30.0, 60.0, 120.0, 240.0)  # before a trial that ended on a full disk is started again
-LEAST_ROOM = 1 << 20  # bytes
 SHOWN_LINES = 3  # of the output of a trial that died
 OUTPUT_FILE, PID_FILE = "output.log", "pid"
 
@@ -106,7 +104,7 @@ class TrainerWrapper:
         if outcome.ending != "died" or is_kill(outcome.exit_code):
             return False
         is_said = any(os.strerror(number) in outcome.error for number in NO_ROOM)
-        return is_said or shutil.disk_usage(self.directory).free < LEAST_ROOM
+        return is_said or is_disk_full(self.directory)
 
     def _run_once(self, watch: Callable[[Records], Ending | None]) -> TrialOutcome:
         process = self._start()

@@ -48,7 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SENTENCES, HELD_OUT = 2950, 20  # after 3500 steps on so many, 1500 on real speech gave fewer errors than 3000 without
 SHORTEST, LONGEST = 4, 14  # words
 # Minutes, under which Hibari speaks English base voices. After ten minutes of recordings 10 % of the words are misheard
-# with it, 16 % with espeak-ng; after an hour 10 % with it and 7 % with espeak-ng. In between is not measured.
+# with it, 16 % with espeak-ng; after an hour 10 % with it and 7 % with espeak-ng. In between nothing compares them.
 LITTLE_SPEECH_MIN = 30
 SEED = 2017
 WAIT_S = 1.0

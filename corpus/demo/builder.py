@@ -25,6 +25,7 @@ from pathlib import Path
 from common.cache_dir import CACHE_VARIABLE
 from common.cache_dir import cache_directory as default_cache_directory
 from common.errors import UserError
+from common.files import is_disk_full
 from corpus.demo.espeak import EXIT_NO_LIBRARY
 from corpus.demo.sentences import DemoSentences, demo_sentences
 from corpus.demo.teachers import Teacher, hibari
@@ -36,7 +37,6 @@ PEAK = 0.8
 # the same sentences in the same process. A batch is also the step of the progress display.
 BATCH_SENTENCES = 40
 N_PROCESSES = 2
-FULL_BYTES = 2**20  # a disk with less room is full: a sentence takes some 200 KB
 
 MARKER = "complete.json"
 BUILDING_SUFFIX = ".building"
@@ -227,8 +227,8 @@ def _speak_batch(folder: Path, teacher: Teacher, batch: Sequence[tuple[str, str]
         raise UserError(
             f"synthetic speech needs the package {teacher.package}: {child.stderr.strip()}; {teacher.install_hint}"
         )
-    if child.returncode != 0 and shutil.disk_usage(folder).free < FULL_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the teacher's libraries do not tell
+    if child.returncode != 0 and is_disk_full(folder):  # which the teacher's libraries do not tell
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if child.returncode != 0:
         raise UserError(
             f"{teacher.package} failed with status {child.returncode}: {child.stderr.strip() or 'no message'}; "
