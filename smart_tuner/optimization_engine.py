@@ -32,8 +32,9 @@ from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.slots import check_gpus, visible_gpus
 from smart_tuner.storage import check_address, open_storage
 from smart_tuner.trial_queue import origin_of
-from smart_tuner.trials import BUDGET_ATTRIBUTE, MAKE_ROOM, Search
+from smart_tuner.trials import BUDGET_ATTRIBUTE, Search
 from smart_tuner.winner import adopt, best_values, make_way
+from smart_tuner.worker import MAKE_ROOM
 from tools import format_overrides, read_yaml_layer
 from training.base_voice import base_recipe, base_voice
 from training.options import Options
@@ -112,9 +113,9 @@ def run_search(
     try:
         news.start()
         trials = Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at)
-        trials.run()
+        trials.run_all()
         if search.confirm and len(studies.finished(study)) >= search.n_trials:
-            Confirmation(study, trials.plan, search, stop).run()
+            Confirmation(study, storage, trials.plan, search, stop).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
             best = write_results(

@@ -15,6 +15,7 @@ from common.errors import UserError
 DEPENDENT = ("n_trials", "optimization_timeout", "n_jobs", "gpus_per_trial", "storage", "new_study", "train_best",
              "search_space", "score_words", "confirm")  # fmt: skip
 REPEATED = ("preset", "hparams_file")  # with a value
+CONFIRMED_FROM, CONFIRMED_BY = 10, 2  # trials, from which on the best is confirmed by so many other seeds
 MOST_SPARED_S, SPARED_SHARE = 15.0, 0.1  # of the time given, for pictures and pages
 PICTURES_LATE_S, MOST_LATE_S = 15.0, 20.0  # after the time given: no other picture is begun; nobody is waited for
 REPEATED_FLAGS = ("skip_bad_data", "ignore_mmi_layers", "ignore_gst_layers", "ignore_tsgst_layers")
@@ -83,7 +84,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     add("--search-space", choices=("default", "wide"), help="wide: eight hyperparameters more (docs/tuning.md)")
     add("--score-words", action="store_true", help="a recognizer hears each trial; what it mishears counts")
     text = "train the best and the settings as they were anew with N other seeds each; a tie keeps the settings"
-    add("--confirm", type=int_at_least(1), metavar="N", help=text)
+    add("--confirm", type=int_at_least(0), metavar="N", help=text + " (default 2 from 10 trials on, else 0)")
     add("--train-best", action="store_true", help="after the search, train in -o with the best hyperparameters")
 
 
@@ -99,8 +100,9 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
             "--train-best trains in this process, and trials have several: leave it out, then python multiproc.py "
             f"--n_gpus {args.gpus_per_trial} train.py --hparams-file STUDY/best_hparams.yaml ... trains the best"
         )
+    n_trials = args.n_trials or 10
     return SearchOptions(
-        n_trials=args.n_trials or 10,
+        n_trials=n_trials,
         timeout_s=args.optimization_timeout,
         n_jobs=args.n_jobs or 1,
         gpus_per_trial=args.gpus_per_trial or 1,
@@ -109,7 +111,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         train_best=args.train_best,
         is_wide=args.search_space == "wide",
         scores_words=args.score_words,
-        confirm=args.confirm or 0,
+        confirm=(CONFIRMED_BY if n_trials >= CONFIRMED_FROM else 0) if args.confirm is None else args.confirm,
         began=command_began(),
     )
 

@@ -3,10 +3,7 @@
 import logging
 import math
 import shutil
-import socket
-import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from rich.table import Table
 
 from common.errors import UserError
-from common.files import explain_write_errors, write_atomic
 from common.log import LOG
-from smart_tuner import storage as storages
 from smart_tuner import study as studies
 from smart_tuner import time_plan
-from smart_tuner.monitors.live_table import TrialProgress, live_table
+from smart_tuner.monitors.live_table import TrialProgress, trials_table
 from smart_tuner.monitors.news import StudyNews
 from smart_tuner.objective import (
     LAST_RUNG_REACHED,
     Budget,
     Ending,
     Records,
-    TrialPlan,
     TrialResult,
     is_diverged,
     pruning_score,
@@ -39,29 +35,24 @@ from smart_tuner.objective import (
 from smart_tuner.plan import Plan
 from smart_tuner.search_space import acts
 from smart_tuner.settings import SearchOptions
-from smart_tuner.slots import environment
-from smart_tuner.storage import experimental_parts, retry_storage
-from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
-from smart_tuner.trial_queue import MAX_RETRIES, Nothing, TrialQueue, is_given_up, origin_of
+from smart_tuner.storage import experimental_parts
+from smart_tuner.trainer_wrapper import TrialOutcome
+from smart_tuner.trial_queue import Nothing, TrialQueue, origin_of
 from smart_tuner.trial_words import LISTENING_S
+from smart_tuner.worker import LOOK_FOR_WORK_S, TrialHeartbeat, Worker
 from tools import format_overrides
 from training.trainer import StopRequest
 
-LOOK_EVERY_S = 0.5
-LOOK_FOR_WORK_S = 2.0  # while others' trials run that may be lost
-TOLD_AFTER_WAITS = 3  # in a row; once may be another machine that was quicker
-MAKE_ROOM = "free space there (df -h), then the same command goes on with this study"
-WORKER_FILE = "worker"
 BUDGET_ATTRIBUTE = "budget"  # of the study
 
 
-class Search:
+class Search(Worker[optuna.Trial]):
     """Runs the trials that a study still lacks, so many at a time. ends_at: of time.monotonic(), when time is up."""
 
     def __init__(
         self,
         study: optuna.Study,
-        storage: optuna.storages.RDBStorage,
+        storage: RDBStorage,
         plan: Plan,
         search: SearchOptions,
         stop: StopRequest,
@@ -69,80 +60,23 @@ class Search:
         news: StudyNews,
         ends_at: float = math.inf,
     ) -> None:
-        self.study, self.storage, self.plan, self.search, self.stop = study, storage, plan, search, stop
-        self.watched: dict[int, TrialProgress] = {}  # by origin, those that run here
-        self.worker = worker_name(plan.directory)
+        super().__init__(storage, plan, search, stop, ends_at=ends_at)
+        self.study, self.news = study, news
         self.queue = TrialQueue(study, storage, n_trials=search.n_trials, worker=self.worker)
-        self.news, self.ends_at = news, ends_at
-        self._lock = threading.Lock()  # asking and telling, one thread at a time
-        self._failure: BaseException | None = None
-        self._n_waits, self._has_told_of_waiting = 0, False
 
-    def run(self) -> None:
-        self._patiently(self.queue.reclaim)
-        threads = [threading.Thread(target=self._work, args=(slot,)) for slot in range(self.search.n_jobs)]
-        for thread in threads:
-            thread.start()
-        with live_table(self.study, self.watched, self.search.n_trials) as show:
-            while any(thread.is_alive() for thread in threads):
-                show()
-                threads[-1].join(LOOK_EVERY_S)  # signals arrive in between
-                threads = [thread for thread in threads if thread.is_alive()] or threads[-1:]
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self, slot: int) -> None:
-        try:
-            with explain_write_errors(f"to {self.plan.directory}", next_step=MAKE_ROOM):
-                while (trial := self._next()) is not None:
-                    self._run(trial, slot)
-        except BaseException as failure:  # noqa: BLE001 - the border of a thread: run() raises it again
-            self._failure = failure
-
-    def _is_ending(self) -> bool:
-        return self.stop.signal is not None or self._failure is not None or time.monotonic() >= self.ends_at
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        return retry_storage(action, self._pause, is_ending=self._is_ending)
-
-    def _pause(self, seconds: float) -> None:
-        """As long, unless the search is to end."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and not self._is_ending():
-            time.sleep(min(LOOK_EVERY_S, max(0.0, until - time.monotonic())))
-
-    def _next(self) -> optuna.Trial | None:
-        """The next trial, its parameters drawn; None when the study has enough, or this launch must end."""
-        while not self._is_ending():
-            with self._lock:
-                taken = self._patiently(self._take)
-            if taken == "done":
-                return None
-            if taken != "wait":
-                self._n_waits = 0
-                return taken
-            self._tell_of_waiting()
-            time.sleep(min(LOOK_FOR_WORK_S, max(0.0, self.ends_at - time.monotonic())))
-        return None
+    def _queues(self) -> list[TrialQueue]:
+        return [self.queue]
 
     def _take(self) -> optuna.Trial | Nothing:
-        try:
-            taken = self.queue.take()
-            if isinstance(taken, optuna.Trial):
-                with experimental_parts():
-                    suggest(taken, self.plan)
-            return taken
-        except optuna.exceptions.UpdateFinishedTrialError:  # this machine stood still, and another took it for lost
-            return "wait"
+        """Its parameters drawn."""
+        taken = self.queue.take()
+        if isinstance(taken, optuna.Trial):
+            with experimental_parts():
+                suggest(taken, self.plan)
+        return taken
 
-    def _tell_of_waiting(self) -> None:
-        self._n_waits += 1
-        if self._n_waits < TOLD_AFTER_WAITS or self._has_told_of_waiting or self.watched:
-            return
-        self._has_told_of_waiting = True
-        n = self._patiently(self.queue.n_running_elsewhere)
-        LOG.info("no trial is left to begin; waiting for %d that run elsewhere, in case a machine is lost (Ctrl-C ends "
-                 "this one)", n)  # fmt: skip
+    def _table(self) -> Table:
+        return trials_table(self.study, dict(self.watched), self.search.n_trials)
 
     def _run(self, trial: optuna.Trial, slot: int) -> None:
         number = origin_of(trial)
@@ -150,7 +84,7 @@ class Search:
         LOG.info("%s: %s", directory.name, format_overrides(trial.params))
         self.watched[number] = watched = TrialProgress(self.plan.budget.epochs)
         try:
-            outcome = self._decide_budget(trial, slot) or self._outcome(trial, watched, slot)
+            outcome = self._decide_budget(trial, slot) or self._trained(trial, watched, slot)
             with self._lock:
                 self._patiently(partial(self._tell, trial, outcome))
         except optuna.exceptions.UpdateFinishedTrialError:  # it stood still for minutes
@@ -158,30 +92,11 @@ class Search:
         del self.watched[number]
         self._drop_checkpoints()
 
-    def _outcome(self, trial: optuna.Trial, watched: TrialProgress, slot: int) -> TrialOutcome:
-        if is_given_up(trial):
-            return TrialOutcome("lost", 0, [], f"its machine was lost {MAX_RETRIES + 1} times")
-        try:
-            wrapper = self._wrapper(trial, slot)
-        except UserError as error:  # values that don't go together: a bad trial, not the end of the search
-            return TrialOutcome("died", error.exit_code, [], str(error))
+    def _trained(self, trial: optuna.Trial, watched: TrialProgress, slot: int) -> TrialOutcome:
         watched.epochs = self.plan.budget.epochs
-        outcome = wrapper.run(self._watch(trial, watched))
-        if self.plan.listener is None:
-            return outcome
-        heartbeat = TrialHeartbeat(self.storage, trial)
-
-        def is_ending() -> bool:
-            heartbeat.beat()
-            return self._is_ending()
-
-        return self.plan.listener.hear(outcome, wrapper.directory, is_ending=is_ending)
-
-    def _wrapper(self, trial: optuna.Trial, slot: int, own: TrialPlan | None = None) -> TrainerWrapper:
         directory = self.plan.trial_directory(origin_of(trial))
-        command = self.plan.command(directory, trial.params, own=own)
-        shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
-        return TrainerWrapper(command, directory, environment=shared, ends_at=self.ends_at)
+        command = partial(self.plan.command, directory, trial.params)
+        return self._outcome(trial, command, directory, slot, self._watch(trial, watched))
 
     # -- how long trials are ------------------------------------------------------------------------------------------
 
@@ -201,7 +116,7 @@ class Search:
         self._use(time_plan.from_attribute(saved, self.plan.budget))
         return None
 
-    def _measure(self, trial: optuna.Trial, slot: int, heartbeat: "TrialHeartbeat") -> TrialOutcome | None:
+    def _measure(self, trial: optuna.Trial, slot: int, heartbeat: TrialHeartbeat) -> TrialOutcome | None:
         budget = self.plan.budget
         if math.isfinite(self.ends_at) and self.plan.may_shrink and not studies.finished(self.study):
             began, left_s = time.time(), self.ends_at - time.monotonic()
@@ -213,10 +128,12 @@ class Search:
                 is_late = time.time() - began > time_plan.PROBE_SHARE * left_s
                 return "finished" if is_late and time_plan.speed_of(records, began=began) else None
 
+            directory = self.plan.trial_directory(origin_of(trial))
             try:
-                outcome = self._wrapper(trial, slot, own=time_plan.PROBE).run(watch)
+                command = self.plan.command(directory, trial.params, own=time_plan.PROBE)
             except UserError:
                 return None  # said where the trial itself is run
+            outcome = self._wrapper(command, directory, slot).run(watch)
             speed = time_plan.speed_of(outcome.records, began=began)
             if outcome.ending != "finished" or speed is None:
                 return outcome
@@ -297,17 +214,6 @@ class Search:
                     drop_weights(self.plan.trial_directory(origin_of(trial)) / "checkpoints")
 
 
-def worker_name(directory: Path) -> str:
-    """Of whoever holds the lock of this study directory, now and after a restart; no other's on any machine.
-
-    Machines may have equal names, and copies of a directory lie elsewhere: only both together tell workers apart.
-    """
-    path = directory / WORKER_FILE
-    if not path.exists():
-        write_atomic(path, uuid.uuid4().hex + "\n")
-    return f"{socket.gethostname()}:{directory.resolve()}:{path.read_text().strip()}"
-
-
 def drop_weights(directory: Path) -> None:
     if directory.exists():
         shutil.rmtree(directory)
@@ -341,22 +247,3 @@ def describe(trial: optuna.Trial, result: TrialResult, outcome: TrialOutcome, *,
     for name, value in result.constraints.items():
         if name not in told:  # by an attempt that the database cut short
             trial.set_constraint(name, value)
-
-
-class TrialHeartbeat:
-    """Tells the database that the trial lives. Optuna's own thread ends silently at the first error; this one tries
-    again at the next beat.
-    """
-
-    def __init__(self, storage: optuna.storages.RDBStorage, trial: optuna.Trial) -> None:
-        self._storage, self._id, self._next = storage, trial._trial_id, 0.0
-
-    def beat(self) -> None:
-        if time.monotonic() < self._next:
-            return
-        try:
-            self._storage.record_heartbeat(self._id)
-            self._next = time.monotonic() + storages.HEARTBEAT_S / 2
-        except storages.STORAGE_ERRORS as error:
-            LOG.warning("no heartbeat: %s", error)
-            self._next = time.monotonic() + 5

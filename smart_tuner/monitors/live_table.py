@@ -38,10 +38,8 @@ class TrialProgress:
 
 
 @contextmanager
-def live_table(
-    study: optuna.Study, watched: Mapping[int, TrialProgress], n_trials: int
-) -> Iterator[Callable[[], None]]:
-    """A function to call again and again: on a terminal it draws the table of trials, elsewhere it does nothing."""
+def live_table(draw: Callable[[], Table]) -> Iterator[Callable[[], None]]:
+    """A function to call again and again: on a terminal it shows what `draw` makes, elsewhere it does nothing."""
     if not CONSOLE.is_terminal:
         yield lambda: None
         return
@@ -49,7 +47,7 @@ def live_table(
 
         def show() -> None:
             with suppress(*STORAGE_ERRORS):  # the old table stays; whoever needs the database says so
-                live.update(trials_table(study, dict(watched), n_trials), refresh=True)
+                live.update(draw(), refresh=True)
 
         yield show
 
@@ -64,10 +62,26 @@ def trials_table(study: optuna.Study, watched: Mapping[int, TrialProgress], n_tr
         is_best = best is not None and trial.number == best.number
         table.add_row(*_finished_row(trial), style="bold" if is_best else "red" if is_failed(trial) else None)
     for number, progress in sorted(watched.items()):
-        free = progress.free_running
-        shown = [f"{free[name]:.3f}" if free else "-" for name in ("alignment", "mel_distance")]
-        table.add_row(str(number), "running", "", *shown, f"{progress.epoch:.1f}/{progress.epochs:g}", "")
+        alignment, mel_distance, epochs = _running_row(progress)
+        table.add_row(str(number), "running", "", alignment, mel_distance, epochs, "")
     return table
+
+
+def trainings_table(watched: Mapping[str, TrialProgress], *, n_done: int, n: int) -> Table:
+    """What `--confirm` runs here."""
+    table = Table(title=f"confirming: {n_done} of {n} trainings finished")
+    for heading in ("training", "alignment", "mel distance", "epochs"):
+        table.add_column(heading)
+    for name, progress in sorted(watched.items()):
+        table.add_row(name, *_running_row(progress))
+    return table
+
+
+def _running_row(progress: TrialProgress) -> tuple[str, str, str]:
+    """Alignment, mel distance, epochs."""
+    free = progress.free_running
+    alignment, mel_distance = (f"{free[name]:.3f}" if free else "-" for name in ("alignment", "mel_distance"))
+    return alignment, mel_distance, f"{progress.epoch:.1f}/{progress.epochs:g}"
 
 
 def _finished_row(trial: FrozenTrial) -> list[str]:

@@ -13,10 +13,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 import smart_tuner.plan
+import smart_tuner.worker
 from campaigns.children import quiet_child
 from campaigns.table import Place, Row
 from smart_tuner import storage as storages
-from smart_tuner import trials
 from smart_tuner.optimization_engine import optimize
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trial_queue import DONE, origin_of
@@ -92,7 +92,7 @@ class KilledSearch:
         os.chdir(folder)
         os.environ["STAND_IN"] = "slow"
         smart_tuner.plan.TRAIN = REPOSITORY / "tests/support/fake_trainer.py"
-        storages.HEARTBEAT_S, storages.GRACE_S, trials.LOOK_FOR_WORK_S = 1, 6, 0.3
+        storages.HEARTBEAT_S, storages.GRACE_S, smart_tuner.worker.LOOK_FOR_WORK_S = 1, 6, 0.3
         given = tiny_settings(self.corpus).split(",")
         overrides = ",".join(pair for pair in given if pair.split("=")[0] not in NOT_SEARCHED)
         search = SearchOptions(n_trials=self.n_trials, storage=self.url)

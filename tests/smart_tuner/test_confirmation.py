@@ -1,10 +1,13 @@
 """`--confirm`: a best trial that is better with every other seed is told so; else the settings stay as they were."""
 
+import argparse
 import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +15,15 @@ import pytest
 import yaml
 
 from common.errors import UserError
+from smart_tuner import plan, settings, trainer_wrapper
 from smart_tuner import storage as storages
 from smart_tuner import study as studies
-from smart_tuner import trainer_wrapper
+from smart_tuner.confirmation import Confirmation
 from smart_tuner.study import CONFIRMATION, is_confirmed
+from support.paths import REPOSITORY
 from support.searches import loaded, table
+
+SHARED = ("study", "storage", "plan", "search", "stop")  # by the machines of a search; but for their directories
 
 
 @pytest.fixture
@@ -134,6 +141,38 @@ def test_a_locked_database_costs_no_confirmation(search, tmp_path: Path, monkeyp
     thread.join(timeout=30)
     assert "database can't be used (database is locked); trying again" in capsys.readouterr().err
     assert "best" in loaded(tmp_path / "output").user_attrs[CONFIRMATION]
+
+
+@pytest.mark.spec
+def test_machines_share_what_confirms_and_agree(search, tmp_path: Path, monkeypatch) -> None:
+    given: list[tuple] = []
+    monkeypatch.setattr(Confirmation, "run", lambda self: given.append(tuple(getattr(self, name) for name in SHARED)))
+    search(n_trials=8, confirm=3)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "TRAIN", REPOSITORY / "tests/support/fake_trainer.py")
+    monkeypatch.setenv("STAND_IN", "slow")
+    ((study, storage, planned, options, stop),) = given
+    machines = [replace(planned, directory=tmp_path / name) for name in ("one", "two")]
+    for machine in machines:
+        machine.directory.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda machine: Confirmation(study, storage, machine, options, stop).run(), machines))
+    by_machine = [sorted(one.name for one in machine.directory.glob("confirm_*")) for machine in machines]
+    assert all(by_machine) and len({*by_machine[0], *by_machine[1]}) == len(by_machine[0] + by_machine[1]) == 6
+    found = loaded(tmp_path / "output").user_attrs[CONFIRMATION]
+    assert len(found["of_best"]) == len(found["of_first"]) == 3 and is_confirmed(found)
+
+
+def test_from_ten_trials_on_the_best_is_confirmed_unless_the_command_says_otherwise() -> None:
+    def confirmed(*words: str) -> int:
+        p = argparse.ArgumentParser()
+        settings.add_arguments(p)
+        options = settings.search_options(p.parse_args(["--optimize-hyperparams", *words]))
+        assert options is not None
+        return options.confirm
+
+    assert (confirmed(), confirmed("--n-trials", "9"), confirmed("--n-trials", "50")) == (2, 0, 2)
+    assert (confirmed("--confirm", "0"), confirmed("--n-trials", "3", "--confirm", "4")) == (0, 4)
 
 
 def test_where_nothing_beats_the_settings_nothing_is_trained(tune, tmp_path: Path) -> None:
