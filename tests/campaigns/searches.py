@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 import smart_tuner.plan
@@ -26,8 +25,10 @@ from support.paths import REPOSITORY
 from training.options import Options
 
 WORKERS, KILLS, TRIALS = 4, 100, 140
+CONFIRM = 40  # other seeds for each of two, and as many kills
 NOT_SEARCHED = ("batch_size", "warmup_steps", "validation_attention_analysis", "epochs")
 STUDY = "output"  # -o as it is typed on each machine
+WORSE = "worse.yaml"  # settings that are not the best: the stand-in likes a rate of 1e-3
 AGAIN = 0.5  # of the killed workers start again where they were; others are lost with their machine
 LONGEST_LIFE = 4.0  # of the killed, in times of what a worker takes to begin its first trial
 ENOUGH_S = 1800.0
@@ -50,13 +51,14 @@ class KilledSearch:
     folder: Path
     n_workers: int
     n_trials: int
+    confirm: int = 0
     workers: dict[int, Worker] = field(default_factory=dict)  # by process id
     startup_s: float = 0.0  # until a worker's first trial runs, measured
     n_machines: int = 0
     n_kills: int = 0
     wrong_exits: list[int] = field(default_factory=list)
     lost: int = 0  # finished trials that were others, or none, when looked at again
-    finished: dict[int, float | None] = field(default_factory=dict)
+    finished: dict[tuple[str, int], float | None] = field(default_factory=dict)  # by study and number
 
     def run(self, n_kills: int, chance: random.Random) -> None:
         began = time.monotonic()
@@ -95,10 +97,11 @@ class KilledSearch:
         storages.HEARTBEAT_S, storages.GRACE_S, smart_tuner.worker.LOOK_FOR_WORK_S = 1, 6, 0.3
         given = tiny_settings(self.corpus).split(",")
         overrides = ",".join(pair for pair in given if pair.split("=")[0] not in NOT_SEARCHED)
-        search = SearchOptions(n_trials=self.n_trials, storage=self.url)
+        search = SearchOptions(n_trials=self.n_trials, storage=self.url, confirm=self.confirm)
         options = Options(output=Path(STUDY), logs=Path("logs"), max_steps=10)
+        Path(WORSE).write_text("learning_rate: 3.0e-3\n")
         try:
-            return optimize(Layers(overrides=overrides), options, search, repeated=())
+            return optimize(Layers(hparams_file=Path(WORSE), overrides=overrides), options, search, repeated=())
         except BaseException:
             (folder / "traceback.txt").write_text(traceback.format_exc())
             raise
@@ -124,45 +127,60 @@ class KilledSearch:
 
     def look(self) -> None:
         """What was finished must stay so."""
-        now = {trial.number: trial.value for trial in self.trials() if trial.state in DONE}
-        self.lost += sum(now.get(number, "none") != value for number, value in self.finished.items())
+        now = {(name, one.number): one.value for name, some in self.trials().items() for one in some if is_done(one)}
+        self.lost += sum(now.get(key, "none") != value for key, value in self.finished.items())
         self.finished = now
 
-    def trials(self) -> list[FrozenTrial]:
+    def trials(self) -> dict[str, list[FrozenTrial]]:
+        """By study: the search's, and those of what confirms."""
         storage = storages.open_storage(self.url, self.folder)
         try:
-            return optuna.load_study(study_name=STUDY, storage=storage).trials
-        except KeyError:  # not made yet
-            return []
+            return {one.study_name: storage.get_all_trials(one._study_id) for one in storage.get_all_studies()}
         finally:
             storage.engine.dispose()  # the next child must not inherit a connection
 
     def outcome(self) -> tuple[str, bool]:
         found = self.trials()
-        done = Counter(origin_of(trial) for trial in found if trial.state in DONE)
+        done = Counter((name, origin_of(one)) for name, some in found.items() for one in some if is_done(one))
         doubled = sum(n - 1 for n in done.values())
-        open_ = sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in found)
-        given_up = sum(trial.user_attrs.get("ending") == "lost" for trial in found)
+        every = [trial for some in found.values() for trial in some]
+        open_ = sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in every)
+        given_up = sum(trial.user_attrs.get("ending") == "lost" for trial in every)
+        wanted = self.n_trials + 2 * self.confirm
         text = (
-            f"{self.n_kills} kills of {self.n_machines} machines' workers: {len(done)} of {self.n_trials} trials "
+            f"{self.n_kills} kills of {self.n_machines} machines' workers: {len(done)} of {wanted} trials "
             f"finished ({given_up} given up, as killed three times), {self.lost} finished ones lost, {doubled} "
             f"doubled, {open_} left running or waiting, {len(self.wrong_exits)} workers ended otherwise than by 0"
         )
         text += "".join(f"; {path.read_text().splitlines()[-1]}" for path in self.folder.glob("*/traceback.txt"))
-        return text, len(done) == self.n_trials and not (self.lost or doubled or open_ or self.wrong_exits)
+        return text, len(done) == wanted and not (self.lost or doubled or open_ or self.wrong_exits)
+
+
+def is_done(trial: FrozenTrial) -> bool:
+    return trial.state in DONE
 
 
 def killed(place: Place, chance: random.Random, url: str, name: str, *, n_workers: int = WORKERS) -> Row:
     search = KilledSearch(url, place.corpus, place.folder / name, n_workers, place.times(TRIALS))
-    n_kills = place.times(KILLS)
+    return row(search, chance, place.times(KILLS), f"kill -9 of {n_workers} workers of a search, {name}")
+
+
+def killed_confirming(place: Place, chance: random.Random) -> Row:
+    """A short search, so that most kills fall on what confirms its best."""
+    url, n_trials, confirm = f"sqlite:///{place.folder}/confirming.db", 10, place.times(CONFIRM)
+    search = KilledSearch(url, place.corpus, place.folder / "confirming", WORKERS, n_trials, confirm)
+    return row(search, chance, place.times(CONFIRM), f"kill -9 of {WORKERS} workers that confirm the best, SQLite")
+
+
+def row(search: KilledSearch, chance: random.Random, n_kills: int, name: str) -> Row:
     search.run(n_kills, chance)
     text, is_kept = search.outcome()
-    return Row(f"kill -9 of {n_workers} workers of a search, {name}", text, is_kept and search.n_kills == n_kills)
+    return Row(name, text, is_kept and search.n_kills == n_kills)
 
 
 def searches(place: Place, chance: random.Random) -> list[Row]:
     """The same command again and again on several machines, killed at random moments."""
-    rows = [killed(place, chance, f"sqlite:///{place.folder}/shared.db", "SQLite")]
+    rows = [killed(place, chance, f"sqlite:///{place.folder}/shared.db", "SQLite"), killed_confirming(place, chance)]
     if reason := postgres.missing():
         return [*rows, Row("kill -9 of workers of a search, PostgreSQL", f"not run: {reason}", True)]
     with postgres.server() as url:
