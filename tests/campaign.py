@@ -26,7 +26,7 @@ CAMPAIGNS: dict[str, Callable[[Place, random.Random], Row | list[Row]]] = {
     for campaign in (
         deaths.kills, power.power_cuts, deaths.rollbacks, deaths.signals, deaths.loaders, deaths.hangs, storage.resumes,
         storage.damages, storage.full_disks, numbers.faults, numbers.memory, storage.foreign_code, costs.cost,
-        costs.verifying, searches.searches, search_faults.search_faults,
+        costs.verifying, searches.searches, searches.confirmations, search_faults.search_faults,
     )
 }  # fmt: skip
 

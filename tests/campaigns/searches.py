@@ -165,7 +165,7 @@ def killed(place: Place, chance: random.Random, url: str, name: str, *, n_worker
     return row(search, chance, place.times(KILLS), f"kill -9 of {n_workers} workers of a search, {name}")
 
 
-def killed_confirming(place: Place, chance: random.Random) -> Row:
+def confirmations(place: Place, chance: random.Random) -> Row:
     """A short search, so that most kills fall on what confirms its best."""
     url, n_trials, confirm = f"sqlite:///{place.folder}/confirming.db", 10, place.times(CONFIRM)
     search = KilledSearch(url, place.corpus, place.folder / "confirming", WORKERS, n_trials, confirm)
@@ -180,7 +180,7 @@ def row(search: KilledSearch, chance: random.Random, n_kills: int, name: str) ->
 
 def searches(place: Place, chance: random.Random) -> list[Row]:
     """The same command again and again on several machines, killed at random moments."""
-    rows = [killed(place, chance, f"sqlite:///{place.folder}/shared.db", "SQLite"), killed_confirming(place, chance)]
+    rows = [killed(place, chance, f"sqlite:///{place.folder}/shared.db", "SQLite")]
     if reason := postgres.missing():
         return [*rows, Row("kill -9 of workers of a search, PostgreSQL", f"not run: {reason}", True)]
     with postgres.server() as url:
