@@ -1,18 +1,17 @@
 """Whether the best trial is better than the settings as they were by more than luck: both are trained with other seeds.
 
 A trial is one seed, and the best of many is in part the luckiest. So the best and the first trial (the settings as they
-were) are trained anew with the same few other seeds. Better is what is better with every seed: of six values in random
-order the three of the best come first once in twenty times. Else it is a tie, and the settings stay as they were.
+were) are trained anew with the same few other seeds. Better is what is better with every seed: of four values in random
+order the two of the best come first once in six times, of six the three once in twenty times. Else it is a tie, and the
+settings stay as they were.
 
-The trainings of either are trials of a study of their own, beside the search in its database. So what an interrupted
-confirmation lacks is gone on with, and several machines share the work. What came out is the search's attribute
-`confirmation`.
+Each of these trainings is the only trial of a study of its own, beside the search in its database. So an interrupted
+one is gone on with, and several machines share the work. What came out is the search's attribute `confirmation`.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import optuna
 from optuna.storages import RDBStorage
@@ -25,133 +24,139 @@ from smart_tuner import study as studies
 from smart_tuner import time_plan
 from smart_tuner.monitors.live_table import TrialProgress, trainings_table
 from smart_tuner.monitors.study_report import confirmation_said
-from smart_tuner.objective import Ending, Records, score_trial
+from smart_tuner.objective import is_diverged, score_trial
 from smart_tuner.plan import Plan
 from smart_tuner.settings import SearchOptions
 from smart_tuner.trainer_wrapper import TrialOutcome
-from smart_tuner.trial_queue import TrialQueue, counting, first_origins, origin_of
-from smart_tuner.trials import BUDGET_ATTRIBUTE, drop_weights
-from smart_tuner.worker import TrialHeartbeat, Worker
+from smart_tuner.trial_queue import DONE, Nothing, TrialQueue, origin_of, trial_name
+from smart_tuner.trials import describe
+from smart_tuner.worker import Worker, drop_weights, worker_name
 from training.trainer import StopRequest
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """A trial of the search, trained anew with other seeds: the n-th origin of its queue has the n-th of them."""
+class Training:
+    """A trial's values with another seed. queue: of the one trial that it is. name: of its run."""
 
     trial: FrozenTrial
+    seed: int
     queue: TrialQueue
 
     @property
-    def values(self) -> list[float]:
-        """Of the trainings that have ended, by seed."""
-        counted = [counting(attempts) for attempts in first_origins(self.queue.study, self.queue.n_trials).values()]
-        return [one.value for one in counted if one is not None and one.value is not None]
+    def name(self) -> str:
+        return f"confirm_{origin_of(self.trial):05d}_seed_{self.seed}"
 
-    @property
-    def is_done(self) -> bool:
-        return len(self.values) == self.queue.n_trials
-
-    def nth(self, training: optuna.Trial) -> int:
-        return list(first_origins(self.queue.study, self.queue.n_trials)).index(origin_of(training))
+    def value(self) -> float | None:
+        """None before it has ended."""
+        return next((one.value for one in self.queue.study.get_trials(deepcopy=False, states=DONE)), None)
 
 
 @dataclass(frozen=True)
-class Training:
-    """One that runs here. name: that of its run."""
+class Taken:
+    """A training that runs here, as this trial."""
 
-    repeated: Repeated
+    training: Training
     trial: optuna.Trial
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"confirm_{origin_of(self.repeated.trial):05d}_seed_{self.seed}"
 
 
-class Confirmation(Worker[Training]):
+class Confirmation(Worker[Taken]):
     """Trains what is lacking, `n_jobs` at a time, and says what came out."""
 
     def __init__(
         self, study: optuna.Study, storage: RDBStorage, plan: Plan, search: SearchOptions, stop: StopRequest
     ) -> None:
-        super().__init__(storage, plan, search, stop, ends_at=search.ends_at)
-        self.study = study
+        search = replace(search, n_jobs=min(search.n_jobs, 2 * search.confirm))  # others would have nothing to do
+        super().__init__(storage, plan, search, stop)
+        self.study, self.trainings = study, list[Training]()
+        self._done = set[str]()  # not asked for again
         # as long as the trials were: a launch that finds all of them finished has planned nothing
-        budget = self._patiently(lambda: study.user_attrs.get(BUDGET_ATTRIBUTE, {}))
+        budget = self._patiently(lambda: study.user_attrs.get(time_plan.ATTRIBUTE, {}))
         self.plan = replace(plan, budget=time_plan.from_attribute(budget, plan.budget))
-        self.both: list[Repeated] = []  # the best and the settings
 
     def run(self) -> None:
         best = self._patiently(lambda: studies.lowest_trial(self.study))
         first = self._patiently(lambda: studies.first_of(self.study))
-        if best is None or first is None or best.number == first.number:
+        if best is None or first is None:
+            LOG.warning("nothing to confirm: the trial with the settings as they were has failed or was pruned")
+        elif best.number == first.number:
             LOG.info("nothing to confirm: no trial is better than the settings as they were")
-            return
-        self.both = [self._patiently(partial(self._repeated, trial)) for trial in (best, first)]
-        LOG.info("confirming trial_%05d beside the settings as they were: %d trainings", origin_of(best),
-                 2 * self.search.confirm - self._patiently(self._n_done))  # fmt: skip
+        elif not self._patiently(self._is_known):
+            self._confirm(best, first)
+        if self._patiently(self._is_known):
+            for run in self.plan.directory.glob("confirm_*"):  # perhaps gone on with on another machine
+                drop_weights(run)
+
+    def _is_known(self) -> bool:
+        """By as many seeds, or more."""
+        known = studies.confirmation_of(self.study)
+        return known is not None and len(known["of_best"]) >= self.search.confirm
+
+    def _confirm(self, best: FrozenTrial, first: FrozenTrial) -> None:
+        seeds = [(self.plan.settings.hparams.seed + n) % 2**32 for n in range(1, self.search.confirm + 1)]
+        pairs = [(trial, seed) for seed in seeds for trial in (best, first)]
+        self.trainings = [self._patiently(partial(self._training, *pair)) for pair in pairs]
+        n_lacking = len(self.trainings) - self._patiently(self._n_done)
+        LOG.info("confirming %s beside the settings as they were: %d trainings", trial_name(origin_of(best)), n_lacking)
         self.run_all()
-        if not self._patiently(lambda: all(one.is_done for one in self.both)):
-            LOG.warning("time is up before the best is confirmed; the same command goes on with it")
+        if self._patiently(self._n_done) < len(self.trainings):
             return
-        of_best, of_first = self._patiently(lambda: [one.values for one in self.both])
+        of_best, of_first = (
+            [self._patiently(one.value) for one in self.trainings if one.trial is trial] for trial in (best, first)
+        )
         found = {"best": origin_of(best), "of_best": of_best, "of_first": of_first}
-        self._patiently(lambda: self.study.set_user_attr(studies.CONFIRMATION, found))
+        if not self._patiently(self._is_known):  # another machine may have been asked for more seeds
+            self._patiently(lambda: self.study.set_user_attr(studies.CONFIRMATION, found))
         LOG.info("%s", confirmation_said(found, messages("search", "en")))
 
-    def _repeated(self, trial: FrozenTrial) -> Repeated:
-        name = f"{self.study.study_name}, trial {origin_of(trial)} anew"
+    def _training(self, trial: FrozenTrial, seed: int) -> Training:
+        """The search's own number in the name, as its name may be that of a deleted one."""
+        search = f"{self.study.study_name} ({self.study._study_id})"
+        name = f"{search}, {trial_name(origin_of(trial))} with seed {seed}"
         study = optuna.create_study(storage=self.storage, study_name=name, load_if_exists=True)
-        return Repeated(trial, TrialQueue(study, self.storage, n_trials=self.search.confirm, worker=self.worker))
-
-    def _queues(self) -> list[TrialQueue]:
-        return [one.queue for one in self.both]
+        worker = worker_name(self.plan.directory)
+        return Training(trial, seed, TrialQueue(study, self.storage, n_trials=1, worker=worker))
 
     def _n_done(self) -> int:
-        return sum(len(one.values) for one in self.both)
+        return sum(one.value() is not None for one in self.trainings)
+
+    def _queues(self) -> list[TrialQueue]:
+        return [one.queue for one in self.trainings]
 
     def _table(self) -> Table:
-        return trainings_table(dict(self.watched), n_done=self._n_done(), n=2 * self.search.confirm)
+        return trainings_table(dict(self.watched), n_done=self._n_done(), n=len(self.trainings))
 
-    def _take(self) -> Training | Literal["wait", "done"]:
-        answers = set[Literal["wait", "done"]]()
-        for one in self.both:
+    def _take(self) -> Taken | Nothing:
+        for one in [one for one in self.trainings if one.name not in self._done]:
             taken = one.queue.take()
             if isinstance(taken, optuna.Trial):
-                return Training(one, taken, self.plan.settings.hparams.seed + 1 + one.nth(taken))
-            answers.add(taken)
-        return "wait" if "wait" in answers else "done"
+                return Taken(one, taken)
+            if taken == "done":
+                self._done.add(one.name)
+        return "done" if len(self._done) == len(self.trainings) else "wait"
 
-    def _run(self, taken: Training, slot: int) -> None:
-        directory = self.plan.directory / taken.name
-        self.watched[taken.name] = watched = TrialProgress(self.plan.budget.epochs)
-        command = partial(self.plan.command, directory, taken.repeated.trial.params, seed=taken.seed)
-        try:
-            outcome = self._outcome(taken.trial, command, directory, slot, self._watch(taken, watched))
-            with self._lock:
-                self._patiently(partial(self._tell, taken, outcome))
-        except optuna.exceptions.UpdateFinishedTrialError:  # it stood still for minutes
-            LOG.warning("%s: another machine took it for lost; its result is not used", taken.name)
-        del self.watched[taken.name]
+    def _key(self, taken: Taken) -> str:
+        return taken.training.name
 
-    def _watch(self, taken: Training, watched: TrialProgress) -> Callable[[Records], Ending | None]:
-        heartbeat = TrialHeartbeat(self.storage, taken.trial)
+    def _train(self, taken: Taken, watched: TrialProgress, slot: int) -> TrialOutcome:
+        directory = self.plan.directory / taken.training.name
+        command = partial(self.plan.command, directory, taken.training.trial.params, seed=taken.training.seed)
+        watch = self._following(taken.trial, watched, lambda records: "diverged" if is_diverged(records) else None)
+        return self._outcome(taken.trial, command, directory, slot, watch)
 
-        def watch(records: Records) -> Ending | None:
-            watched.update(records)
-            return "interrupted" if self._beats_and_ends(heartbeat) else None
-
-        return watch
-
-    def _tell(self, taken: Training, outcome: TrialOutcome) -> None:
-        """To the database; only then the weights go."""
+    def _tell(self, taken: Taken, outcome: TrialOutcome) -> None:
+        queue = taken.training.queue
         if outcome.ending == "interrupted":
-            taken.repeated.queue.interrupt(taken.trial)
+            queue.interrupt(taken.trial)
             return
         result = score_trial(outcome.records, outcome.ending, outcome.misheard)
-        taken.trial.set_user_attr("ending", outcome.ending)
-        taken.repeated.queue.study.tell(taken.trial, result.value)
+        frozen = queue.study.get_trials(deepcopy=False)[taken.trial.number]
+        describe(taken.trial, result, outcome, told=frozen.constraints)
+        queue.study.tell(taken.trial, result.value)
         said = outcome.error if result.is_failed else f"value={result.value:.4f}"
-        LOG.info("%s %s: %s", taken.name, outcome.ending, said)
-        drop_weights(self.plan.directory / taken.name / "checkpoints")
+        level = logging.WARNING if result.is_failed else logging.INFO
+        LOG.log(level, "%s %s: %s", taken.training.name, outcome.ending, said)
+
+    def _drop_weights(self) -> None:
+        for one in self.trainings:
+            if one.value() is not None:
+                drop_weights(self.plan.directory / one.name)

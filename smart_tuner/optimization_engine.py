@@ -21,6 +21,7 @@ from hparams import HParams, Resolved, field_info, resolve_hparams
 from monitoring.logging_setup import configure_logging
 from run_directory.paths import exclusive_lock, move_aside, run_paths
 from smart_tuner import study as studies
+from smart_tuner import time_plan
 from smart_tuner.config_check import CONFIG, Finding, check_narrowed, check_search, file_findings
 from smart_tuner.confirmation import Confirmation
 from smart_tuner.monitors.news import StudyNews
@@ -32,7 +33,7 @@ from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.slots import check_gpus, visible_gpus
 from smart_tuner.storage import check_address, open_storage
 from smart_tuner.trial_queue import origin_of
-from smart_tuner.trials import BUDGET_ATTRIBUTE, Search
+from smart_tuner.trials import Search
 from smart_tuner.winner import adopt, best_values, make_way
 from smart_tuner.worker import MAKE_ROOM
 from tools import format_overrides, read_yaml_layer
@@ -112,9 +113,9 @@ def run_search(
     news = StudyNews(study, plan, study_observers(study, plan, n_trials=search.n_trials), n_trials=search.n_trials)
     try:
         news.start()
-        trials = Search(study, storage, plan, search, stop, news=news, ends_at=search.ends_at)
+        trials = Search(study, storage, plan, search, stop, news=news)
         trials.run_all()
-        if search.confirm and len(studies.finished(study)) >= search.n_trials:
+        if search.confirm and stop.signal is None and len(studies.finished(study)) >= search.n_trials:
             Confirmation(study, storage, trials.plan, search, stop).run()
         exported = partial(best_values, plan, spent=spent_budget(study))
         with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
@@ -145,13 +146,14 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
     if (done := len(studies.finished(study))) < search.n_trials:
         LOG.warning("time is up with %d of %d trials finished; %s goes on with the others", done, search.n_trials,
                     same_command(search))  # fmt: skip
+    elif search.confirm and is_open(study, best):
+        LOG.warning("time is up before the best is confirmed; %s goes on with it", same_command(search))
     if search.gpus_per_trial > 1:
         begins_with = "".join(f" {shlex.quote(word)}" for word in plan.begins_with)
         file = shlex.quote(str(plan.directory / "best_hparams.yaml"))
         LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s%s ...",
                  search.gpus_per_trial, file, begins_with)  # fmt: skip
-    first = studies.first_of(study)
-    if not search.confirm and first is not None and best.number != first.number:
+    if not search.confirm and is_open(study, best):
         LOG.info(CONFIRM_HINT)
     if not search.train_best:
         return 0
@@ -167,8 +169,14 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
     return train(settings, options)
 
 
+def is_open(study: optuna.Study, best: FrozenTrial) -> bool:
+    """Whether the best may be better than the settings as they were by luck."""
+    first = studies.first_of(study)
+    return first is not None and best.number != first.number and studies.confirmation_of(study) is None
+
+
 def spent_budget(study: optuna.Study) -> Mapping[str, float]:
-    return study.user_attrs.get(BUDGET_ATTRIBUTE, {})
+    return study.user_attrs.get(time_plan.ATTRIBUTE, {})
 
 
 def all_failed(failed: list[FrozenTrial], plan: Plan) -> str:

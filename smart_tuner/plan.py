@@ -13,6 +13,7 @@ from run_directory.paths import RunPaths
 from smart_tuner.objective import Budget, TrialPlan, budget_of, plan_of
 from smart_tuner.search_space import FIXED_BY, SearchSpace
 from smart_tuner.settings import Layers
+from smart_tuner.trial_queue import trial_name
 from smart_tuner.trial_words import TrialListener
 from tools import format_overrides
 from training.corpus_setup import read_corpus
@@ -62,7 +63,7 @@ class Plan:
         return steps_per_epoch(self.resolve(values), self.corpus, n_processes=self.gpus_per_trial)
 
     def trial_directory(self, number: int) -> Path:
-        return self.directory / f"trial_{number:05d}"
+        return self.directory / trial_name(number)
 
     def command(
         self, directory: Path, values: dict[str, Any], *, own: TrialPlan | None = None, seed: int | None = None

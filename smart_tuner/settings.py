@@ -91,7 +91,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 def search_options(args: argparse.Namespace) -> SearchOptions | None:
     """None where no search is asked for. UserError where a switch has no search to speak of."""
     if not args.optimize_hyperparams:
-        alone = ["--" + name.replace("_", "-") for name in DEPENDENT if getattr(args, name)]
+        alone = ["--" + name.replace("_", "-") for name in DEPENDENT if _is_given(args, name)]
         if alone:
             raise UserError(f"{' and '.join(alone)} needs --optimize-hyperparams: it says how to search")
         return None
@@ -114,6 +114,11 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         confirm=(CONFIRMED_BY if n_trials >= CONFIRMED_FROM else 0) if args.confirm is None else args.confirm,
         began=command_began(),
     )
+
+
+def _is_given(args: argparse.Namespace, name: str) -> bool:
+    value = getattr(args, name)
+    return value is not None and value is not False  # --confirm 0 is given
 
 
 def command_began() -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from common.durations import duration
 from smart_tuner.objective import LEAST_RUNGS, Budget, Records, TrialPlan, validations
 
+ATTRIBUTE = "budget"  # of the study
 PROBE = TrialPlan(epochs=1_000_000, max_steps=20, validate_interval=10)  # a record each ten steps
 PROBE_SHARE = 0.05  # of the time left, after which the first ten steps must do
 SPENT_SHARE = 0.85  # of the time left is planned: other batch sizes take longer
@@ -83,11 +84,14 @@ def shrunk(budget: Budget, *, epochs: float, n_rungs: int) -> Budget:
     return Budget(epochs, budget.warm_epochs * epochs / budget.epochs, epochs / n_rungs)
 
 
-def say(plan: TimePlan, budget: Budget, speed: Speed, *, n_trials: int, left_s: float) -> str:
-    """What a person should know before the first trial goes on."""
+def say(
+    plan: TimePlan, budget: Budget, speed: Speed, *, n_trials: int, left_s: float, n_confirming: int = 0
+) -> str:  # fmt: skip
+    """What a person should know before the first trial goes on. n_confirming: of the `n_trials` that are planned."""
+    confirming = f" and {n_confirming} trainings that confirm the best" if n_confirming else ""
     measured = (
         f"measured: {speed.startup_s:.0f} s to start a trial, {speed.step_s:.2f} s a step, {speed.validation_s:.1f} s "
-        f"a validation; {duration(left_s)} left for {n_trials} trials"
+        f"a validation; {duration(left_s)} left for {n_trials - n_confirming} trials{confirming}"
     )
     each = f"each gets {plan.budget.epochs:.3g} of {budget.epochs:.3g} epochs and takes about {duration(plan.trial_s)}"
     if plan.budget == budget:

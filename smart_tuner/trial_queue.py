@@ -28,6 +28,11 @@ def origin_of(trial: FrozenTrial | optuna.Trial) -> int:
     return int(trial.user_attrs.get("origin", trial.number))
 
 
+def trial_name(origin: int) -> str:
+    """Of its run in the study's directory."""
+    return f"trial_{origin:05d}"
+
+
 def origins(study: optuna.Study) -> dict[int, list[FrozenTrial]]:
     """The attempts of each origin, both in the order of their numbers; without the withdrawn."""
     found: dict[int, list[FrozenTrial]] = {}
@@ -70,7 +75,7 @@ class TrialQueue:
             if counted is not None and _waits(attempts) and self._claim(counted):
                 return self._begun(counted)
         is_done = len(trials) == self.n_trials and all(_is_done(attempts) for attempts in trials.values())
-        if not is_done or self._has_unconfirmed():
+        if not is_done or self._has_unclaimed_surplus():
             return "wait"
         self._withdraw_surplus()
         return "done"
@@ -160,8 +165,8 @@ class TrialQueue:
             if origin_of(trial) not in known and not trial.params:
                 self._finish(trial, {"withdrawn": True})
 
-    def _has_unconfirmed(self) -> bool:
-        """Whether a trial too many runs unconfirmed: it is about to be withdrawn, or its worker is lost."""
+    def _has_unclaimed_surplus(self) -> bool:
+        """Whether a trial too many runs that nobody has claimed: it is about to be withdrawn, or its worker is lost."""
         known = self._trials()
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return any(origin_of(trial) not in known and "worker" not in trial.user_attrs for trial in running)

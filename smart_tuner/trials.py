@@ -2,12 +2,10 @@
 
 import logging
 import math
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,6 +17,7 @@ from common.errors import UserError
 from common.log import LOG
 from smart_tuner import study as studies
 from smart_tuner import time_plan
+from smart_tuner import worker as workers
 from smart_tuner.monitors.live_table import TrialProgress, trials_table
 from smart_tuner.monitors.news import StudyNews
 from smart_tuner.objective import (
@@ -39,15 +38,13 @@ from smart_tuner.storage import experimental_parts
 from smart_tuner.trainer_wrapper import TrialOutcome
 from smart_tuner.trial_queue import Nothing, TrialQueue, origin_of
 from smart_tuner.trial_words import LISTENING_S
-from smart_tuner.worker import LOOK_FOR_WORK_S, TrialHeartbeat, Worker
+from smart_tuner.worker import TrialHeartbeat, Watch, Worker, drop_weights, worker_name
 from tools import format_overrides
 from training.trainer import StopRequest
 
-BUDGET_ATTRIBUTE = "budget"  # of the study
-
 
 class Search(Worker[optuna.Trial]):
-    """Runs the trials that a study still lacks, so many at a time. ends_at: of time.monotonic(), when time is up."""
+    """Runs the trials that a study still lacks, so many at a time."""
 
     def __init__(
         self,
@@ -58,14 +55,16 @@ class Search(Worker[optuna.Trial]):
         stop: StopRequest,
         *,
         news: StudyNews,
-        ends_at: float = math.inf,
     ) -> None:
-        super().__init__(storage, plan, search, stop, ends_at=ends_at)
+        super().__init__(storage, plan, search, stop)
         self.study, self.news = study, news
-        self.queue = TrialQueue(study, storage, n_trials=search.n_trials, worker=self.worker)
+        self.queue = TrialQueue(study, storage, n_trials=search.n_trials, worker=worker_name(plan.directory))
 
     def _queues(self) -> list[TrialQueue]:
         return [self.queue]
+
+    def _key(self, taken: optuna.Trial) -> str:
+        return self.plan.trial_directory(origin_of(taken)).name
 
     def _take(self) -> optuna.Trial | Nothing:
         """Its parameters drawn."""
@@ -78,25 +77,15 @@ class Search(Worker[optuna.Trial]):
     def _table(self) -> Table:
         return trials_table(self.study, dict(self.watched), self.search.n_trials)
 
-    def _run(self, trial: optuna.Trial, slot: int) -> None:
-        number = origin_of(trial)
-        directory = self.plan.trial_directory(number)
-        LOG.info("%s: %s", directory.name, format_overrides(trial.params))
-        self.watched[number] = watched = TrialProgress(self.plan.budget.epochs)
-        try:
-            outcome = self._decide_budget(trial, slot) or self._trained(trial, watched, slot)
-            with self._lock:
-                self._patiently(partial(self._tell, trial, outcome))
-        except optuna.exceptions.UpdateFinishedTrialError:  # it stood still for minutes
-            LOG.warning("%s: another machine took it for lost; its result is not used", directory.name)
-        del self.watched[number]
-        self._drop_checkpoints()
-
-    def _trained(self, trial: optuna.Trial, watched: TrialProgress, slot: int) -> TrialOutcome:
+    def _train(self, taken: optuna.Trial, watched: TrialProgress, slot: int) -> TrialOutcome:
+        directory = self.plan.trial_directory(origin_of(taken))
+        LOG.info("%s: %s", directory.name, format_overrides(taken.params))
+        if (ended := self._decide_budget(taken, slot)) is not None:
+            return ended
         watched.epochs = self.plan.budget.epochs
-        directory = self.plan.trial_directory(origin_of(trial))
-        command = partial(self.plan.command, directory, trial.params)
-        return self._outcome(trial, command, directory, slot, self._watch(trial, watched))
+        command = partial(self.plan.command, directory, taken.params)
+        watch = self._following(taken, watched, self._judge(taken, watched))
+        return self._outcome(taken, command, directory, slot, watch)
 
     # -- how long trials are ------------------------------------------------------------------------------------------
 
@@ -105,25 +94,23 @@ class Search(Worker[optuna.Trial]):
         where that came first.
         """
         heartbeat = TrialHeartbeat(self.storage, trial)
-        while (saved := self._patiently(lambda: self.study.user_attrs.get(BUDGET_ATTRIBUTE))) is None:
-            heartbeat.beat()
-            if self._is_ending():
+        while (saved := self._patiently(lambda: self.study.user_attrs.get(time_plan.ATTRIBUTE))) is None:
+            if self._beats_and_ends(heartbeat):
                 return TrialOutcome("interrupted", 0, [])
             if self._patiently(partial(self.queue.is_first, trial)):
                 return self._measure(trial, slot, heartbeat)
-            time.sleep(LOOK_FOR_WORK_S)
+            self._pause(workers.LOOK_FOR_WORK_S)
             self._patiently(self.queue.put_back_lost)
         self._use(time_plan.from_attribute(saved, self.plan.budget))
         return None
 
     def _measure(self, trial: optuna.Trial, slot: int, heartbeat: TrialHeartbeat) -> TrialOutcome | None:
         budget = self.plan.budget
-        if math.isfinite(self.ends_at) and self.plan.may_shrink and not studies.finished(self.study):
-            began, left_s = time.time(), self.ends_at - time.monotonic()
+        if math.isfinite(self.search.ends_at) and self.plan.may_shrink and not studies.finished(self.study):
+            began, left_s = time.time(), self.search.ends_at - time.monotonic()
 
             def watch(records: Records) -> Ending | None:
-                heartbeat.beat()
-                if self._is_ending():
+                if self._beats_and_ends(heartbeat):
                     return "interrupted"
                 is_late = time.time() - began > time_plan.PROBE_SHARE * left_s
                 return "finished" if is_late and time_plan.speed_of(records, began=began) else None
@@ -138,12 +125,12 @@ class Search(Worker[optuna.Trial]):
             if outcome.ending != "finished" or speed is None:
                 return outcome
             budget = self._fit(speed, trial)
-        self._patiently(lambda: self.study.set_user_attr(BUDGET_ATTRIBUTE, time_plan.as_attribute(budget)))
+        self._patiently(lambda: self.study.set_user_attr(time_plan.ATTRIBUTE, time_plan.as_attribute(budget)))
         self._use(budget)
         return None
 
     def _fit(self, speed: time_plan.Speed, trial: optuna.Trial) -> Budget:
-        budget, left_s = self.plan.budget, self.ends_at - time.monotonic()
+        budget, left_s = self.plan.budget, self.search.ends_at - time.monotonic()
         n_trials = self.search.n_trials + 2 * self.search.confirm
         if self.plan.listener is not None:
             speed = replace(speed, startup_s=speed.startup_s + LISTENING_S)
@@ -153,7 +140,10 @@ class Search(Worker[optuna.Trial]):
             budget, speed, steps_per_epoch=steps, n_trials=n_trials, n_jobs=n_jobs, left_s=max(1.0, left_s),
             base_voice_s=self.search.base_voice_s,
         )  # fmt: skip
-        LOG.info("%s", time_plan.say(fitted, budget, speed, n_trials=n_trials, left_s=left_s))
+        said = time_plan.say(
+            fitted, budget, speed, n_trials=n_trials, n_confirming=2 * self.search.confirm, left_s=left_s
+        )  # fmt: skip
+        LOG.info("%s", said)
         return fitted.budget
 
     def _use(self, budget: Budget) -> None:
@@ -162,20 +152,10 @@ class Search(Worker[optuna.Trial]):
 
     # -- one trial ----------------------------------------------------------------------------------------------------
 
-    def _watch(self, trial: optuna.Trial, watched: TrialProgress) -> Callable[[Records], Ending | None]:
+    def _judge(self, trial: optuna.Trial, watched: TrialProgress) -> Watch:
         reported: set[int] = set()
-        known: Records | None = None
-        heartbeat = TrialHeartbeat(self.storage, trial)
 
-        def watch(records: Records) -> Ending | None:
-            nonlocal known
-            heartbeat.beat()
-            if self._is_ending():
-                return "interrupted"
-            if records is known:  # a look costs nothing where nothing has come
-                return None
-            known = records
-            watched.update(records)
+        def judge(records: Records) -> Ending | None:
             rungs = {self.plan.budget.rung(record["epoch"]): record for record in validations(records)}
             new = {rung: record for rung, record in rungs.items() if rung not in reported}
             reported.update(new)
@@ -186,37 +166,31 @@ class Search(Worker[optuna.Trial]):
             at_the_end = watched.epoch >= LAST_RUNG_REACHED * self.plan.budget.epochs
             return "pruned" if new and not at_the_end and self._patiently(trial.should_prune) else None
 
-        return watch
+        return judge
 
-    def _tell(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
+    def _tell(self, taken: optuna.Trial, outcome: TrialOutcome) -> None:
         """The outcome to the study. An interrupted trial is put into the queue again."""
         if outcome.ending == "interrupted":
-            self.queue.interrupt(trial)
+            self.queue.interrupt(taken)
             return
         result = score_trial(outcome.records, outcome.ending, outcome.misheard)
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        describe(trial, result, outcome, told=frozen.constraints)
-        name = self.plan.trial_directory(origin_of(trial)).name
+        frozen = self.study.get_trials(deepcopy=False)[taken.number]
+        describe(taken, result, outcome, told=frozen.constraints)
         if outcome.ending == "pruned":
-            self.study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(taken, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, result.value)
-        self.news.trial_ended(trial, result, outcome)
+            self.study.tell(taken, result.value)
+        self.news.trial_ended(taken, result, outcome)
         said = outcome.error if result.is_failed else f"value={result.value:.4f} at epoch {result.epoch:.1f}"
-        LOG.log(logging.WARNING if result.is_failed else logging.INFO, "%s %s: %s", name, outcome.ending, said)
+        level = logging.WARNING if result.is_failed else logging.INFO
+        LOG.log(level, "%s %s: %s", self._key(taken), outcome.ending, said)
 
-    def _drop_checkpoints(self) -> None:
-        """Only the best trial keeps its weights; records, pictures and sounds stay everywhere."""
-        with self._lock:
-            best = self._patiently(lambda: studies.best_trial(self.study))
-            for trial in self._patiently(lambda: studies.finished(self.study)):
-                if best is None or origin_of(trial) != origin_of(best):
-                    drop_weights(self.plan.trial_directory(origin_of(trial)) / "checkpoints")
-
-
-def drop_weights(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)
+    def _drop_weights(self) -> None:
+        """Only the best trial keeps its weights."""
+        best = studies.best_trial(self.study)
+        for trial in studies.finished(self.study):
+            if best is None or origin_of(trial) != origin_of(best):
+                drop_weights(self.plan.trial_directory(origin_of(trial)))
 
 
 def suggest(trial: optuna.Trial, plan: Plan) -> None:

@@ -1,6 +1,6 @@
 """What this machine does for a study: takes trials from the study's queues, so many at a time, until none is left."""
 
-import math
+import shutil
 import socket
 import threading
 import time
@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import optuna
 from optuna.storages import RDBStorage
+from rich.table import Table
 
 from common.errors import UserError
 from common.files import explain_write_errors, write_atomic
@@ -25,7 +26,7 @@ from smart_tuner.settings import SearchOptions
 from smart_tuner.slots import environment
 from smart_tuner.storage import retry_storage
 from smart_tuner.trainer_wrapper import TrainerWrapper, TrialOutcome
-from smart_tuner.trial_queue import MAX_RETRIES, TrialQueue, is_given_up
+from smart_tuner.trial_queue import MAX_RETRIES, Nothing, TrialQueue, is_given_up
 from training.trainer import StopRequest
 
 LOOK_EVERY_S = 0.5
@@ -34,38 +35,47 @@ TOLD_AFTER_WAITS = 3  # in a row; once may be another machine that was quicker
 MAKE_ROOM = "free space there (df -h), then the same command goes on with this study"
 WORKER_FILE = "worker"
 
+Watch = Callable[[Records], Ending | None]  # of a training's records -> why it ends now, or None
 Taken = TypeVar("Taken")  # a trial that this machine runs now, with what is needed to run it
-Command = Callable[[], list[str]]  # raises UserError for values that don't go together
 
 
 class Worker(ABC, Generic[Taken]):
-    """Runs what `_take` gives, `n_jobs` at a time. ends_at: of time.monotonic(), when time is up."""
+    """Runs what `_take` gives, `n_jobs` at a time, until time is up. Keys of `watched` name what it runs."""
 
-    def __init__(
-        self, storage: RDBStorage, plan: Plan, search: SearchOptions, stop: StopRequest, *, ends_at: float = math.inf
-    ) -> None:
-        self.storage, self.plan, self.search, self.stop, self.ends_at = storage, plan, search, stop, ends_at
-        self.worker = worker_name(plan.directory)
+    def __init__(self, storage: RDBStorage, plan: Plan, search: SearchOptions, stop: StopRequest) -> None:
+        self.storage, self.plan, self.search, self.stop = storage, plan, search, stop
+        self.watched: dict[str, TrialProgress] = {}  # what runs here
         self._lock = threading.Lock()  # asking and telling, one thread at a time
         self._failure: BaseException | None = None
         self._n_waits, self._has_told_of_waiting = 0, False
-        self.watched: dict[Any, TrialProgress] = {}  # what runs here
 
     @abstractmethod
     def _queues(self) -> list[TrialQueue]:
         """From which trials are taken."""
 
     @abstractmethod
-    def _take(self) -> Taken | Literal["wait", "done"]:
-        """What is next; `wait` while others run that might get lost."""
+    def _take(self) -> Taken | Nothing:
+        """What is next."""
 
     @abstractmethod
-    def _run(self, taken: Taken, slot: int) -> None:
-        """To its end, which the database is told. slot: which of the `n_jobs` runs it."""
+    def _key(self, taken: Taken) -> str:
+        """In `watched`."""
 
     @abstractmethod
-    def _table(self) -> Any:
-        """What a terminal shows of it now."""
+    def _train(self, taken: Taken, watched: TrialProgress, slot: int) -> TrialOutcome:
+        """To its end. slot: which of the `n_jobs` does it."""
+
+    @abstractmethod
+    def _tell(self, taken: Taken, outcome: TrialOutcome) -> None:
+        """To the database."""
+
+    @abstractmethod
+    def _drop_weights(self) -> None:
+        """Of what nobody goes on with."""
+
+    @abstractmethod
+    def _table(self) -> Table:
+        """What a terminal shows now."""
 
     def run_all(self) -> None:
         """Until nothing is left or time is up. Raises what a thread raised."""
@@ -91,7 +101,7 @@ class Worker(ABC, Generic[Taken]):
             self._failure = failure
 
     def _is_ending(self) -> bool:
-        return self.stop.signal is not None or self._failure is not None or time.monotonic() >= self.ends_at
+        return self.stop.signal is not None or self._failure is not None or time.monotonic() >= self.search.ends_at
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         return retry_storage(action, self._pause, is_ending=self._is_ending)
@@ -103,7 +113,7 @@ class Worker(ABC, Generic[Taken]):
             time.sleep(min(LOOK_EVERY_S, max(0.0, until - time.monotonic())))
 
     def _next(self) -> Taken | None:
-        """None when there is enough, or this launch must end."""
+        """None where nothing is left, or this launch must end."""
         while not self._is_ending():
             with self._lock:
                 taken = self._patiently(self._take_if_alive)
@@ -113,10 +123,10 @@ class Worker(ABC, Generic[Taken]):
                 self._n_waits = 0
                 return taken
             self._tell_of_waiting()
-            time.sleep(min(LOOK_FOR_WORK_S, max(0.0, self.ends_at - time.monotonic())))
+            self._pause(LOOK_FOR_WORK_S)
         return None
 
-    def _take_if_alive(self) -> Taken | Literal["wait", "done"]:
+    def _take_if_alive(self) -> Taken | Nothing:
         try:
             return self._take()
         except optuna.exceptions.UpdateFinishedTrialError:  # this machine stood still, and another took it for lost
@@ -133,20 +143,28 @@ class Worker(ABC, Generic[Taken]):
 
     # -- one trial ----------------------------------------------------------------------------------------------------
 
-    def _wrapper(self, command: list[str], directory: Path, slot: int) -> TrainerWrapper:
-        shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
-        return TrainerWrapper(command, directory, environment=shared, ends_at=self.ends_at)
+    def _run(self, taken: Taken, slot: int) -> None:
+        key = self._key(taken)
+        self.watched[key] = watched = TrialProgress(self.plan.budget.epochs)
+        try:
+            outcome = self._train(taken, watched, slot)
+            with self._lock:
+                self._patiently(partial(self._tell, taken, outcome))
+        except optuna.exceptions.UpdateFinishedTrialError:  # it stood still for minutes
+            LOG.warning("%s: another machine took it for lost; its result is not used", key)
+        del self.watched[key]
+        with self._lock:
+            self._patiently(self._drop_weights)
 
     def _outcome(
-        self, trial: optuna.Trial, command: Command, directory: Path, slot: int,
-        watch: Callable[[Records], Ending | None],
-    ) -> TrialOutcome:  # fmt: skip
-        """Trained, and heard where words count."""
+        self, trial: optuna.Trial, command: Callable[[], list[str]], directory: Path, slot: int, watch: Watch
+    ) -> TrialOutcome:
+        """Trained, and heard where words count. command: raises UserError for values that don't go together."""
         if is_given_up(trial):
             return TrialOutcome("lost", 0, [], f"its machine was lost {MAX_RETRIES + 1} times")
         try:
             wrapper = self._wrapper(command(), directory, slot)
-        except UserError as error:  # values that don't go together: a bad trial, not the end of the search
+        except UserError as error:  # a bad trial, not the end of the search
             return TrialOutcome("died", error.exit_code, [], str(error))
         outcome = wrapper.run(watch)
         if self.plan.listener is None:
@@ -154,9 +172,36 @@ class Worker(ABC, Generic[Taken]):
         is_ending = partial(self._beats_and_ends, TrialHeartbeat(self.storage, trial))
         return self.plan.listener.hear(outcome, directory, is_ending=is_ending)
 
+    def _wrapper(self, command: list[str], directory: Path, slot: int) -> TrainerWrapper:
+        shared = environment(slot, n_jobs=self.search.n_jobs, each=self.plan.gpus_per_trial)
+        return TrainerWrapper(command, directory, environment=shared, ends_at=self.search.ends_at)
+
+    def _following(self, trial: optuna.Trial, watched: TrialProgress, judge: Watch) -> Watch:
+        """What looks at a training's records again and again; judge: whether new ones end it."""
+        known: Records | None = None
+        heartbeat = TrialHeartbeat(self.storage, trial)
+
+        def watch(records: Records) -> Ending | None:
+            nonlocal known
+            if self._beats_and_ends(heartbeat):
+                return "interrupted"
+            if records is known:  # a look costs nothing where nothing has come
+                return None
+            known = records
+            watched.update(records)
+            return judge(records)
+
+        return watch
+
     def _beats_and_ends(self, heartbeat: "TrialHeartbeat") -> bool:
         heartbeat.beat()
         return self._is_ending()
+
+
+def drop_weights(run: Path) -> None:
+    """Its checkpoints; records, pictures and sounds stay."""
+    if (run / "checkpoints").exists():
+        shutil.rmtree(run / "checkpoints")
 
 
 def worker_name(directory: Path) -> str:

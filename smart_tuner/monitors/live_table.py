@@ -13,7 +13,7 @@ from monitoring.logging_setup import CONSOLE
 from smart_tuner.objective import Records, validations
 from smart_tuner.storage import STORAGE_ERRORS
 from smart_tuner.study import best_trial, finished, is_failed
-from smart_tuner.trial_queue import origin_of
+from smart_tuner.trial_queue import origin_of, trial_name
 from tools import format_value
 
 SHOWN_TRIALS = 20  # a table fits on a screen
@@ -52,7 +52,7 @@ def live_table(draw: Callable[[], Table]) -> Iterator[Callable[[], None]]:
         yield show
 
 
-def trials_table(study: optuna.Study, watched: Mapping[int, TrialProgress], n_trials: int) -> Table:
+def trials_table(study: optuna.Study, watched: Mapping[str, TrialProgress], n_trials: int) -> Table:
     """Finished trials with their scores, running ones with how far they are; the best is marked."""
     done, best = finished(study), best_trial(study)
     table = Table(title=f"search: {len(done)} of {n_trials} trials finished")
@@ -61,9 +61,9 @@ def trials_table(study: optuna.Study, watched: Mapping[int, TrialProgress], n_tr
     for trial in done[-SHOWN_TRIALS:]:
         is_best = best is not None and trial.number == best.number
         table.add_row(*_finished_row(trial), style="bold" if is_best else "red" if is_failed(trial) else None)
-    for number, progress in sorted(watched.items()):
+    for name, progress in sorted(watched.items()):
         alignment, mel_distance, epochs = _running_row(progress)
-        table.add_row(str(number), "running", "", alignment, mel_distance, epochs, "")
+        table.add_row(name, "running", "", alignment, mel_distance, epochs, "")
     return table
 
 
@@ -89,7 +89,7 @@ def _finished_row(trial: FrozenTrial) -> list[str]:
     parts = [trial.user_attrs.get(name) for name in ("alignment", "mel_distance", "epoch")]
     shown = ["-" if part is None else f"{part:.3g}" for part in parts]
     values = " ".join(f"{name}={_short(v)}" for name, v in trial.params.items())
-    return [str(origin_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
+    return [trial_name(origin_of(trial)), str(trial.user_attrs.get("ending")), value, *shown, values]
 
 
 def _short(value: Any) -> str:

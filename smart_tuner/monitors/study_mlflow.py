@@ -17,6 +17,7 @@ from run_directory.metrics_log import read_metrics
 from run_directory.reader import read_run
 from run_directory.records import Event, Record
 from smart_tuner.monitors.news import END, TRIAL
+from smart_tuner.trial_queue import trial_name
 
 STUDY_TAG, TRIAL_TAG, PARENT_TAG = "study", "trial", "mlflow.parentRunId"
 STATUS = {"done": "FINISHED", "time": "KILLED", "signal": "KILLED", "error": "FAILED"}
@@ -110,7 +111,7 @@ class StudyMLflow:
     def _deliver_trial(self, news: Mapping[str, Any], *, done: int) -> None:
         from mlflow.entities import Param
 
-        name, directory = f"trial_{news['number']:05d}", Path(news["directory"])
+        name, directory = trial_name(news["number"]), Path(news["directory"])
         tags = {PARENT_TAG: self._parent, TRIAL_TAG: str(news["number"]), "ending": news["ending"]}
         child = self._found(self._client, {PARENT_TAG: self._parent, TRIAL_TAG: str(news["number"])})
         if child is None:

@@ -27,7 +27,7 @@ from smart_tuner.importances import LEAST_TRIALS, Importance, importances
 from smart_tuner.monitors.parallel import Parallel, parallel
 from smart_tuner.storage import STORAGE_ERRORS
 from smart_tuner.study import best_trial, confirmation_of, finished, is_confirmed, is_failed
-from smart_tuner.trial_queue import origin_of
+from smart_tuner.trial_queue import origin_of, trial_name
 from tools import format_value
 
 NAME = "report.html"
@@ -156,7 +156,7 @@ def ahead_of_others(best: FrozenTrial, trials: Sequence[FrozenTrial], words: dic
 
 def top_trial(trial: FrozenTrial, directory: Path) -> TopTrial:
     """With the newest attention of the first text, and its sound."""
-    own = directory / f"trial_{origin_of(trial):05d}"
+    own = directory / trial_name(origin_of(trial))
     run = read_run(own)
     pictures = [files[0] for _, files in sorted(run.alignments.items()) if 0 in files]
     sounds = [files[0] for _, files in sorted(run.sounds.items()) if 0 in files]

@@ -153,7 +153,9 @@ class KilledSearch:
             f"doubled, {open_} left running or waiting, {len(self.wrong_exits)} workers ended otherwise than by 0"
         )
         text += "".join(f"; {path.read_text().splitlines()[-1]}" for path in self.folder.glob("*/traceback.txt"))
-        return text, len(done) == wanted and not (self.lost or doubled or open_ or self.wrong_exits)
+        seeds = {run.name for run in self.folder.glob("machine*/output/study/confirm_*")}
+        is_whole = len(done) == wanted and len(seeds) == 2 * self.confirm
+        return text, is_whole and not (self.lost or doubled or open_ or self.wrong_exits)
 
 
 def is_done(trial: FrozenTrial) -> bool:

@@ -163,15 +163,32 @@ def test_machines_share_what_confirms_and_agree(search, tmp_path: Path, monkeypa
     assert len(found["of_best"]) == len(found["of_first"]) == 3 and is_confirmed(found)
 
 
+@pytest.mark.spec
+def test_fewer_seeds_than_before_change_nothing_and_no_weights_are_left(search, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    search(n_trials=8, confirm=2)
+    known = loaded(output).user_attrs[CONFIRMATION]
+    left = trainings(output)[0] / "checkpoints"  # of a training that another machine went on with
+    left.mkdir()
+    assert search(n_trials=8, confirm=1) == 0
+    assert loaded(output).user_attrs[CONFIRMATION] == known and len(known["of_best"]) == 2
+    assert not left.exists()
+
+
 def test_from_ten_trials_on_the_best_is_confirmed_unless_the_command_says_otherwise() -> None:
-    def confirmed(*words: str) -> int:
+    def parsed(*words: str) -> argparse.Namespace:
         p = argparse.ArgumentParser()
         settings.add_arguments(p)
-        options = settings.search_options(p.parse_args(["--optimize-hyperparams", *words]))
+        return p.parse_args(words)
+
+    def confirmed(*words: str) -> int:
+        options = settings.search_options(parsed("--optimize-hyperparams", *words))
         assert options is not None
         return options.confirm
 
     assert (confirmed(), confirmed("--n-trials", "9"), confirmed("--n-trials", "50")) == (2, 0, 2)
+    with pytest.raises(UserError, match="--confirm needs --optimize-hyperparams"):
+        settings.search_options(parsed("--confirm", "0"))
     assert (confirmed("--confirm", "0"), confirmed("--n-trials", "3", "--confirm", "4")) == (0, 4)
 
 

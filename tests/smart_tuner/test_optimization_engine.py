@@ -28,7 +28,7 @@ from smart_tuner.search_space import Choices, Range
 from smart_tuner.settings import Layers, SearchOptions
 from smart_tuner.trainer_wrapper import TrainerWrapper
 from smart_tuner.trial_queue import counting, origins
-from smart_tuner.trials import drop_weights
+from smart_tuner.worker import drop_weights
 from support.searches import loaded, table
 from training.options import Options
 
@@ -282,8 +282,8 @@ def test_a_write_that_fails_for_a_while_is_tried_again() -> None:
 def test_weights_that_are_dropped_go_with_what_was_set_aside(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "quarantine").mkdir(parents=True)
     (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(b"")
-    drop_weights(tmp_path / "checkpoints")
-    drop_weights(tmp_path / "checkpoints")  # there is none any more
+    drop_weights(tmp_path)
+    drop_weights(tmp_path)  # there is none any more
     assert list(tmp_path.iterdir()) == []
 
 

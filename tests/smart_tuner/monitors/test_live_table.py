@@ -20,7 +20,7 @@ def test_finished_pruned_and_running_trials_are_drawn(monkeypatch: pytest.Monkey
         study.add_trial(optuna.create_trial(state=state, value=value, user_attrs={"ending": "done", "alignment": 0.9}))
     progress = TrialProgress(10)
     progress.update([{"type": "step", "epoch": 2.5}])
-    with drawn(lambda: trials_table(study, {7: progress}, 3)) as draw:
+    with drawn(lambda: trials_table(study, {"trial_00007": progress}, 3)) as draw:
         draw()
         shown = terminal.getvalue()
     assert "search: 2 of 3 trials finished" in shown and "0.5000" in shown and "2.5/10" in shown
