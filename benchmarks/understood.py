@@ -1,15 +1,18 @@
 """Minutes of training until speech is understood: `python benchmarks/understood.py RUN RUN`, whose training had
 `--hparams iters_per_checkpoint=50,keep_checkpoints=1000,listen_every=0`.
 
-A recognizer hears each checkpoint say the validation texts, until hardly a word is misheard. That comes after training,
-so the minutes are those of training alone.
+A recognizer hears each checkpoint say the validation texts, until hardly a word is misheard. That comes after training.
+The minutes are those of the steps alone, at the run's median speed: what disturbed it for a while does not count.
 """
 
 import argparse
+import itertools
+import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,13 +39,18 @@ def curve(run: Path) -> list[tuple[float, float]]:
     check_listener(language, texts)
     found = list[tuple[float, float]]()
     for path in sorted(all_checkpoints(run / "checkpoints")):
-        ended = max(record["time"] for record in records if record["step"] <= step_of(path))
-        heard = hear(Child(path, language, texts, niceness=0))
-        found.append(((ended - records[0]["time"]) / 60, heard.wer))
-        print(f"{run.name}, step {step_of(path)}, {found[-1][0]:.2f} minutes: {heard}", flush=True)
+        heard, step = hear(Child(path, language, texts, niceness=0)), step_of(path)
+        found.append((step * step_s(records) / 60, heard.wer))
+        print(f"{run.name}, step {step}, {found[-1][0]:.2f} minutes: {heard}", flush=True)
         if heard.wer <= SHARES[-1]:
             break
     return found
+
+
+def step_s(records: Sequence[dict[str, Any]]) -> float:
+    steps = [record for record in records if record["type"] == "step"]
+    pairs = itertools.pairwise(steps)
+    return statistics.median((b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in pairs)
 
 
 def hear(child: Child) -> Heard:
