@@ -37,14 +37,23 @@ def test_too_little_time_is_said_with_how_many_fit() -> None:
     assert plan.n_fitting == 4 and "about 4 fit, the same command goes on with the others" in text
 
 
-def test_the_speed_is_that_of_the_last_steps_and_the_slowest_validation() -> None:
+def probe(first_s: float, second_s: float) -> list[dict]:
+    """What the first twenty steps record: seconds of the first ten and of the others."""
     free = {"free_running": {"alignment": 0.1}}
-    records = [
-        {"type": "step", "step": 10, "time": 130.0, "step_s": 2.0},
+    return [
+        {"type": "step", "step": 10, "time": 130.0, "step_s": first_s},
         {"type": "eval", "step": 10, "time": 137.0, "duration_s": 7.0, **free},
-        {"type": "step", "step": 20, "time": 150.0, "step_s": 1.3},
+        {"type": "step", "step": 20, "time": 150.0, "step_s": second_s},
         {"type": "eval", "step": 20, "time": 154.0, "duration_s": 4.0, **free},
     ]
+
+
+def test_pictures_that_slow_the_steps_after_a_validation_count_as_part_of_it() -> None:
+    assert speed_of(probe(0.3, 0.6), began=100.0) == Speed(27.0, 0.3, pytest.approx(7.0 + 10 * 0.3))
+
+
+def test_the_speed_is_that_of_the_fastest_steps_and_the_slowest_validation() -> None:
+    records = probe(2.0, 1.3)
     assert speed_of(records[:1], began=100.0) is None
     assert speed_of(records, began=100.0) == Speed(startup_s=30.0 - 13.0, step_s=1.3, validation_s=7.0)
 
