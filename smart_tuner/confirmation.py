@@ -82,14 +82,14 @@ class Confirmation(Worker[Taken]):
             LOG.info("nothing to confirm: no trial is better than the settings as they were")
         elif not self._patiently(self._is_known):
             self._confirm(best, first)
-        if self._patiently(self._is_known):
+        known = self._patiently(lambda: studies.confirmation_of(self.study))
+        if known is not None and self._patiently(self._is_known):
             for run in self.plan.directory.glob("confirm_*"):  # perhaps gone on with on another machine
                 drop_weights(run)
+            LOG.info("%s", confirmation_said(known, messages("search", "en")))
 
     def _is_known(self) -> bool:
-        """By as many seeds, or more."""
-        known = studies.confirmation_of(self.study)
-        return known is not None and len(known["of_best"]) >= self.search.confirm
+        return not studies.is_open(self.study, n_seeds=self.search.confirm)
 
     def _confirm(self, best: FrozenTrial, first: FrozenTrial) -> None:
         seeds = [(self.plan.settings.hparams.seed + n) % 2**32 for n in range(1, self.search.confirm + 1)]
@@ -106,7 +106,6 @@ class Confirmation(Worker[Taken]):
         found = {"best": origin_of(best), "of_best": of_best, "of_first": of_first}
         if not self._patiently(self._is_known):  # another machine may have been asked for more seeds
             self._patiently(lambda: self.study.set_user_attr(studies.CONFIRMATION, found))
-        LOG.info("%s", confirmation_said(found, messages("search", "en")))
 
     def _training(self, trial: FrozenTrial, seed: int) -> Training:
         """The search's own number in the name, as its name may be that of a deleted one."""

@@ -116,12 +116,9 @@ def run_search(
         trials = Search(study, storage, plan, search, stop, news=news)
         trials.run_all()
         if search.confirm and stop.signal is None and len(studies.finished(study)) >= search.n_trials:
+            written(study, plan, search)  # confirming takes long
             Confirmation(study, storage, trials.plan, search, stop).run()
-        exported = partial(best_values, plan, spent=spent_budget(study))
-        with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
-            best = write_results(
-                study, plan.directory, exported, begins_with=plan.begins_with, pictures_until=search.pictures_until
-            )  # fmt: skip
+        best = written(study, plan, search)
         late = "time" if time.monotonic() >= search.ends_at else "done"
         if late == "time":
             expect_foreign_threads()  # the interpreter's orderly end takes seconds, too, where all is busy
@@ -132,6 +129,15 @@ def run_search(
     finally:
         news.close(until=search.waits_until)
     return best
+
+
+def written(study: optuna.Study, plan: Plan, search: SearchOptions) -> FrozenTrial | None:
+    """What was found is written down. -> the best trial, None if none lived."""
+    exported = partial(best_values, plan, spent=spent_budget(study))
+    with explain_write_errors(f"to {plan.directory}", next_step=MAKE_ROOM):
+        return write_results(
+            study, plan.directory, exported, begins_with=plan.begins_with, pictures_until=search.pictures_until
+        )  # fmt: skip
 
 
 def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Options, best: FrozenTrial | None) -> int:
@@ -146,14 +152,14 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
     if (done := len(studies.finished(study))) < search.n_trials:
         LOG.warning("time is up with %d of %d trials finished; %s goes on with the others", done, search.n_trials,
                     same_command(search))  # fmt: skip
-    elif search.confirm and is_open(study, best):
+    elif search.confirm and studies.is_open(study, n_seeds=search.confirm):
         LOG.warning("time is up before the best is confirmed; %s goes on with it", same_command(search))
     if search.gpus_per_trial > 1:
         begins_with = "".join(f" {shlex.quote(word)}" for word in plan.begins_with)
         file = shlex.quote(str(plan.directory / "best_hparams.yaml"))
         LOG.info("the same with the best: python multiproc.py --n_gpus %d train.py --hparams-file %s%s ...",
                  search.gpus_per_trial, file, begins_with)  # fmt: skip
-    if not search.confirm and is_open(study, best):
+    if not search.confirm and studies.is_open(study, n_seeds=0):
         LOG.info(CONFIRM_HINT)
     if not search.train_best:
         return 0
@@ -167,12 +173,6 @@ def conclude(study: optuna.Study, plan: Plan, search: SearchOptions, options: Op
         make_way(settings.hparams, plan.directory.parent)
         adopt(plan, best, settings.hparams, plan.directory.parent, is_fresh=options.fresh)
     return train(settings, options)
-
-
-def is_open(study: optuna.Study, best: FrozenTrial) -> bool:
-    """Whether the best may be better than the settings as they were by luck."""
-    first = studies.first_of(study)
-    return first is not None and best.number != first.number and studies.confirmation_of(study) is None
 
 
 def spent_budget(study: optuna.Study) -> Mapping[str, float]:

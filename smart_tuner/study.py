@@ -129,6 +129,14 @@ def confirmation_of(study: optuna.Study) -> Mapping[str, Any] | None:
     return found if lowest is not None and found.get("best") == origin_of(lowest) else None
 
 
+def is_open(study: optuna.Study, *, n_seeds: int) -> bool:
+    """Whether the lowest trial may be lower than the settings as they were by luck: fewer other seeds have judged."""
+    lowest, first, found = lowest_trial(study), first_of(study), confirmation_of(study)
+    if lowest is None or first is None or lowest.number == first.number:
+        return False
+    return found is None or len(found["of_best"]) < n_seeds
+
+
 def is_confirmed(found: Mapping[str, Any]) -> bool:
     """Better with every seed."""
     return max(found["of_best"]) < min(found["of_first"])

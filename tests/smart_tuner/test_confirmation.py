@@ -58,6 +58,7 @@ def test_a_winner_that_stays_ahead_is_told_so(search, tmp_path: Path) -> None:
     assert values["learning_rate"] == lowest.params["learning_rate"] and studies.origin_of(lowest) != 0
     assert "# Trained anew with other seeds it is better with each" in text and len(trainings(output)) == 6
     assert len(table(output)) == 8, "what confirms is no trial"
+    assert "built-in" not in (output / "study/report.html").read_text(encoding="utf-8")
     assert not any((one / "checkpoints").exists() for one in trainings(output))
 
 
@@ -86,15 +87,39 @@ def test_the_same_command_trains_only_what_is_not_confirmed_yet(search, tmp_path
 
 
 @pytest.mark.spec
-def test_time_that_is_up_leaves_the_confirmation_to_the_next_launch(search, tmp_path: Path, monkeypatch) -> None:
+def test_time_that_is_up_leaves_the_confirmation_to_the_next_launch(
+    search, tmp_path: Path, monkeypatch, capsys
+) -> None:  # fmt: skip
     output = tmp_path / "output"
     search(n_trials=8)
+    (output / "study/best_hparams.yaml").unlink()
     monkeypatch.setenv("STAND_IN", "deaf")
     assert search(n_trials=8, confirm=2, timeout_s=2) == 0
-    assert "best" not in loaded(output).user_attrs.get(CONFIRMATION, {})
+    assert CONFIRMATION not in loaded(output).user_attrs
+    assert "time is up before the best is confirmed; the same command goes on" in capsys.readouterr().err
+    assert written(output)[0]["learning_rate"] == studies.lowest_trial(loaded(output)).params["learning_rate"]
     monkeypatch.delenv("STAND_IN")
     assert search(n_trials=8, confirm=2) == 0
     assert "best" in loaded(output).user_attrs[CONFIRMATION]
+
+
+@pytest.mark.spec
+def test_what_was_found_is_written_before_it_is_confirmed(search, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Confirmation, "run", lambda _: pytest.fail("killed") if not has_found() else None)
+
+    def has_found() -> bool:
+        return (tmp_path / "output/study/best_hparams.yaml").exists()
+
+    assert search(n_trials=8, confirm=2) == 0 and has_found()
+
+
+@pytest.mark.spec
+def test_more_seeds_that_time_has_cut_short_are_told_of(search, tmp_path: Path, monkeypatch, capsys) -> None:
+    search(n_trials=8, confirm=1)
+    monkeypatch.setenv("STAND_IN", "deaf")
+    capsys.readouterr()
+    assert search(n_trials=8, confirm=2, timeout_s=2) == 0
+    assert "time is up before the best is confirmed" in capsys.readouterr().err
 
 
 def test_what_confirms_is_as_long_as_trials_that_an_earlier_launch_has_shortened(search, tmp_path: Path) -> None:
