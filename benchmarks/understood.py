@@ -31,10 +31,10 @@ SHARES = (0.5, 0.2, 0.1, 0.05)  # of the words misheard, at most
 def curve(run: Path) -> list[tuple[float, float]]:
     """Minutes of training at each checkpoint, and the share of the words misheard, up to the last of SHARES."""
     records = read_metrics(run)
-    if not records:
-        sys.exit(f"{run}: no metrics.jsonl with records in it; name a run directory")
+    if sum(record["type"] == "step" for record in records) < 2:
+        sys.exit(f"{run}: no metrics.jsonl with steps in it; name a run directory")
     settings = resolve_hparams(hparams_file=run / "hparams.yaml")
-    corpus = read_corpus(settings, Options(output=run, logs=run), is_demo=read_run_info(run)["data"] == DEMO)
+    corpus = read_corpus(settings, Options(output=run, logs=run), is_demo=read_run_info(run).get("data") == DEMO)
     language, texts = corpus.front_end.language.code, validation_texts(corpus)
     check_listener(language, texts)
     found = list[tuple[float, float]]()

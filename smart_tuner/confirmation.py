@@ -9,7 +9,6 @@ Each of these trainings is the only trial of a study of its own, beside the sear
 one is gone on with, and several machines share the work. What came out is the search's attribute `confirmation`.
 """
 
-import logging
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,12 +23,12 @@ from smart_tuner import study as studies
 from smart_tuner import time_plan
 from smart_tuner.monitors.live_table import TrialProgress, trainings_table
 from smart_tuner.monitors.study_report import confirmation_said
-from smart_tuner.objective import is_diverged, score_trial
+from smart_tuner.objective import is_diverged
 from smart_tuner.plan import Plan
 from smart_tuner.settings import SearchOptions
 from smart_tuner.trainer_wrapper import TrialOutcome
 from smart_tuner.trial_queue import DONE, Nothing, TrialQueue, origin_of, trial_name
-from smart_tuner.trials import describe
+from smart_tuner.trials import tell
 from smart_tuner.worker import Worker, drop_weights, worker_name
 from training.trainer import StopRequest
 
@@ -143,17 +142,7 @@ class Confirmation(Worker[Taken]):
         return self._outcome(taken.trial, command, directory, slot, watch)
 
     def _tell(self, taken: Taken, outcome: TrialOutcome) -> None:
-        queue = taken.training.queue
-        if outcome.ending == "interrupted":
-            queue.interrupt(taken.trial)
-            return
-        result = score_trial(outcome.records, outcome.ending, outcome.misheard)
-        frozen = queue.study.get_trials(deepcopy=False)[taken.trial.number]
-        describe(taken.trial, result, outcome, told=frozen.constraints)
-        queue.study.tell(taken.trial, result.value)
-        said = outcome.error if result.is_failed else f"value={result.value:.4f}"
-        level = logging.WARNING if result.is_failed else logging.INFO
-        LOG.log(level, "%s %s: %s", taken.training.name, outcome.ending, said)
+        tell(taken.training.queue, taken.trial, outcome, name=taken.training.name)
 
     def _drop_weights(self) -> None:
         for one in self.trainings:

@@ -169,21 +169,9 @@ class Search(Worker[optuna.Trial]):
         return judge
 
     def _tell(self, taken: optuna.Trial, outcome: TrialOutcome) -> None:
-        """The outcome to the study. An interrupted trial is put into the queue again."""
-        if outcome.ending == "interrupted":
-            self.queue.interrupt(taken)
-            return
-        result = score_trial(outcome.records, outcome.ending, outcome.misheard)
-        frozen = self.study.get_trials(deepcopy=False)[taken.number]
-        describe(taken, result, outcome, told=frozen.constraints)
-        if outcome.ending == "pruned":
-            self.study.tell(taken, state=TrialState.PRUNED)
-        else:
-            self.study.tell(taken, result.value)
-        self.news.trial_ended(taken, result, outcome)
-        said = outcome.error if result.is_failed else f"value={result.value:.4f} at epoch {result.epoch:.1f}"
-        level = logging.WARNING if result.is_failed else logging.INFO
-        LOG.log(level, "%s %s: %s", self._key(taken), outcome.ending, said)
+        result = tell(self.queue, taken, outcome, name=self._key(taken))
+        if result is not None:
+            self.news.trial_ended(taken, result, outcome)
 
     def _drop_weights(self) -> None:
         """Only the best trial keeps its weights."""
@@ -208,6 +196,23 @@ def draw(trial: optuna.Trial, name: str, distribution: optuna.distributions.Base
         return trial.suggest_int(name, distribution.low, distribution.high)
     assert isinstance(distribution, optuna.distributions.FloatDistribution)
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def tell(queue: TrialQueue, trial: optuna.Trial, outcome: TrialOutcome, *, name: str) -> TrialResult | None:
+    """The outcome to the trial's study. None where it was interrupted and waits in the queue again."""
+    if outcome.ending == "interrupted":
+        queue.interrupt(trial)
+        return None
+    result = score_trial(outcome.records, outcome.ending, outcome.misheard)
+    frozen = queue.study.get_trials(deepcopy=False)[trial.number]
+    describe(trial, result, outcome, told=frozen.constraints)
+    if outcome.ending == "pruned":
+        queue.study.tell(trial, state=TrialState.PRUNED)
+    else:
+        queue.study.tell(trial, result.value)
+    said = outcome.error if result.is_failed else f"value={result.value:.4f} at epoch {result.epoch:.1f}"
+    LOG.log(logging.WARNING if result.is_failed else logging.INFO, "%s %s: %s", name, outcome.ending, said)
+    return result
 
 
 def describe(trial: optuna.Trial, result: TrialResult, outcome: TrialOutcome, *, told: Mapping[str, float]) -> None:
